@@ -1,0 +1,4 @@
+//! The evaluator.
+
+/// Evaluates.
+pub fn evaluate() {}

@@ -1,0 +1,20 @@
+//! Facts and policy to a verdict.
+//!
+//! [`evaluate`] is a pure function of (question, control state, evidence, now): the same prefix of the log
+//! and the same time give the same verdict on any machine. It reads nothing but its arguments; what it
+//! needs is fetched before by [`Gather`], which says frontier by frontier which nodes it wants.
+//! Cryptography is `catenary-evidence`'s business, storage `catenary-store`'s.
+
+pub mod control;
+pub mod evaluate;
+pub mod gather;
+pub mod policy;
+pub mod reason;
+pub mod verdict;
+
+pub use control::Control;
+pub use evaluate::evaluate;
+pub use gather::{Evidence, Gather};
+pub use policy::Policy;
+pub use reason::{Code, Reason};
+pub use verdict::{Outcome, Question, Verdict};

@@ -1,0 +1,160 @@
+//! The question and its answer (chain-model 2.1).
+
+use std::collections::BTreeMap;
+
+use catenary_evidence::{
+    digest::Sha256,
+    object::Platform,
+    reference::ImageReference,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::reason::Reason;
+
+/// "May this digest run here?"
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// `registry/repository@algorithm:hex`.
+    pub image: ImageReference,
+    /// For example `prod`.
+    pub environment: Option<String>,
+    /// Ask about one platform of an index.
+    pub platform: Option<Platform>,
+}
+
+/// The pure result of an evaluation, spelled as in the SLSA VSA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Outcome {
+    /// The chain is unbroken.
+    Passed,
+    /// It cannot be decided now.
+    Indeterminate,
+    /// A link is broken or missing.
+    Failed,
+}
+
+/// The answer. Field order is the wire's order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// Always `v1`.
+    pub api_version: String,
+    /// Always `Verdict`.
+    pub kind: String,
+    /// SHA-256 of the verdict's JSON without this member.
+    pub id: Sha256,
+    /// The pure outcome.
+    pub outcome: Outcome,
+    /// After mode (and, later, exceptions). Absent in answers about a bare digest.
+    pub allowed: bool,
+    /// The policy's mode: `enforce`, `warn`, `shadow`; `enforce` when no policy decides.
+    pub mode: String,
+    /// What was asked about.
+    pub subject: SubjectView,
+    /// In what context.
+    pub context: BTreeMap<String, String>,
+    /// The policy that decided.
+    pub policy: Option<PolicyView>,
+    /// The trust epoch of the control state.
+    pub trust_epoch: u64,
+    /// Log position that the verdict was computed at.
+    pub log: LogView,
+    /// Version of verifier and evaluator.
+    pub engine: String,
+    /// When it was computed.
+    pub evaluated_at: Timestamp,
+    /// The `now` of the evaluation.
+    pub as_of: Timestamp,
+    /// Until when the answer holds, if no evidence arrives.
+    pub valid_until: Timestamp,
+    /// Levels reached, for example `SLSA_BUILD` → 3.
+    pub levels: BTreeMap<String, u8>,
+    /// The links of the chain, in the order source, build, inputs, registry, time.
+    pub links: Vec<Link>,
+    /// Everything that is wrong, most specific first.
+    pub reasons: Vec<Reason>,
+    /// Evidence that exists and does not count, at most 20.
+    pub near_misses: Vec<NearMiss>,
+    /// Whether more near misses exist than are shown.
+    pub truncated: bool,
+    /// One line, at most 256 characters.
+    pub summary: String,
+}
+
+/// The subject of a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubjectView {
+    /// The digest.
+    pub digest: catenary_evidence::Digest,
+    /// Media type, when the bytes are known.
+    pub media_type: Option<String>,
+    /// `registry/repository`.
+    pub resource: String,
+    /// `os/architecture[/variant]`.
+    pub platform: Option<String>,
+}
+
+/// The policy of a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// `metadata.name`.
+    pub name: String,
+    /// Revision number.
+    pub revision: u64,
+    /// SHA-256 of the document.
+    pub digest: Sha256,
+}
+
+/// A log position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogView {
+    /// Number of entries.
+    pub size: u64,
+    /// RFC 6962 root.
+    pub root: Sha256,
+}
+
+/// One link of the chain; `links` are what it rests on (a base image's own chain, the children of an index).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// `policy`, `artifact`, `build`, `source`, `input`, `registry`, `time`.
+    pub stage: String,
+    /// `pass`, `fail`, `unknown`.
+    pub status: Status,
+    /// The node it is about.
+    pub node: String,
+    /// One line for people.
+    pub summary: String,
+    /// Ids of the evidence it rests on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Sha256>,
+    /// What it rests on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+}
+
+/// The state of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Holds.
+    Pass,
+    /// Broken.
+    Fail,
+    /// Cannot be decided.
+    Unknown,
+}
+
+/// Evidence that exists and does not count.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NearMiss {
+    /// The attestation.
+    pub attestation: Sha256,
+    /// Why it does not count.
+    pub why: crate::reason::Code,
+    /// What was found, for example the signer.
+    pub detail: String,
+}

@@ -1,0 +1,21 @@
+//! Hostile bytes in, verified facts out.
+//!
+//! This crate knows what an envelope, a statement, a predicate, an image manifest and a git commit are,
+//! and how each is proved. It has no clock, no network, no SQL and no async: time is an argument.
+//! What a fact is *worth* is decided by `catenary-chain`; where it is kept, by `catenary-store`.
+//!
+//! The two ways in are [`attestation::verify`] (signed statements) and [`object::read`] (bytes that
+//! prove themselves by their hash).
+
+pub mod attestation;
+pub mod digest;
+pub mod key;
+pub mod object;
+pub mod predicate;
+pub mod reference;
+pub mod refusal;
+pub mod statement;
+
+pub use digest::{Digest, GitOid, Node, Sha256};
+pub use key::{KeyId, Scheme};
+pub use refusal::Refusal;

@@ -1,0 +1,165 @@
+//! Content-addressed objects: bytes that prove themselves by their hash.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::{Digest, GitOid, Node, Sha256},
+    key::KeyId,
+};
+
+/// The facts of one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// SHA-256 of the exact bytes.
+    pub id: Sha256,
+    /// The node that the bytes prove: the SHA-256 content digest of OCI documents, the oid of git objects.
+    pub node: Node,
+    /// SHA-512 of the bytes: a digest set that names both must agree (chain-model 1.1).
+    pub sha512: Digest,
+    /// Length in bytes.
+    pub size: u64,
+    /// What it is.
+    pub body: Body,
+}
+
+/// What kinds of object the chain reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Body {
+    /// OCI image index or Docker manifest list.
+    Index(Index),
+    /// OCI or Docker image manifest.
+    Manifest(Manifest),
+    /// OCI or Docker image config.
+    Config(Config),
+    /// A git commit.
+    Commit(GitCommit),
+    /// An annotated git tag.
+    Tag(GitTag),
+}
+
+/// An image index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// `mediaType`, or the OCI default when the document has none.
+    pub media_type: String,
+    /// `artifactType`.
+    pub artifact_type: Option<String>,
+    /// The manifests, in order.
+    pub children: Vec<Descriptor>,
+    /// `org.opencontainers.image.base.*`: a hint, tenant-controlled.
+    pub base: Option<BaseHint>,
+}
+
+/// An image manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// `mediaType`, or the OCI default.
+    pub media_type: String,
+    /// `artifactType`, or a config media type that is not an image config: not runnable.
+    pub artifact_type: Option<String>,
+    /// The config.
+    pub config: Descriptor,
+    /// The layers, base first.
+    pub layers: Vec<Descriptor>,
+    /// `org.opencontainers.image.base.*`.
+    pub base: Option<BaseHint>,
+}
+
+/// A content descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// `mediaType`.
+    pub media_type: String,
+    /// `digest`.
+    pub digest: Digest,
+    /// `size` in bytes.
+    pub size: u64,
+    /// `platform`, of an index entry.
+    pub platform: Option<Platform>,
+    /// BuildKit's `vnd.docker.reference.digest`: the entry is an attestation manifest about that child.
+    pub attests: Option<Digest>,
+}
+
+impl Descriptor {
+    /// Whether a container runtime could run this index entry: not an attestation manifest and not
+    /// `unknown/unknown` (chain-model 1.2, all-platforms rule).
+    ///
+    /// Annotations and media types are unsigned hints of whoever wrote the index, so a descriptor counts
+    /// as an attestation manifest only when *both* marks are there: `unknown/unknown` and the annotation.
+    pub fn is_runnable(&self) -> bool {
+        let unknown = self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown");
+        !(unknown && self.attests.is_some())
+    }
+}
+
+/// `os/architecture[/variant]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Platform {
+    /// For example `linux`.
+    pub os: String,
+    /// For example `amd64`.
+    pub architecture: String,
+    /// For example `v8`.
+    pub variant: Option<String>,
+}
+
+/// Annotations that name the base image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseHint {
+    /// `org.opencontainers.image.base.name`.
+    pub name: Option<String>,
+    /// `org.opencontainers.image.base.digest`.
+    pub digest: Option<Digest>,
+}
+
+/// An image config.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The platform.
+    pub platform: Platform,
+    /// `rootfs.diff_ids`, base first.
+    pub diff_ids: Vec<Digest>,
+}
+
+/// A git commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitCommit {
+    /// The tree.
+    pub tree: GitOid,
+    /// The parents, first parent first.
+    pub parents: Vec<GitOid>,
+    /// `name <email>`: a claim.
+    pub author: String,
+    /// `name <email>`: a claim.
+    pub committer: String,
+    /// The committer date: a claim.
+    pub committed_at: Option<Timestamp>,
+    /// The signature, when there is one.
+    pub signature: Option<GitSignature>,
+}
+
+/// An annotated tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitTag {
+    /// The tag's name.
+    pub name: String,
+    /// What it points to.
+    pub target: GitOid,
+    /// The type of the target: `commit`, `tree`, …
+    pub target_kind: String,
+    /// `name <email>`: a claim.
+    pub tagger: Option<String>,
+    /// The signature, when there is one.
+    pub signature: Option<GitSignature>,
+}
+
+/// A signature on a git object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitSignature {
+    /// The armour says which: `ssh`, `openpgp`, `x509`.
+    pub method: String,
+    /// The registered key that verified it.
+    pub signer: Option<KeyId>,
+}

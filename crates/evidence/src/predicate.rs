@@ -1,0 +1,243 @@
+//! Predicates, projected to the normal forms that the chain reads.
+//!
+//! Unknown members of foreign predicates are ignored (in-toto's monotonic principle), except external
+//! parameters, which are *reported* as unknown (SLSA: SHOULD fail). Our own predicates refuse them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::{Digest, GitOid, Node},
+    key::KeyId,
+};
+
+/// What a verified statement claims.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Claim {
+    /// SLSA provenance v1 or v0.2.
+    Build(Build),
+    /// `urn:catenary:predicate:commit:v1`.
+    Commit(Commit),
+    /// `urn:catenary:predicate:registry-event:v1`.
+    Registry(RegistryEvent),
+    /// `urn:catenary:predicate:ci-run:v1`.
+    Run(CiRun),
+    /// SLSA verification summary v1.
+    Summary(Summary),
+    /// Kept and browsable, read by no rule yet.
+    Other,
+}
+
+/// SLSA provenance in one normal form, whatever its version and build type (chain-model 1.6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// `builder.id`, byte for byte.
+    pub builder_id: String,
+    /// `buildType`, byte for byte.
+    pub build_type: String,
+    /// Which adapter read it; `None` when no adapter knows the build type.
+    pub adapter: Option<Adapter>,
+    /// The git source that the build started from.
+    pub source: Option<Source>,
+    /// External parameters, flattened to `a.b.c` paths; each value is its JSON text, strings unquoted.
+    pub params: BTreeMap<String, String>,
+    /// Paths of external parameters that the adapter does not know.
+    pub unknown_params: Vec<String>,
+    /// The event that started the build.
+    pub trigger: Option<String>,
+    /// `github-hosted`, `self-hosted`, …
+    pub runner: Option<String>,
+    /// Everything else that went in.
+    pub dependencies: Vec<Dependency>,
+    /// `invocationId`.
+    pub invocation: Option<String>,
+    /// `metadata.startedOn`: a claim, worth as much as the signer.
+    pub started_on: Option<Timestamp>,
+    /// `metadata.finishedOn`.
+    pub finished_on: Option<Timestamp>,
+}
+
+/// Build types that have an adapter, under the names that policies use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Adapter {
+    /// The three GitHub workflow URIs.
+    GithubWorkflow,
+    /// slsa-github-generator (generic, container, go, …).
+    SlsaGithubGenerator,
+    /// `urn:catenary:buildtype:generic:v1`: what `catenary attest build` writes.
+    Generic,
+}
+
+/// A git source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Canonical repository URI (see [`crate::reference::RepositoryUri`]).
+    pub repository: String,
+    /// Numeric repository id, where the provenance names one.
+    pub repository_id: Option<String>,
+    /// The commit.
+    pub commit: Option<GitOid>,
+    /// Fully qualified ref, for example `refs/heads/main`.
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+}
+
+/// A resolved dependency (material) other than the source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// What it was used as.
+    pub role: Role,
+    /// Its URI, byte for byte.
+    pub uri: String,
+    /// Its digests; empty when it is not pinned.
+    pub nodes: Vec<Node>,
+    /// For images: `registry/repository` read from the URI.
+    pub resource: Option<String>,
+}
+
+/// Roles of a dependency (chain-model R3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// The image that the built image starts from.
+    BaseImage,
+    /// An image that the build ran in.
+    BuilderImage,
+    /// Another git repository at a pinned commit.
+    Submodule,
+    /// A tool.
+    Tool,
+    /// Anything else.
+    Generic,
+}
+
+/// `urn:catenary:predicate:commit:v1`: who moved which ref to this commit, and what was checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Canonical repository URI.
+    pub repository: String,
+    /// The forge's numeric id of the repository.
+    pub repository_id: Option<String>,
+    /// The ref that was moved to the commit.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// What the ref pointed to before.
+    pub previous: Option<GitOid>,
+    /// When the ref was moved.
+    pub updated_at: Timestamp,
+    /// Who moved it: name and forge id.
+    pub actor: Option<Actor>,
+    /// The review of the change, when there was one.
+    pub review: Option<Review>,
+    /// The commit's own signature as the collector verified it.
+    pub signature: Option<CommitSignature>,
+}
+
+/// A person or robot at a forge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// Login.
+    pub name: String,
+    /// Numeric id, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// A review of the revision that was merged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Review {
+    /// The revision that the approvers saw.
+    pub approved_revision: GitOid,
+    /// Who approved.
+    pub approvers: Vec<Actor>,
+}
+
+/// What the collector found on the commit object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CommitSignature {
+    /// `ssh`, `openpgp` or `x509`.
+    pub method: String,
+    /// The principal that the key belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// The key, when it has a SubjectPublicKeyInfo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<KeyId>,
+}
+
+/// `urn:catenary:predicate:registry-event:v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryEvent {
+    /// Push or promotion.
+    pub event: RegistryAction,
+    /// `registry/repository`, lower case, host with port.
+    pub resource: String,
+    /// The tag, when the push named one.
+    pub tag: Option<String>,
+    /// What the tag pointed to before.
+    pub previous: Option<Digest>,
+    /// When the registry says that it happened.
+    pub occurred_at: Timestamp,
+    /// Who pushed, as the registry reports it.
+    pub actor: Option<String>,
+    /// For a promotion: where from.
+    pub promotion: Option<Promotion>,
+}
+
+/// What happened in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegistryAction {
+    /// The manifest was pushed.
+    Push,
+    /// The manifest was promoted from another repository.
+    Promote,
+}
+
+/// The earlier end of a promotion hop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// `registry/repository` that it came from.
+    pub from: String,
+    /// The digest there.
+    pub digest: Digest,
+}
+
+/// `urn:catenary:predicate:ci-run:v1`: how a CI run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CiRun {
+    /// The invocation id, as the provenance spells it.
+    pub invocation: String,
+    /// `success`, `failure`, `cancelled`, …
+    pub conclusion: String,
+    /// When it ended.
+    pub finished_on: Option<Timestamp>,
+}
+
+/// SLSA verification summary v1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// `verifier.id`.
+    pub verifier_id: String,
+    /// `resourceUri`, byte for byte.
+    pub resource_uri: String,
+    /// `policy.uri`.
+    pub policy_uri: Option<String>,
+    /// `policy.digest.sha256`.
+    pub policy_digest: Option<Digest>,
+    /// `verificationResult == "PASSED"`.
+    pub passed: bool,
+    /// Highest level per track, for example `BUILD` → 3.
+    pub levels: BTreeMap<String, u8>,
+    /// Verified properties that are not levels.
+    pub properties: Vec<String>,
+    /// `timeVerified`.
+    pub time_verified: Option<Timestamp>,
+}
