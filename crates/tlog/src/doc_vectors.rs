@@ -1,0 +1,1 @@
+//! Reads docs/log-format.md.
