@@ -82,7 +82,10 @@ impl Checkpoint {
             return Err(CheckpointError::Lines);
         };
         let extensions: Vec<String> = lines.map(str::to_owned).collect();
-        if origin.is_empty() || extensions.iter().any(String::is_empty) || body.contains(|c: char| c != '\n' && c.is_control()) {
+        if origin.is_empty()
+            || extensions.iter().any(String::is_empty)
+            || body.contains(|c: char| c != '\n' && c.is_control())
+        {
             return Err(CheckpointError::Lines);
         }
         let size = parse_decimal(size)
@@ -110,7 +113,10 @@ impl Checkpoint {
         let opened = note::open(note, known)?;
         let checkpoint = Self::parse(&opened.text)?;
         if checkpoint.origin != origin {
-            return Err(CheckpointError::OtherOrigin { expected: origin.to_owned(), found: checkpoint.origin });
+            return Err(CheckpointError::OtherOrigin {
+                expected: origin.to_owned(),
+                found: checkpoint.origin,
+            });
         }
         Ok(checkpoint)
     }
@@ -152,7 +158,19 @@ mod tests {
     #[test]
     fn t12_sizes_are_plain_decimal() {
         let text = checkpoint().encode().unwrap();
-        for bad in ["042", "-1", "+42", "4 2", " 42", "0x2a", "1e3", "", "18446744073709551616", "9223372036854775808", "٤٢"] {
+        for bad in [
+            "042",
+            "-1",
+            "+42",
+            "4 2",
+            " 42",
+            "0x2a",
+            "1e3",
+            "",
+            "18446744073709551616",
+            "9223372036854775808",
+            "٤٢",
+        ] {
             let found = Checkpoint::parse(&text.replace("\n42\n", &format!("\n{bad}\n")));
             assert_eq!(found, Err(CheckpointError::Size(bad.to_owned())));
         }
@@ -166,7 +184,15 @@ mod tests {
             let found = Checkpoint::parse(&text.replace(&root, bad));
             assert_eq!(found, Err(CheckpointError::Root(bad.to_owned())));
         }
-        for bad in ["", "\n", "a\n1\n", &text[..text.len() - 1], &format!("{text}\n"), &text[16..], &text.replace("log", "l\rog")] {
+        for bad in [
+            "",
+            "\n",
+            "a\n1\n",
+            &text[..text.len() - 1],
+            &format!("{text}\n"),
+            &text[16..],
+            &text.replace("log", "l\rog"),
+        ] {
             assert_eq!(Checkpoint::parse(bad), Err(CheckpointError::Lines), "{bad:?}");
         }
         assert_eq!(Checkpoint::new("o", 0, Hash([0; 32])).encode(), Err(CheckpointError::EmptyRoot));

@@ -290,7 +290,8 @@ mod tests {
     }
 
     fn leaf() -> Leaf {
-        Leaf::new(kind::ATTESTATION, time(), b"{}", Hash([5; 32])).with("predicateType", "https://slsa.dev/provenance/v1")
+        Leaf::new(kind::ATTESTATION, time(), b"{}", Hash([5; 32]))
+            .with("predicateType", "https://slsa.dev/provenance/v1")
     }
 
     #[test]

@@ -230,7 +230,8 @@ mod tests {
     fn hash_text_is_exact() {
         let text = "ab".repeat(32);
         assert_eq!(text.parse::<Hash>().unwrap().to_string(), text);
-        for bad in [text.to_uppercase(), text[1..].to_owned(), format!("{text}00"), format!("sha256:{text}")] {
+        for bad in [text.to_uppercase(), text[1..].to_owned(), format!("{text}00"), format!("sha256:{text}")]
+        {
             assert_eq!(bad.parse::<Hash>(), Err(HashError::NotHex));
         }
     }

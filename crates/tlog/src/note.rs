@@ -254,10 +254,8 @@ mod tests {
     /// The example key and note of the signed-note format.
     const NEUMANN: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
     const NEUMANN_SEED: &str = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
-    const TEXT: &str =
-        "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
-    const SIGNATURE: &str =
-        "\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+    const TEXT: &str = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+    const SIGNATURE: &str = "\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
 
     fn signer(name: &str, byte: u8) -> Signer {
         Signer::from_seed(name, &[byte; 32]).unwrap()
@@ -349,10 +347,7 @@ mod tests {
             format!("a\r\n\n{line}\n"),
         ] {
             let found = open(&bad, &known);
-            assert!(
-                matches!(found, Err(NoteError::Malformed | NoteError::Text)),
-                "{bad:?} gives {found:?}"
-            );
+            assert!(matches!(found, Err(NoteError::Malformed | NoteError::Text)), "{bad:?} gives {found:?}");
         }
     }
 
@@ -364,10 +359,7 @@ mod tests {
         let other = signer("x", 2).sign("a\n").unwrap();
         let line = format!("{}\n", other.lines().last().unwrap());
         assert!(open(&format!("{note}{}", line.repeat(MAX_SIGNATURES - 1)), &known).is_ok());
-        assert_eq!(
-            open(&format!("{note}{}", line.repeat(MAX_SIGNATURES)), &known),
-            Err(NoteError::TooLarge)
-        );
+        assert_eq!(open(&format!("{note}{}", line.repeat(MAX_SIGNATURES)), &known), Err(NoteError::TooLarge));
         assert_eq!(open(&"a".repeat(MAX_NOTE + 1), &known), Err(NoteError::TooLarge));
     }
 
@@ -378,10 +370,7 @@ mod tests {
         }
         let text = signer("log", 1).verifier().to_string();
         assert!(text.parse::<Verifier>().is_ok());
-        assert!(matches!(
-            text.replacen("log", "lag", 1).parse::<Verifier>(),
-            Err(NoteError::KeyId { .. })
-        ));
+        assert!(matches!(text.replacen("log", "lag", 1).parse::<Verifier>(), Err(NoteError::KeyId { .. })));
         for bad in ["log", "log+00000000", "log+00000000+", "log+00000000+AA==", "log+00000000+AgAA"] {
             assert_eq!(bad.parse::<Verifier>(), Err(NoteError::VerifierKey), "{bad}");
         }

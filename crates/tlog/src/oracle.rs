@@ -4,16 +4,8 @@
 use crate::merkle::{Hash, leaf_hash, node_hash};
 
 /// The leaves of the well-known Certificate Transparency test tree.
-pub const CT_LEAVES: [&str; 8] = [
-    "",
-    "00",
-    "10",
-    "2021",
-    "3031",
-    "40414243",
-    "5051525354555657",
-    "606162636465666768696a6b6c6d6e6f",
-];
+pub const CT_LEAVES: [&str; 8] =
+    ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
 
 /// Its roots at sizes 1 to 8.
 pub const CT_ROOTS: [&str; 8] = [

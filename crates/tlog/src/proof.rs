@@ -313,7 +313,8 @@ mod tests {
         let (nodes, roots) = (subtrees(&leaves), roots(&leaves));
         for new in 0..=130 {
             for old in 0..=new {
-                let proof = prove_consistency(old as u64, new as u64, |l, i| nodes.get(&(l, i)).copied()).unwrap();
+                let proof =
+                    prove_consistency(old as u64, new as u64, |l, i| nodes.get(&(l, i)).copied()).unwrap();
                 assert_eq!(proof, oracle::consistency(old, &leaves[..new]), "{old} to {new}");
                 verify_consistency(old as u64, roots[old], new as u64, roots[new], &proof).unwrap();
             }
@@ -397,10 +398,7 @@ mod tests {
         for size in [u64::MAX, 1 << 63, MAX_SIZE + 1] {
             assert_eq!(verify_inclusion(leaf, 0, size, &[leaf; 64], leaf), Err(ProofError::TooLarge(size)));
             assert_eq!(needed_root(size), Err(ProofError::TooLarge(size)));
-            assert_eq!(
-                verify_consistency(1, leaf, size, leaf, &[leaf; 64]),
-                Err(ProofError::TooLarge(size))
-            );
+            assert_eq!(verify_consistency(1, leaf, size, leaf, &[leaf; 64]), Err(ProofError::TooLarge(size)));
         }
         assert_eq!(needed_inclusion(MAX_SIZE - 1, MAX_SIZE).unwrap().len(), 62);
         assert_eq!(

@@ -324,7 +324,9 @@ mod tests {
     use crate::{
         merkle::Frontier,
         oracle,
-        proof::{needed_consistency, needed_inclusion, needed_root, prove_inclusion, root_at, verify_inclusion},
+        proof::{
+            needed_consistency, needed_inclusion, needed_root, prove_inclusion, root_at, verify_inclusion,
+        },
     };
 
     /// A log that keeps what the store keeps: full tiles, and leaf hashes.
@@ -357,7 +359,9 @@ mod tests {
                 .row()
                 .map(|index| match tile.level {
                     0 => self.leaves[index as usize],
-                    level => tile_root(&self.full[&TileId { level: level - 1, index, width: WIDTH }]).unwrap(),
+                    level => {
+                        tile_root(&self.full[&TileId { level: level - 1, index, width: WIDTH }]).unwrap()
+                    }
                 })
                 .collect();
             encode_tile(&hashes)
@@ -440,11 +444,34 @@ mod tests {
     #[test]
     fn a_tile_has_one_path_only() {
         for bad in [
-            "tile/0/0", "tile/0/0000", "tile/0/x000/000", "tile/0/x000/x001/000", "tile/00/000", "tile/64/000",
-            "tile/-1/000", "tile/+1/000", "tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/01", "tile/0/000.p/",
-            "tile/0/000.p", "tile/0/001/000", "tile/0/x001", "tile/0/x001/x000", "tile/0/", "tile/0", "/tile/0/000",
-            "tile/0/000/", "tile/0/00a", "tile/0/+01", "tile/8/0/023/1", "tile/entries/000", "tile/0/000.p/1.p/1",
-            "tile/0/x018/x446/x744/x073/x709/x551/616", "tile/0/٠٠٠", "",
+            "tile/0/0",
+            "tile/0/0000",
+            "tile/0/x000/000",
+            "tile/0/x000/x001/000",
+            "tile/00/000",
+            "tile/64/000",
+            "tile/-1/000",
+            "tile/+1/000",
+            "tile/0/000.p/0",
+            "tile/0/000.p/256",
+            "tile/0/000.p/01",
+            "tile/0/000.p/",
+            "tile/0/000.p",
+            "tile/0/001/000",
+            "tile/0/x001",
+            "tile/0/x001/x000",
+            "tile/0/",
+            "tile/0",
+            "/tile/0/000",
+            "tile/0/000/",
+            "tile/0/00a",
+            "tile/0/+01",
+            "tile/8/0/023/1",
+            "tile/entries/000",
+            "tile/0/000.p/1.p/1",
+            "tile/0/x018/x446/x744/x073/x709/x551/616",
+            "tile/0/٠٠٠",
+            "",
         ] {
             assert_eq!(bad.parse::<TileId>(), Err(TileError::Path(bad.to_owned())), "{bad}");
         }
@@ -469,7 +496,10 @@ mod tests {
         let bytes = encode_tile(&oracle::leaf_hashes(3));
         assert!(node_from_tile((0, 258), tile, &bytes).is_ok());
         for node in [(0, 259), (0, 2), (1, 129), (8, 1)] {
-            assert!(matches!(node_from_tile(node, tile, &bytes), Err(TileError::NodeElsewhere { .. })), "{node:?}");
+            assert!(
+                matches!(node_from_tile(node, tile, &bytes), Err(TileError::NodeElsewhere { .. })),
+                "{node:?}"
+            );
         }
         assert!(matches!(node_from_tile((0, 258), tile, &bytes[1..]), Err(TileError::Length { .. })));
         assert!(TileSet::new().insert(tile, bytes[32..].to_vec()).is_err());
