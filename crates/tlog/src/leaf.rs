@@ -387,7 +387,7 @@ mod tests {
             assert_eq!(Leaf::decode(bad.as_bytes()), Err(LeafError::Member(member.into())), "{bad}");
         }
         assert_eq!(Leaf::decode(good.replace("\"v\":1", "\"v\":2").as_bytes()), Err(LeafError::Version(2)));
-        for bad in [&b""[..], b"[]", b"{", b"\xff", b"{}{}", good[..good.len() - 1].as_bytes()] {
+        for bad in [&b""[..], b"[]", b"{", b"\xff", b"{}{}", &good.as_bytes()[..good.len() - 1]] {
             assert!(matches!(Leaf::decode(bad), Err(LeafError::NotJson(_))));
         }
     }
