@@ -170,13 +170,20 @@ mod tests {
 
     #[test]
     fn pae_is_the_vector_of_the_dsse_specification() {
-        assert_eq!(pae("http://example.com/HelloWorld", b"hello world"), b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
+        assert_eq!(
+            pae("http://example.com/HelloWorld", b"hello world"),
+            b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+        );
     }
 
     #[test]
     fn an_envelope_holds_what_it_was_given() {
         let key = Key::ed25519("a");
-        let value = Envelope::statement("{}").signed_by(&key).signed_without_keyid(&key).signed_as(&key, "lie").to_value();
+        let value = Envelope::statement("{}")
+            .signed_by(&key)
+            .signed_without_keyid(&key)
+            .signed_as(&key, "lie")
+            .to_value();
         assert_eq!(value["payload"], "e30=");
         assert_eq!(value["signatures"][0]["keyid"], key.id());
         assert!(value["signatures"][1].get("keyid").is_none());

@@ -175,8 +175,11 @@ impl Tag {
     /// The content without a signature: what is signed.
     pub fn unsigned(&self) -> Vec<u8> {
         let tagger = self.tagger.line();
-        format!("object {}\ntype {}\ntag {}\ntagger {tagger}\n\n{}", self.object, self.kind, self.name, self.message)
-            .into_bytes()
+        format!(
+            "object {}\ntype {}\ntag {}\ntagger {tagger}\n\n{}",
+            self.object, self.kind, self.name, self.message
+        )
+        .into_bytes()
     }
 
     /// The content.
@@ -203,7 +206,10 @@ impl Tag {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, process::{Command, Stdio}};
+    use std::{
+        io::Write,
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
@@ -231,13 +237,17 @@ mod tests {
         commit.parents.push("1".repeat(40));
         let commit = commit.signed_by(&Key::ed25519("dev"));
         assert_eq!(commit.oid(), git_hash("commit", &commit.bytes()));
-        let tag = Tag::new(&commit.oid(), "v1", "Dev <dev@acme.test>", 1_780_000_000).signed_by(&Key::p256("dev"));
+        let tag =
+            Tag::new(&commit.oid(), "v1", "Dev <dev@acme.test>", 1_780_000_000).signed_by(&Key::p256("dev"));
         assert_eq!(tag.oid(), git_hash("tag", &tag.bytes()));
     }
 
     #[test]
     fn sha256_ids_have_64_digits() {
         // The id of the empty blob in a SHA-256 repository.
-        assert_eq!(blob_oid(Hash::Sha256, b""), "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813");
+        assert_eq!(
+            blob_oid(Hash::Sha256, b""),
+            "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813"
+        );
     }
 }

@@ -6,9 +6,9 @@ use aws_lc_rs::{
     agreement,
     rand::SystemRandom,
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
-        EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding,
-        RsaKeyPair,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512,
+        RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
     },
 };
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -96,20 +96,41 @@ impl Key {
     /// A P-256 key, the same one for the same name. Its signatures are random.
     pub fn p256(name: &str) -> Self {
         let secret = Sha256::digest(format!("catenary-testkit p256 {name}")).to_vec();
-        Self::ecdsa(name, Scheme::P256, &agreement::ECDH_P256, &ECDSA_P256_SHA256_ASN1_SIGNING, OID_P256, &secret)
+        Self::ecdsa(
+            name,
+            Scheme::P256,
+            &agreement::ECDH_P256,
+            &ECDSA_P256_SHA256_ASN1_SIGNING,
+            OID_P256,
+            &secret,
+        )
     }
 
     /// A P-384 key, the same one for the same name. Its signatures are random.
     pub fn p384(name: &str) -> Self {
         let secret = Sha384::digest(format!("catenary-testkit p384 {name}")).to_vec();
-        Self::ecdsa(name, Scheme::P384, &agreement::ECDH_P384, &ECDSA_P384_SHA384_ASN1_SIGNING, OID_P384, &secret)
+        Self::ecdsa(
+            name,
+            Scheme::P384,
+            &agreement::ECDH_P384,
+            &ECDSA_P384_SHA384_ASN1_SIGNING,
+            OID_P384,
+            &secret,
+        )
     }
 
     /// A P-521 key, the same one for the same name. Its signatures are random.
     pub fn p521(name: &str) -> Self {
         // 512 of the 521 bits: always below the order of the group.
         let secret = [&[0, 0], Sha512::digest(format!("catenary-testkit p521 {name}")).as_slice()].concat();
-        Self::ecdsa(name, Scheme::P521, &agreement::ECDH_P521, &ECDSA_P521_SHA512_ASN1_SIGNING, OID_P521, &secret)
+        Self::ecdsa(
+            name,
+            Scheme::P521,
+            &agreement::ECDH_P521,
+            &ECDSA_P521_SHA512_ASN1_SIGNING,
+            OID_P521,
+            &secret,
+        )
     }
 
     fn ecdsa(
@@ -120,9 +141,11 @@ impl Key {
         curve: &[u8],
         secret: &[u8],
     ) -> Self {
-        let private = agreement::PrivateKey::from_private_key(agreement, secret).expect("the scalar is in range");
+        let private =
+            agreement::PrivateKey::from_private_key(agreement, secret).expect("the scalar is in range");
         let public = private.compute_public_key().expect("a private key has a public key");
-        let pair = EcdsaKeyPair::from_private_key_and_public_key(signing, secret, public.as_ref()).expect("they match");
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(signing, secret, public.as_ref())
+            .expect("they match");
         let algorithm = der::sequence(&[OID_EC, curve]);
         let point = der::bit_string(public.as_ref());
         let inner = der::sequence(&[&[2, 1, 1], &der::tlv(4, secret), &der::tlv(0xa1, &point)]);
@@ -236,7 +259,14 @@ mod tests {
     use super::*;
 
     fn all() -> [Key; 6] {
-        [Key::ed25519("a"), Key::p256("a"), Key::p384("a"), Key::p521("a"), Key::rsa_pkcs1("a"), Key::rsa_pss("a")]
+        [
+            Key::ed25519("a"),
+            Key::p256("a"),
+            Key::p384("a"),
+            Key::p521("a"),
+            Key::rsa_pkcs1("a"),
+            Key::rsa_pss("a"),
+        ]
     }
 
     #[test]
@@ -252,7 +282,8 @@ mod tests {
         let dir = Scratch::new("keys");
         for key in all() {
             let private = dir.write("private.pem", key.private_pkcs8_pem().as_bytes());
-            let out = Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&private).output().unwrap();
+            let out =
+                Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&private).output().unwrap();
             assert_eq!(String::from_utf8_lossy(&out.stdout), key.public_pem(), "{key:?}");
         }
     }
@@ -266,7 +297,9 @@ mod tests {
             let signature = dir.write("signature", &key.sign(b"hello"));
             let mut command = Command::new("openssl");
             match key.scheme() {
-                Scheme::Ed25519 => command.args(["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey"]).arg(&public),
+                Scheme::Ed25519 => {
+                    command.args(["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey"]).arg(&public)
+                }
                 other => {
                     let hash = match other {
                         Scheme::P384 => "-sha384",
@@ -312,7 +345,9 @@ mod tests {
                 assert!(!check(b"hellp"), "{key:?} {hash}");
             }
             let public = dir.write("public", key.openssh_public().as_bytes());
-            assert!(Command::new("ssh-keygen").arg("-l").arg("-f").arg(public).output().unwrap().status.success());
+            assert!(
+                Command::new("ssh-keygen").arg("-l").arg("-f").arg(public).output().unwrap().status.success()
+            );
         }
     }
 

@@ -317,7 +317,10 @@ mod tests {
         index.buildkit_attestations = true;
         let value: Value = serde_json::from_slice(&index.document().bytes).unwrap();
         assert_eq!(value["manifests"][0]["platform"]["variant"], "v7");
-        assert_eq!(value["manifests"][1]["annotations"]["vnd.docker.reference.digest"], value["manifests"][0]["digest"]);
+        assert_eq!(
+            value["manifests"][1]["annotations"]["vnd.docker.reference.digest"],
+            value["manifests"][0]["digest"]
+        );
     }
 
     #[test]

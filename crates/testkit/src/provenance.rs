@@ -176,7 +176,8 @@ impl Provenance {
     }
 
     fn generic_v1(&self) -> Value {
-        let mut external = json!({"source": {"uri": self.source_uri, "ref": self.source_ref}, "params": self.params});
+        let mut external =
+            json!({"source": {"uri": self.source_uri, "ref": self.source_ref}, "params": self.params});
         if let Some(target) = &self.target {
             external["target"] = target.as_str().into();
         }

@@ -59,7 +59,10 @@ impl RegistryEvidence {
             actor: "ci".into(),
             occurred_at,
             observed_at: occurred_at + 1,
-            event_id: format!("event-{}", &crate::sha256_hex(format!("{resource}{digest}{occurred_at}").as_bytes())[..12]),
+            event_id: format!(
+                "event-{}",
+                &crate::sha256_hex(format!("{resource}{digest}{occurred_at}").as_bytes())[..12]
+            ),
             promotion: None,
             extra: Map::new(),
         }

@@ -60,6 +60,8 @@ pub(crate) fn signature(key: &Key, namespace: &str, hash: &str, message: &[u8]) 
         }
     };
     let inner = [string(algorithm.as_bytes()), string(&raw)].concat();
-    let blob = [b"SSHSIG".as_slice(), &1u32.to_be_bytes(), &string(&public_blob(key)), &named, &string(&inner)].concat();
+    let blob =
+        [b"SSHSIG".as_slice(), &1u32.to_be_bytes(), &string(&public_blob(key)), &named, &string(&inner)]
+            .concat();
     format!("-----BEGIN SSH SIGNATURE-----\n{}-----END SSH SIGNATURE-----\n", der::wrapped(&blob, 70))
 }

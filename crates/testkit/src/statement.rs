@@ -37,8 +37,11 @@ impl Subject {
     }
 
     fn to_json(&self) -> String {
-        let digests: Vec<String> =
-            self.digests.iter().map(|(algorithm, value)| format!("{}:{}", quoted(algorithm), quoted(value))).collect();
+        let digests: Vec<String> = self
+            .digests
+            .iter()
+            .map(|(algorithm, value)| format!("{}:{}", quoted(algorithm), quoted(value)))
+            .collect();
         let name = self.name.as_ref().map(|name| format!("\"name\":{},", quoted(name))).unwrap_or_default();
         format!("{{{name}\"digest\":{{{}}}}}", digests.join(","))
     }
@@ -60,7 +63,12 @@ pub struct Statement {
 impl Statement {
     /// A Statement v1.
     pub fn new(predicate_type: &str, predicate: Value) -> Self {
-        Self { kind: V1.into(), subjects: Vec::new(), predicate_type: predicate_type.into(), predicate: Some(predicate) }
+        Self {
+            kind: V1.into(),
+            subjects: Vec::new(),
+            predicate_type: predicate_type.into(),
+            predicate: Some(predicate),
+        }
     }
 
     /// Makes it a Statement v0.1.
@@ -84,7 +92,8 @@ impl Statement {
     /// The statement's exact text.
     pub fn to_json(&self) -> String {
         let subjects: Vec<String> = self.subjects.iter().map(Subject::to_json).collect();
-        let predicate = self.predicate.as_ref().map(|value| format!(",\"predicate\":{value}")).unwrap_or_default();
+        let predicate =
+            self.predicate.as_ref().map(|value| format!(",\"predicate\":{value}")).unwrap_or_default();
         format!(
             "{{\"_type\":{},\"subject\":[{}],\"predicateType\":{}{predicate}}}",
             quoted(&self.kind),
@@ -111,7 +120,8 @@ mod tests {
 
     #[test]
     fn the_text_is_exact_and_in_the_order_of_the_specification() {
-        let statement = Statement::new("p", json!({"a": 1})).subject(Subject::new("n", "sha256", "00").and("sha256", "11"));
+        let statement = Statement::new("p", json!({"a": 1}))
+            .subject(Subject::new("n", "sha256", "00").and("sha256", "11"));
         assert_eq!(
             statement.to_json(),
             r#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"n","digest":{"sha256":"00","sha256":"11"}}],"predicateType":"p","predicate":{"a":1}}"#

@@ -36,10 +36,10 @@ pub const BUILDER: &str = "https://ci.acme.test";
 pub const RESOURCE: &str = "registry.acme.test/acme/app";
 /// Where the base image is pushed.
 pub const BASE_RESOURCE: &str = "registry.acme.test/base/debian";
-/// What content git objects are sent under; the bytes are what `git cat-file` prints.
+/// The media type that commits are sent under; the bytes are what `git cat-file` prints.
 pub const GIT_COMMIT: &str = "application/x-git-commit";
 
-/// A statement's three parts in the making, with who signs it.
+/// What is said and who signs it.
 #[derive(Debug, Clone)]
 pub struct Signed<T> {
     /// What is said.
@@ -119,7 +119,8 @@ impl World {
             (Key::ed25519(&key_name("vcs")), Key::p256(&key_name("ci")), Key::p384(&key_name("reg")));
         let (k_dev, k_mallory) = (Key::ed25519(&key_name("dev")), Key::ed25519(&key_name("mallory")));
 
-        let commit = make_commit(&format!("fn main() {{}} // {seed}\n"), "Greet the world\n", now - 900, &k_dev);
+        let commit =
+            make_commit(&format!("fn main() {{}} // {seed}\n"), "Greet the world\n", now - 900, &k_dev);
         let base_layer = layer(&[("etc/os-release", format!("ID=acme\nBUILD_ID={seed}\n").as_bytes())]);
         let base = Index::new(vec![
             Image::new("linux/amd64", vec![base_layer.clone()]),
@@ -169,7 +170,8 @@ impl World {
     /// The honest world in which the base image has an honest chain of its own.
     pub fn golden_with_base_chain(seed: u64, now: i64) -> Self {
         let mut world = Self::golden(seed, now);
-        let commit = make_commit(&format!("FROM scratch # {seed}\n"), "Lay the base\n", now - 9_000, &world.k_dev);
+        let commit =
+            make_commit(&format!("FROM scratch # {seed}\n"), "Lay the base\n", now - 9_000, &world.k_dev);
         let source = commit_evidence(&commit, BASE_REPOSITORY, BASE_REPOSITORY_ID, now - 6_000, &world.k_dev);
         let mut build = Provenance::generic(BUILDER, BASE_REPOSITORY, MAIN, &commit.oid());
         build.subjects = subjects(BASE_RESOURCE, &world.base);
@@ -268,7 +270,14 @@ impl World {
         self.policy_for("base", "registry.acme.test/base/*", BASE_REPOSITORY, BASE_REPOSITORY_ID, "")
     }
 
-    fn policy_for(&self, name: &str, resources: &str, repository: &str, repository_id: &str, inputs: &str) -> String {
+    fn policy_for(
+        &self,
+        name: &str,
+        resources: &str,
+        repository: &str,
+        repository_id: &str,
+        inputs: &str,
+    ) -> String {
         let (ci, vcs, reg, dev) = (self.k_ci.id(), self.k_vcs.id(), self.k_reg.id(), self.k_dev.id());
         format!(
             r#"apiVersion: catenary/v1
@@ -315,7 +324,13 @@ fn make_commit(file: &str, message: &str, at: i64, signer: &Key) -> git::Commit 
     git::Commit::new(&tree, "Dev Eloper <dev@acme.test>", at, message).signed_by(signer)
 }
 
-fn commit_evidence(commit: &git::Commit, repository: &str, id: &str, updated_at: i64, signer: &Key) -> CommitEvidence {
+fn commit_evidence(
+    commit: &git::Commit,
+    repository: &str,
+    id: &str,
+    updated_at: i64,
+    signer: &Key,
+) -> CommitEvidence {
     CommitEvidence {
         commit: commit.oid(),
         extra_subjects: Vec::new(),
