@@ -38,6 +38,8 @@ pub const RESOURCE: &str = "registry.acme.test/acme/app";
 pub const BASE_RESOURCE: &str = "registry.acme.test/base/debian";
 /// The media type that commits are sent under; the bytes are what `git cat-file` prints.
 pub const GIT_COMMIT: &str = "application/x-git-commit";
+/// The media type that annotated tags are sent under.
+pub const GIT_TAG: &str = "application/x-git-tag";
 
 /// What is said and who signs it.
 #[derive(Debug, Clone)]
@@ -294,7 +296,7 @@ spec:
       - {{id: vcs, maxLevel: 3, signer: {{key: "{vcs}"}}}}
     registries:
       - {{id: reg, signer: {{key: "{reg}"}}, repositories: ["registry.acme.test/**"]}}
-  build: {{minLevel: 2, builders: {{atLeast: 1, of: [ci]}}, triggers: [push, workflow_dispatch, release], params: {{unknown: deny, allow: {{}}}}}}
+  build: {{minLevel: 2, builders: {{atLeast: 1, of: [ci]}}, triggers: [push, workflow_dispatch, release], params: {{unknown: deny}}}}
   source:
     repository: {{uri: "{repository}", id: "{repository_id}"}}
     refs: ["{MAIN}"]
