@@ -1,10 +1,20 @@
 //! Public keys, their ids and schemes.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
+use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
+use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
+use ssh_key::public::KeyData;
 
-use crate::digest::{DigestError, Sha256};
+use crate::{
+    digest::{DigestError, Sha256},
+    spki::{Curve, Spki},
+};
 
 /// SHA-256 of the key's SubjectPublicKeyInfo in DER; prints `sha256:<hex>`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,4 +56,353 @@ pub enum Scheme {
     RsaPkcs1Sha256,
     /// RSA-PSS with SHA-256, 2048 to 8192 bits.
     RsaPssSha256,
+}
+
+impl Scheme {
+    /// Every scheme.
+    pub const ALL: [Self; 6] = [
+        Self::Ed25519,
+        Self::EcdsaP256Sha256,
+        Self::EcdsaP384Sha384,
+        Self::EcdsaP521Sha512,
+        Self::RsaPkcs1Sha256,
+        Self::RsaPssSha256,
+    ];
+
+    /// The name that the API, the database and the command line use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "ed25519",
+            Self::EcdsaP256Sha256 => "ecdsa-p256-sha256",
+            Self::EcdsaP384Sha384 => "ecdsa-p384-sha384",
+            Self::EcdsaP521Sha512 => "ecdsa-p521-sha512",
+            Self::RsaPkcs1Sha256 => "rsa-pkcs1-sha256",
+            Self::RsaPssSha256 => "rsa-pss-sha256",
+        }
+    }
+
+    fn algorithm(self) -> &'static dyn VerificationAlgorithm {
+        match self {
+            Self::Ed25519 => &signature::ED25519,
+            Self::EcdsaP256Sha256 => &signature::ECDSA_P256_SHA256_ASN1,
+            Self::EcdsaP384Sha384 => &signature::ECDSA_P384_SHA384_ASN1,
+            Self::EcdsaP521Sha512 => &signature::ECDSA_P521_SHA512_ASN1,
+            Self::RsaPkcs1Sha256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+            Self::RsaPssSha256 => &signature::RSA_PSS_2048_8192_SHA256,
+        }
+    }
+
+    /// Whether keys of this type can sign with this scheme.
+    fn fits(self, key: &Spki) -> bool {
+        match key {
+            Spki::Ed25519(_) => self == Self::Ed25519,
+            Spki::Ecdsa { curve: Curve::P256, .. } => self == Self::EcdsaP256Sha256,
+            Spki::Ecdsa { curve: Curve::P384, .. } => self == Self::EcdsaP384Sha384,
+            Spki::Ecdsa { curve: Curve::P521, .. } => self == Self::EcdsaP521Sha512,
+            Spki::Rsa { .. } => matches!(self, Self::RsaPkcs1Sha256 | Self::RsaPssSha256),
+        }
+    }
+
+    /// What a key says of its scheme: everything, but for the padding of RSA, where PKCS#1 v1.5 is the usual one.
+    fn usual(key: &Spki) -> Self {
+        match key {
+            Spki::Ed25519(_) => Self::Ed25519,
+            Spki::Ecdsa { curve: Curve::P256, .. } => Self::EcdsaP256Sha256,
+            Spki::Ecdsa { curve: Curve::P384, .. } => Self::EcdsaP384Sha384,
+            Spki::Ecdsa { curve: Curve::P521, .. } => Self::EcdsaP521Sha512,
+            Spki::Rsa { .. } => Self::RsaPkcs1Sha256,
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scheme {
+    type Err = KeyError;
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let known = Self::ALL.into_iter().find(|scheme| scheme.as_str() == text);
+        known.ok_or_else(|| KeyError::UnknownScheme(text.to_owned()))
+    }
+}
+
+/// Why a text is not a public key that Catenary verifies with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Larger than [`MAX_KEY`].
+    #[error("a public key has at most {MAX_KEY} bytes")]
+    TooLarge,
+    /// There is not exactly one `PUBLIC KEY` block.
+    #[error("expected exactly one `-----BEGIN PUBLIC KEY-----` block, found {found}")]
+    NotOneKey {
+        /// How many there are.
+        found: usize,
+    },
+    /// A private key was sent; it should be considered lost.
+    #[error("this is a private key: replace it, and register its public half")]
+    PrivateKey,
+    /// Not PEM, or not OpenSSH text.
+    #[error("not a public key: {0}")]
+    Malformed(String),
+    /// A key of another type, or no key.
+    #[error("only Ed25519, ECDSA P-256, P-384, P-521 and RSA keys are supported")]
+    UnsupportedKey,
+    /// The same key has another, usual encoding.
+    #[error("the key is not in canonical DER with an uncompressed point")]
+    NotCanonical,
+    /// RSA of another size.
+    #[error("RSA keys have 2048 to 8192 bits, this one has {bits}")]
+    RsaSize {
+        /// Its size.
+        bits: usize,
+    },
+    /// A key cannot sign with that scheme.
+    #[error("this key cannot sign with `{scheme}`")]
+    SchemeMismatch {
+        /// The scheme asked for.
+        scheme: Scheme,
+    },
+    /// No such scheme.
+    #[error("`{0}` is not a signature scheme")]
+    UnknownScheme(String),
+}
+
+/// Largest text of a public key: RSA 8192 takes 1.5 KiB of PEM.
+pub const MAX_KEY: usize = 16 * 1024;
+
+/// A public key that can verify.
+#[derive(Clone)]
+pub struct PublicKey {
+    id: KeyId,
+    scheme: Scheme,
+    spki: Vec<u8>,
+    parts: Spki,
+    parsed: ParsedPublicKey,
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({} {})", self.scheme, self.id)
+    }
+}
+
+impl PublicKey {
+    /// Reads exactly one PEM block `PUBLIC KEY`. The scheme is needed only for RSA-PSS keys.
+    pub fn from_pem(pem: &str, scheme: Option<Scheme>) -> Result<Self, KeyError> {
+        if pem.len() > MAX_KEY {
+            return Err(KeyError::TooLarge);
+        }
+        if pem.contains("PRIVATE KEY-----") {
+            return Err(KeyError::PrivateKey);
+        }
+        let blocks: Vec<SubjectPublicKeyInfoDer<'_>> = SubjectPublicKeyInfoDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|e| KeyError::Malformed(format!("{e:?}")))?;
+        // Blocks of other kinds are skipped by the reader: count all of them, so that none is ignored silently.
+        let found = pem.matches("-----BEGIN ").count();
+        match blocks.as_slice() {
+            [spki] if found == 1 => Self::from_spki(spki.as_ref(), scheme),
+            _ => Err(KeyError::NotOneKey { found: blocks.len().max(found) }),
+        }
+    }
+
+    /// Reads SubjectPublicKeyInfo in DER.
+    pub fn from_spki(spki: &[u8], scheme: Option<Scheme>) -> Result<Self, KeyError> {
+        if spki.len() > MAX_KEY {
+            return Err(KeyError::TooLarge);
+        }
+        Self::from_parts(Spki::parse(spki)?, scheme)
+    }
+
+    /// Reads a line such as `ssh-ed25519 AAAA… comment`.
+    pub fn from_openssh(line: &str) -> Result<Self, KeyError> {
+        if line.len() > MAX_KEY {
+            return Err(KeyError::TooLarge);
+        }
+        if line.contains("PRIVATE KEY-----") {
+            return Err(KeyError::PrivateKey);
+        }
+        let key = ssh_key::PublicKey::from_openssh(line.trim())
+            .map_err(|e| KeyError::Malformed(e.to_string()))?;
+        let parts = ssh_parts(key.key_data()).ok_or(KeyError::UnsupportedKey)?;
+        parts.check()?;
+        Self::from_parts(parts, None)
+    }
+
+    /// Reads either PEM or an OpenSSH line.
+    pub fn from_text(text: &str, scheme: Option<Scheme>) -> Result<Self, KeyError> {
+        if text.contains("-----BEGIN ") {
+            return Self::from_pem(text, scheme);
+        }
+        let key = Self::from_openssh(text)?;
+        match scheme {
+            Some(scheme) => Self::from_parts(key.parts, Some(scheme)),
+            None => Ok(key),
+        }
+    }
+
+    fn from_parts(parts: Spki, scheme: Option<Scheme>) -> Result<Self, KeyError> {
+        let scheme = scheme.unwrap_or(Scheme::usual(&parts));
+        if !scheme.fits(&parts) {
+            return Err(KeyError::SchemeMismatch { scheme });
+        }
+        let spki = parts.to_der();
+        let parsed = ParsedPublicKey::new(scheme.algorithm(), &spki).map_err(|_| KeyError::UnsupportedKey)?;
+        Ok(Self { id: KeyId(Sha256::of(&spki)), scheme, spki, parts, parsed })
+    }
+
+    /// SHA-256 of the SPKI.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The scheme that it signs with.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// SubjectPublicKeyInfo in DER.
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// The key as one PEM block.
+    pub fn to_pem(&self) -> String {
+        let text = STANDARD.encode(&self.spki);
+        let mut pem = String::from("-----BEGIN PUBLIC KEY-----\n");
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let (line, after) = rest.split_at(rest.len().min(64));
+            pem.push_str(line);
+            pem.push('\n');
+            rest = after;
+        }
+        pem.push_str("-----END PUBLIC KEY-----\n");
+        pem
+    }
+
+    /// The SSH fingerprint: `SHA256:` and unpadded base64.
+    pub fn ssh_fingerprint(&self) -> String {
+        format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::of(&self.parts.to_ssh()).0))
+    }
+
+    /// Whether `signature` over `message` verifies under this key and its scheme.
+    ///
+    /// ECDSA signatures are strict DER: aws-lc refuses trailing bytes, long lengths, and r or s of zero (E15, E17).
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        // Cheap: an unknown signer is tried under every key of the same kind only.
+        if !self.could_be(signature) {
+            return false;
+        }
+        self.parsed.verify_sig(message, signature).is_ok()
+    }
+
+    fn could_be(&self, signature: &[u8]) -> bool {
+        match &self.parts {
+            Spki::Ed25519(_) => signature.len() == 64,
+            Spki::Ecdsa { curve, .. } => {
+                // SEQUENCE header of at most 3 bytes, and two integers with sign byte and 2-byte header.
+                signature.first() == Some(&0x30) && signature.len() <= 3 + 2 * (curve.width() + 3)
+            }
+            Spki::Rsa { modulus, .. } => signature.len() == modulus.len(),
+        }
+    }
+}
+
+/// The parts of an SSH key, when it is of a kind that has an SPKI here.
+pub(crate) fn ssh_parts(key: &KeyData) -> Option<Spki> {
+    match key {
+        KeyData::Ed25519(raw) => Some(Spki::Ed25519(raw.0)),
+        KeyData::Ecdsa(point) => {
+            let curve = match point.curve() {
+                ssh_key::EcdsaCurve::NistP256 => Curve::P256,
+                ssh_key::EcdsaCurve::NistP384 => Curve::P384,
+                ssh_key::EcdsaCurve::NistP521 => Curve::P521,
+            };
+            Some(Spki::Ecdsa { curve, point: point.as_sec1_bytes().to_vec() })
+        }
+        KeyData::Rsa(key) => Some(Spki::rsa(key.n.as_positive_bytes()?, key.e.as_positive_bytes()?)),
+        _ => None,
+    }
+}
+
+/// The registered keys that evidence is verified against. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct KeyRing(Arc<Inner>);
+
+#[derive(Debug, Clone, Default)]
+struct Inner {
+    keys: BTreeMap<KeyId, PublicKey>,
+    /// SHA-256 of the SSH blob → key.
+    fingerprints: BTreeMap<Sha256, KeyId>,
+}
+
+impl KeyRing {
+    /// No keys.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a key; a key of the same id is replaced.
+    pub fn insert(&mut self, key: PublicKey) {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.fingerprints.insert(Sha256::of(&key.parts.to_ssh()), key.id);
+        inner.keys.insert(key.id, key);
+    }
+
+    /// The key with this id.
+    pub fn get(&self, id: &KeyId) -> Option<&PublicKey> {
+        self.0.keys.get(id)
+    }
+
+    /// The key that a `keyid` or hint names: `sha256:<hex>` or the bare hex of its id, its SSH fingerprint, or
+    /// base64 of the SPKI's SHA-256. A hint only says which key to try first; it never gives trust.
+    pub fn named(&self, hint: &str) -> Option<&PublicKey> {
+        let hash = hint_hash(hint)?;
+        let id = KeyId(hash);
+        self.get(&id).or_else(|| self.get(self.0.fingerprints.get(&hash)?))
+    }
+
+    /// Every key, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &PublicKey> {
+        self.0.keys.values()
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.keys.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.0.keys.is_empty()
+    }
+}
+
+impl FromIterator<PublicKey> for KeyRing {
+    fn from_iter<I: IntoIterator<Item = PublicKey>>(keys: I) -> Self {
+        let mut ring = Self::new();
+        for key in keys {
+            ring.insert(key);
+        }
+        ring
+    }
+}
+
+/// The 32 bytes that a hint spells, in any of the spellings that tools use.
+fn hint_hash(hint: &str) -> Option<Sha256> {
+    let bytes = if let Some(base64) = hint.strip_prefix("SHA256:") {
+        STANDARD_NO_PAD.decode(base64.trim_end_matches('=')).ok()?
+    } else {
+        let text = hint.strip_prefix("sha256:").unwrap_or(hint);
+        match text.len() {
+            64 => hex::decode(text).ok()?,
+            43 | 44 => STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok()?,
+            _ => return None,
+        }
+    };
+    bytes.try_into().ok().map(Sha256)
 }

@@ -9,13 +9,17 @@
 
 pub mod attestation;
 pub mod digest;
+pub mod dsse;
+pub mod json;
 pub mod key;
+pub mod limits;
 pub mod object;
 pub mod predicate;
 pub mod reference;
 pub mod refusal;
+mod spki;
 pub mod statement;
 
 pub use digest::{Digest, GitOid, Node, Sha256};
-pub use key::{KeyId, Scheme};
+pub use key::{KeyId, KeyRing, PublicKey, Scheme};
 pub use refusal::Refusal;

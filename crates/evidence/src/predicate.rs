@@ -10,8 +10,101 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::{Digest, GitOid, Node},
+    json,
     key::KeyId,
+    limits::MAX_TEXT,
+    refusal::Refusal,
+    statement::{DigestSet, Statement},
 };
+
+mod ci_run;
+mod commit;
+pub mod provenance;
+mod registry_event;
+mod vsa;
+
+/// SLSA provenance v1.
+pub const PROVENANCE_V1: &str = "https://slsa.dev/provenance/v1";
+/// SLSA provenance v0.2.
+pub const PROVENANCE_V02: &str = "https://slsa.dev/provenance/v0.2";
+/// SLSA verification summary v1.
+pub const SUMMARY_V1: &str = "https://slsa.dev/verification_summary/v1";
+/// Our commit predicate.
+pub const COMMIT_V1: &str = "urn:catenary:predicate:commit:v1";
+/// Our registry-event predicate.
+pub const REGISTRY_EVENT_V1: &str = "urn:catenary:predicate:registry-event:v1";
+/// Our ci-run predicate.
+pub const CI_RUN_V1: &str = "urn:catenary:predicate:ci-run:v1";
+
+/// Reads the predicate of a statement by its type, byte for byte; a type that no reader knows is kept as
+/// [`Claim::Other`]. `payload` is the checked text that the statement was read from.
+pub fn read(payload: &str, statement: &Statement<'_>) -> Result<Claim, Refusal> {
+    let reader = Reader { payload, statement };
+    Ok(match statement.predicate_type.as_str() {
+        PROVENANCE_V1 => Claim::Build(provenance::read_v1(&reader)?),
+        PROVENANCE_V02 => Claim::Build(provenance::read_v02(&reader)?),
+        SUMMARY_V1 => Claim::Summary(vsa::read(&reader)?),
+        COMMIT_V1 => Claim::Commit(commit::read(&reader)?),
+        REGISTRY_EVENT_V1 => Claim::Registry(registry_event::read(&reader)?),
+        CI_RUN_V1 => Claim::Run(ci_run::read(&reader)?),
+        _ => Claim::Other,
+    })
+}
+
+/// A predicate that is being read, and how it is refused.
+struct Reader<'a> {
+    payload: &'a str,
+    statement: &'a Statement<'a>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads the predicate as a `T`.
+    fn parse<T: Deserialize<'a>>(&self) -> Result<T, Refusal> {
+        let Some(predicate) = self.statement.predicate else {
+            return Err(self.refuse("", "the predicate is missing"));
+        };
+        json::read_part(self.payload, predicate.get(), "/predicate").map_err(|e| Refusal::Predicate {
+            predicate_type: self.statement.predicate_type.clone(),
+            pointer: e.pointer.clone(),
+            why: e.to_string(),
+        })
+    }
+
+    /// Refuses the member at `pointer` of the predicate.
+    fn refuse(&self, pointer: &str, why: impl Into<String>) -> Refusal {
+        Refusal::Predicate {
+            predicate_type: self.statement.predicate_type.clone(),
+            pointer: format!("/predicate{pointer}"),
+            why: why.into(),
+        }
+    }
+
+    /// Turns an error about the member at `pointer` into a refusal.
+    fn check<T, E: std::fmt::Display>(&self, pointer: &str, result: Result<T, E>) -> Result<T, Refusal> {
+        result.map_err(|e| self.refuse(pointer, e.to_string()))
+    }
+
+    /// A text that must say something, and not too much.
+    fn text(&self, pointer: &str, text: &str) -> Result<(), Refusal> {
+        match text.len() {
+            0 => Err(self.refuse(pointer, "it is empty")),
+            n if n > MAX_TEXT => Err(self.refuse(pointer, format!("it has {n} bytes, the limit is {MAX_TEXT}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every subject must be of the kind that the predicate is about.
+    fn subject_needs(&self, what: &str, has: impl Fn(&DigestSet) -> bool) -> Result<(), Refusal> {
+        match self.statement.subjects.iter().position(|s| !has(&s.digests)) {
+            Some(position) => Err(Refusal::Predicate {
+                predicate_type: self.statement.predicate_type.clone(),
+                pointer: format!("/subject/{position}/digest"),
+                why: format!("each subject needs {what}"),
+            }),
+            None => Ok(()),
+        }
+    }
+}
 
 /// What a verified statement claims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +237,7 @@ pub struct Actor {
     /// Login.
     pub name: String,
     /// Numeric id, as text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "commit::optional_id", skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
 
@@ -153,6 +246,7 @@ pub struct Actor {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Review {
     /// The revision that the approvers saw.
+    #[serde(deserialize_with = "commit::oid")]
     pub approved_revision: GitOid,
     /// Who approved.
     pub approvers: Vec<Actor>,
