@@ -6,10 +6,15 @@ use catenary_evidence::{
     KeyId,
     attestation::Attestation,
     digest::{Digest, Node, Sha256},
-    object::Object,
+    object::{Body, Object},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    control::{Control, WriteSet},
+    verdict::Question,
+};
 
 /// A fact and its place in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +44,43 @@ pub struct Evidence {
     pub damaged: BTreeSet<Sha256>,
 }
 
+impl Evidence {
+    /// Adds an attestation; the second time is harmless.
+    pub fn add_attestation(&mut self, index: u64, received_at: Timestamp, fact: Attestation) {
+        self.attestations.entry(fact.id).or_insert(Logged { index, received_at, fact });
+    }
+
+    /// Adds an object, and for an index that it contains its children.
+    pub fn add_object(&mut self, index: u64, received_at: Timestamp, fact: Object) {
+        if let (Node::Content(parent), Body::Index(body)) = (fact.node, &fact.body) {
+            for child in &body.children {
+                self.add_parent(child.digest, parent);
+            }
+        }
+        self.objects.entry(fact.node).or_insert(Logged { index, received_at, fact });
+    }
+
+    /// Adds that the index `parent` contains `child`.
+    pub fn add_parent(&mut self, child: Digest, parent: Digest) {
+        self.parents.entry(child).or_default().insert(parent);
+    }
+
+    /// Adds everything of `other`.
+    pub fn merge(&mut self, other: Self) {
+        for (id, logged) in other.attestations {
+            self.attestations.entry(id).or_insert(logged);
+        }
+        for (node, logged) in other.objects {
+            self.objects.entry(node).or_insert(logged);
+        }
+        for (child, parents) in other.parents {
+            self.parents.entry(child).or_default().extend(parents);
+        }
+        self.truncated.extend(other.truncated);
+        self.damaged.extend(other.damaged);
+    }
+}
+
 /// One frontier: what the store is asked for in one round trip.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Want {
@@ -49,6 +91,71 @@ pub struct Want {
     pub signers: Vec<KeyId>,
 }
 
+/// The nodes that an answer rests on, misses included. Trust and policy are not among them: entries that
+/// change those reach every answer ([`WriteSet::All`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadSet {
+    /// Every node that was asked for.
+    pub nodes: BTreeSet<Node>,
+}
+
+impl ReadSet {
+    /// Whether an entry can change the answer.
+    pub fn intersects(&self, written: &WriteSet) -> bool {
+        match written {
+            WriteSet::All => true,
+            WriteSet::None => false,
+            WriteSet::Nodes(nodes) => nodes.iter().any(|node| self.nodes.contains(node)),
+        }
+    }
+}
+
 /// Says what to fetch next.
+///
+/// There is no second description of what an evaluation reads: each frontier is what the evaluator asked
+/// for, given what was fetched before, and did not have. When it asks for nothing new, everything that it
+/// can touch is there, and the read set is what was asked for.
 #[derive(Debug)]
-pub struct Gather;
+pub struct Gather<'a> {
+    about: About<'a>,
+    control: &'a Control,
+    asked: BTreeSet<Node>,
+}
+
+#[derive(Debug)]
+enum About<'a> {
+    Question(&'a Question),
+    Digest(Digest),
+}
+
+impl<'a> Gather<'a> {
+    /// For one question.
+    pub fn new(question: &'a Question, control: &'a Control) -> Self {
+        Self { about: About::Question(question), control, asked: BTreeSet::new() }
+    }
+
+    /// For [`crate::evaluate::known_resources`] of a bare digest.
+    pub fn about(digest: Digest, control: &'a Control) -> Self {
+        Self { about: About::Digest(digest), control, asked: BTreeSet::new() }
+    }
+
+    /// The next frontier, given what was fetched for those before. `None`: everything is there, or the
+    /// budget of nodes is spent (then the evaluation says so).
+    pub fn next(&mut self, evidence: &Evidence) -> Option<Want> {
+        let touched = match self.about {
+            About::Question(question) => crate::evaluate::touched(question, self.control, evidence),
+            About::Digest(digest) => crate::evaluate::touched_by_digest(digest, evidence),
+        };
+        let nodes: Vec<Node> = touched.difference(&self.asked).copied().collect();
+        if nodes.is_empty() || self.asked.len() >= crate::evaluate::MAX_NODES {
+            return None;
+        }
+        self.asked.extend(&nodes);
+        Some(Want { nodes, signers: crate::evaluate::signers(self.control).into_iter().collect() })
+    }
+
+    /// What was asked for.
+    pub fn read_set(self) -> ReadSet {
+        ReadSet { nodes: self.asked }
+    }
+}

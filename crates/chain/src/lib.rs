@@ -7,14 +7,17 @@
 
 pub mod control;
 pub mod evaluate;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod gather;
 pub mod policy;
 pub mod reason;
 pub mod verdict;
+pub mod vsa;
 
 pub use control::Control;
-pub use evaluate::evaluate;
-pub use gather::{Evidence, Gather};
-pub use policy::Policy;
+pub use evaluate::{ENGINE, evaluate, known_resources};
+pub use gather::{Evidence, Gather, ReadSet, Want};
+pub use policy::{Policy, PolicyError};
 pub use reason::{Code, Reason};
 pub use verdict::{Outcome, Question, Verdict};

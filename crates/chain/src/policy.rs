@@ -1,12 +1,164 @@
 //! The policy document (chain-model 3, docs/rules.md 9).
+//!
+//! A policy is parsed once: members that nobody knows, duplicate keys, anchors and merge keys, and rules
+//! that could never hold or always hold are refused with their place. What is left cannot be written wrong.
 
-/// A parsed policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {}
+pub mod document;
+pub mod glob;
+mod place;
+mod validate;
+
+use catenary_evidence::KeyId;
+use jiff::Timestamp;
+
+use crate::{control::Control, reason::Code};
+
+pub use document::{Document, Mode, OnIndeterminate, Signer, Spec};
+
+/// Largest document that is read, in bytes.
+pub const MAX_DOCUMENT: usize = 256 * 1024;
+
+/// A parsed and validated policy.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    document: Document,
+}
+
+/// Why a document is refused, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message} (line {line}, column {column})")]
+pub struct PolicyError {
+    /// Always [`Code::PolInvalid`].
+    pub code: Code,
+    /// From 1; 0 when the whole document is meant.
+    pub line: u64,
+    /// From 1; 0 when the whole document is meant.
+    pub column: u64,
+    /// The member, for example `spec.build.builders.atLeast`; `.` is the document.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+    /// For an unknown member: the known one that looks most like it.
+    pub suggestion: Option<String>,
+}
 
 impl Policy {
     /// Reads a YAML or JSON document.
-    pub fn parse(_document: &str) -> Result<Self, String> {
-        Ok(Self {})
+    pub fn parse(document: &str) -> Result<Self, PolicyError> {
+        if document.len() > MAX_DOCUMENT {
+            let message = format!("the document is longer than {MAX_DOCUMENT} bytes");
+            return Err(PolicyError::new(message));
+        }
+        let options = || {
+            serde_saphyr::options! {
+                duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+                merge_keys: serde_saphyr::MergeKeyPolicy::Error,
+                strict_booleans: true,
+                with_snippet: false,
+            }
+        };
+        let parsed: Document = serde_saphyr::from_str_with_options(document, options())
+            .map_err(|error| PolicyError::read(document, &error))?;
+        validate::check(&parsed).map_err(|(path, message)| {
+            let (line, column) = place::of_path(document, &path);
+            PolicyError { line, column, path: place::join(&path), ..PolicyError::new(message) }
+        })?;
+        Ok(Self { document: parsed })
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        &self.document.metadata.name
+    }
+
+    /// `metadata.expires`.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.document.metadata.expires
+    }
+
+    /// The rules.
+    pub fn spec(&self) -> &Spec {
+        &self.document.spec
+    }
+
+    /// Whether the policy is for `resource` in `environment`.
+    pub fn matches(&self, resource: &str, environment: Option<&str>) -> bool {
+        let selects = &self.spec().selects;
+        let here = match &selects.environments {
+            None => true,
+            Some(list) => environment.is_some_and(|environment| list.iter().any(|e| e == environment)),
+        };
+        here && glob::any(&selects.resources, resource)
+    }
+
+    /// Every key that a trust rule names for any role, revoked ones included, sorted, each once.
+    pub fn signers(&self, control: &Control) -> Vec<KeyId> {
+        let trust = &self.spec().trust;
+        let signers = (trust.builders.iter().map(|r| &r.signer))
+            .chain(trust.sources.iter().map(|r| &r.signer))
+            .chain(trust.registries.iter().map(|r| &r.signer));
+        let mut keys: Vec<KeyId> = signers.flat_map(|signer| signer.keys(control)).collect();
+        keys.sort();
+        keys.dedup();
+        keys
     }
 }
+
+impl Signer {
+    /// The keys that the rule names, whether or not they count.
+    pub fn keys(&self, control: &Control) -> Vec<KeyId> {
+        match self {
+            Self::Keys(keys) => keys.clone(),
+            Self::Service(name) => {
+                let of_service = |state: &&crate::control::KeyState| state.key.service.as_ref() == Some(name);
+                control.keys.values().filter(of_service).map(|state| state.key.id).collect()
+            }
+        }
+    }
+
+    /// Whether the rule names `key`.
+    pub fn names(&self, key: &KeyId, control: &Control) -> bool {
+        match self {
+            Self::Keys(keys) => keys.contains(key),
+            Self::Service(name) => {
+                control.keys.get(key).is_some_and(|state| state.key.service.as_ref() == Some(name))
+            }
+        }
+    }
+}
+
+impl PolicyError {
+    fn new(message: impl Into<String>) -> Self {
+        Self {
+            code: Code::PolInvalid,
+            line: 0,
+            column: 0,
+            path: ".".to_owned(),
+            message: message.into(),
+            suggestion: None,
+        }
+    }
+
+    /// Gives a parser's error its path and, for a misspelt member, the one that was probably meant.
+    fn read(document: &str, error: &serde_saphyr::Error) -> Self {
+        let error = error.without_snippet();
+        let (line, column) = error.location().map_or((0, 0), |l| (l.line(), l.column()));
+        let path = place::at(document, line, column);
+        let (message, suggestion) = match error {
+            serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+                let suggestion = place::closest(field, expected);
+                let meant = suggestion.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default();
+                (format!("unknown member `{field}`{meant}"), suggestion)
+            }
+            serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
+                (format!("the member `{}` is given twice", key.as_deref().unwrap_or("?")), None)
+            }
+            serde_saphyr::Error::SerdeMissingField { field, .. } => (format!("the member `{field}` is missing"), None),
+            other => (other.to_string(), None),
+        };
+        Self { line, column, path, suggestion, ..Self::new(message) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

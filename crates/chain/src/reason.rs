@@ -1,7 +1,13 @@
 //! Reason codes: stable API (chain-model 2.2).
+//!
+//! One table holds everything that is fixed about a code: what it means and what mends it. The code's
+//! name is API; messages are not. `api/reasons.json` is this table, written out.
+
+use std::fmt;
 
 use catenary_evidence::Sha256;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// One thing that is wrong (or worth a warning), with what mends it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,15 +26,59 @@ pub struct Reason {
     /// For people; not stable.
     pub message: String,
     /// What the policy wants.
-    pub expected: serde_json::Value,
+    pub expected: Value,
     /// What was found.
-    pub actual: serde_json::Value,
+    pub actual: Value,
     /// Ids of the evidence concerned.
     pub evidence: Vec<Sha256>,
     /// Whether waiting may help.
     pub retryable: bool,
     /// How to mend it.
     pub remediation: Remediation,
+}
+
+impl Reason {
+    /// An error with the fixed members of `code`; the rest is filled in with the methods below.
+    pub fn error(code: Code, node: impl fmt::Display, rule: &str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity: Severity::Error,
+            stage: code.stage().to_owned(),
+            node: node.to_string(),
+            rule: rule.to_owned(),
+            message: message.into(),
+            expected: Value::Null,
+            actual: Value::Null,
+            evidence: Vec::new(),
+            retryable: code.retryable(),
+            remediation: Remediation { hint: code.hint().to_owned(), doc: format!("/docs/reasons/{code}") },
+        }
+    }
+
+    /// The same, as a warning.
+    pub fn warning(code: Code, node: impl fmt::Display, rule: &str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, node, rule, message) }
+    }
+
+    /// Says what was wanted and what was found.
+    pub fn because(mut self, expected: impl Into<Value>, actual: impl Into<Value>) -> Self {
+        self.expected = expected.into();
+        self.actual = actual.into();
+        self
+    }
+
+    /// Names the evidence concerned.
+    pub fn with_evidence(mut self, evidence: impl IntoIterator<Item = Sha256>) -> Self {
+        self.evidence.extend(evidence);
+        self.evidence.sort();
+        self.evidence.dedup();
+        self
+    }
+
+    /// Whether it breaks the chain.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
 }
 
 /// How to mend a broken link.
@@ -52,11 +102,229 @@ pub enum Severity {
     Info,
 }
 
-/// Stable reason codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[non_exhaustive]
-pub enum Code {
-    /// No policy selects the resource.
-    PolNoMatch,
+/// Makes [`Code`] and its fixed properties from one table.
+macro_rules! codes {
+    ($($variant:ident $name:literal $meaning:literal, $hint:literal;)*) => {
+        /// Stable reason codes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = $meaning] #[serde(rename = $name)] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the chain.
+            pub fn all() -> &'static [Self] {
+                &[$(Self::$variant),*]
+            }
+
+            /// The code as it is written on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// What it means, in one sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),* }
+            }
+
+            /// What mends it, in one sentence.
+            pub fn hint(self) -> &'static str {
+                match self { $(Self::$variant => $hint),* }
+            }
+        }
+    };
+}
+
+codes! {
+    PolNoMatch "POL_NO_MATCH" "No policy selects the resource in this environment.",
+        "Apply a policy whose match.resources covers the repository.";
+    PolAmbiguous "POL_AMBIGUOUS" "Two policies of the same priority select the resource.",
+        "Give one of them a higher match.priority.";
+    PolInvalid "POL_INVALID" "A policy document cannot be read.",
+        "Apply a corrected revision of the policy; `catenary policy lint` shows what is wrong.";
+    PolExpired "POL_EXPIRED" "The policy is past metadata.expires.",
+        "Review the policy and apply a revision with a later metadata.expires.";
+    ArtUnknown "ART_UNKNOWN" "Nothing is known about the digest.",
+        "Check that the CI job posts its evidence and that the registry reports pushes, then ask again.";
+    ArtManifestMissing "ART_MANIFEST_MISSING" "The bytes of the index or manifest are not known.",
+        "Post the manifest bytes as an object, or let the registry report the push.";
+    ArtKindUnsupported "ART_KIND_UNSUPPORTED" "The digest is not of a kind that the policy allows.",
+        "Ask for an image, or list the kind in subject.kinds.";
+    ArtPlatformMissing "ART_PLATFORM_MISSING" "A platform that is wanted is not in the image.",
+        "Build the image for the missing platform.";
+    ArtPlatformUncovered "ART_PLATFORM_UNCOVERED" "A platform of the index has no trusted build.",
+        "Attest the index, or each of its platforms.";
+    ArtExtraPlatform "ART_EXTRA_PLATFORM" "The image has a platform that the policy does not list.",
+        "Remove the platform from the index, or list it in subject.platforms.";
+    AttSignerUnknown "ATT_SIGNER_UNKNOWN" "No registered key vouches for the attestation.",
+        "Register the signer's public key, or sign with a registered one.";
+    AttRevokedSigner "ATT_REVOKED_SIGNER" "The attestation is signed with a revoked key.",
+        "Build and sign again with a key that is not revoked.";
+    AttDigestConflict "ATT_DIGEST_CONFLICT" "The digests of one subject do not belong to the same bytes.",
+        "Attest again with digests computed over the same bytes.";
+    BldNoProvenance "BLD_NO_PROVENANCE" "No build statement covers the artifact.",
+        "Add a provenance step to the build that attests this digest or the index that holds it.";
+    BldSignerNotTrusted "BLD_SIGNER_NOT_TRUSTED" "Build statements exist, but no trust.builders rule counts their signers.",
+        "Build with an approved builder, or add its key to trust.builders.";
+    BldBuilderNotTrusted "BLD_BUILDER_NOT_TRUSTED" "No trust.builders rule accepts the builder id.",
+        "Use an approved builder, or add its id to trust.builders.";
+    BldBuilderSignerPair "BLD_BUILDER_SIGNER_PAIR" "The signer may not speak for the builder id.",
+        "Sign with the key of the builder that is named, and treat an unexpected pair as an incident.";
+    BldLevelTooLow "BLD_LEVEL_TOO_LOW" "The build level is below build.minLevel.",
+        "Build on a builder with a higher maxLevel; self-hosted runners are capped by selfHostedMax.";
+    BldTypeNotAllowed "BLD_TYPE_NOT_ALLOWED" "The build type is not allowed for the builder.",
+        "Use an allowed build type, or list it in buildTypes.";
+    BldUnknownBuildtype "BLD_UNKNOWN_BUILDTYPE" "No adapter reads the build type, so source and parameters cannot be judged.",
+        "Use a build type that Catenary reads.";
+    BldParamUnexpected "BLD_PARAM_UNEXPECTED" "The build had an external parameter that nobody expected.",
+        "Remove the parameter, or list it in build.params.allow.";
+    BldParamValue "BLD_PARAM_VALUE" "An external parameter has a value that is not allowed.",
+        "Build with an allowed value, or list it in build.params.allow.";
+    BldTriggerNotAllowed "BLD_TRIGGER_NOT_ALLOWED" "The event that started the build is not allowed.",
+        "Build from an event that build.triggers lists.";
+    BldThreshold "BLD_THRESHOLD" "Fewer independent builders agree than build.builders.atLeast asks for.",
+        "Add a build by a builder of another trust domain.";
+    BldConflict "BLD_CONFLICT" "Trusted builds of the artifact disagree about its source.",
+        "Find out which build is right, and revoke or replace the other.";
+    SrcAmbiguous "SRC_AMBIGUOUS" "Trusted build statements name different source commits for the artifact.",
+        "Find out which commit is right; build each artifact from one commit.";
+    SrcMissing "SRC_MISSING" "The provenance names no git commit.",
+        "Build from a git checkout, not from a local folder.";
+    SrcRepoMismatch "SRC_REPO_MISMATCH" "The source is another repository.",
+        "Build from the repository in source.repository.uri.";
+    SrcRepoIdMismatch "SRC_REPO_ID_MISMATCH" "The repository has the name but not the numeric id that the policy expects.",
+        "Check whether the repository was re-created under the same name.";
+    SrcRefNotAllowed "SRC_REF_NOT_ALLOWED" "The branch or tag is not in source.refs.",
+        "Merge first, then build from an allowed ref.";
+    SrcCommitUnknown "SRC_COMMIT_UNKNOWN" "There is no version control evidence for the commit.",
+        "Attest the commit from the repository's side, or post the commit object, then ask again.";
+    SrcLevelTooLow "SRC_LEVEL_TOO_LOW" "The source level is below source.minLevel.",
+        "Raise the controls of the repository so that its collector may speak for a higher level.";
+    SrcUnreviewed "SRC_UNREVIEWED" "Too few people reviewed the change.",
+        "Have the change approved before it is merged.";
+    SrcReviewStale "SRC_REVIEW_STALE" "The review was of another revision.",
+        "Have the final revision approved.";
+    SrcSelfApproved "SRC_SELF_APPROVED" "The change is approved only by whoever merged it.",
+        "Have someone else approve the change.";
+    SrcUnsignedCommit "SRC_UNSIGNED_COMMIT" "The commit is not signed.",
+        "Sign commits with a registered key.";
+    SrcSignerNotTrusted "SRC_SIGNER_NOT_TRUSTED" "Evidence about the commit is not by a trusted signer.",
+        "Add the signer to trust.sources or source.signatures.commit.keys, or sign with a trusted key.";
+    DepBaseUnknown "DEP_BASE_UNKNOWN" "Nothing is known about an input that must have a chain of its own.",
+        "Post the evidence of the input, then ask again.";
+    DepBaseNotAllowed "DEP_BASE_NOT_ALLOWED" "An input is not on the list of allowed ones.",
+        "Build from an allowed input, or add it to inputs.";
+    DepBaseUntrusted "DEP_BASE_UNTRUSTED" "The chain of an input is broken.",
+        "Mend the chain of the input; its own reasons are listed too.";
+    DepUndeclaredBase "DEP_UNDECLARED_BASE" "The image starts from a base that its provenance does not name.",
+        "Build with complete provenance; treat an unexpected base as an incident.";
+    DepUnpinned "DEP_UNPINNED" "An input is not pinned by digest.",
+        "Pin the input by digest.";
+    DepCycle "DEP_CYCLE" "The input's chain leads back to the artifact; a cycle proves nothing.",
+        "Build the input from something that does not depend on this artifact.";
+    DepDepth "DEP_DEPTH" "The chain of inputs is longer than inputs.depth.",
+        "Raise inputs.depth, or tolerate the role at this depth.";
+    RegNotObserved "REG_NOT_OBSERVED" "The registry has not reported the artifact.",
+        "Push the image, or enable the registry's notifications, then ask again.";
+    RegWrongRepository "REG_WRONG_REPOSITORY" "The artifact is known in other repositories only.",
+        "Promote the image to the repository through the pipeline.";
+    RegPusherNotTrusted "REG_PUSHER_NOT_TRUSTED" "Registry statements exist, but no trust.registries rule counts their signers.",
+        "Let the trusted collector observe the registry, or add its key to trust.registries.";
+    RegPromotionGap "REG_PROMOTION_GAP" "A hop of the promotion path is missing.",
+        "Promote the image along registry.path, hop by hop.";
+    TimBuildBeforeSource "TIM_BUILD_BEFORE_SOURCE" "The build started before its commit was on the ref.",
+        "Build after the ref was updated; check the clocks of builder and forge.";
+    TimPushBeforeBuild "TIM_PUSH_BEFORE_BUILD" "The artifact was pushed before its build started.",
+        "Check the clocks of registry and builder; treat a real difference as an incident.";
+    TimFuture "TIM_FUTURE" "A claimed time is later than when the claim was received.",
+        "Check the builder's clock.";
+    TimUnordered "TIM_UNORDERED" "The order of two events cannot be told.",
+        "Let the builder report startedOn, and keep clocks in step.";
+    TimTooOld "TIM_TOO_OLD" "The newest build is older than time.maxArtifactAge.",
+        "Build the artifact again.";
+    SysLimitExceeded "SYS_LIMIT_EXCEEDED" "The chain is larger than the evaluator's limits.",
+        "Make the chain of inputs smaller, or ask about a smaller part of it.";
+    SysIntegrityViolation "SYS_INTEGRITY_VIOLATION" "Stored evidence no longer matches its hash and was not counted.",
+        "Run `catenary log verify`, restore the evidence, and treat it as an incident.";
+}
+
+impl Code {
+    /// The stage that the code belongs to by its prefix.
+    pub fn stage(self) -> &'static str {
+        match self.as_str().split('_').next().unwrap_or_default() {
+            "POL" => "policy",
+            "ART" => "artifact",
+            "BLD" | "ATT" => "build",
+            "SRC" => "source",
+            "DEP" => "input",
+            "REG" => "registry",
+            "TIM" => "time",
+            _ => "system",
+        }
+    }
+
+    /// Whether waiting may help.
+    pub fn retryable(self) -> bool {
+        use Code::*;
+        matches!(
+            self,
+            ArtUnknown | ArtManifestMissing | SrcCommitUnknown | DepBaseUnknown | RegNotObserved | SysLimitExceeded
+        )
+    }
+
+    /// Whether an error of this code makes the outcome INDETERMINATE instead of FAILED.
+    ///
+    /// Damaged evidence does not: it counts as absent, so that damaging a row never turns FAILED into
+    /// something that `onIndeterminate: allow` lets through.
+    pub fn is_indeterminate(self) -> bool {
+        matches!(self, Self::SysLimitExceeded | Self::PolInvalid)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `api/reasons.json`, as it must be.
+    fn document() -> String {
+        let codes: Vec<_> = Code::all()
+            .iter()
+            .map(|code| {
+                format!(
+                    "  {{\n    \"code\": {:?},\n    \"stage\": {:?},\n    \"meaning\": {},\n    \"hint\": {},\n    \"retryable\": {},\n    \"indeterminate\": {}\n  }}",
+                    code.as_str(),
+                    code.stage(),
+                    Value::from(code.meaning()),
+                    Value::from(code.hint()),
+                    code.retryable(),
+                    code.is_indeterminate()
+                )
+            })
+            .collect();
+        format!("[\n{}\n]\n", codes.join(",\n"))
+    }
+
+    #[test]
+    fn the_committed_list_of_reasons_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../api/reasons.json");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, document()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), document(), "run once with UPDATE_EXPECT=1");
+    }
+
+    #[test]
+    fn a_code_is_spelled_the_same_everywhere() {
+        for code in Code::all() {
+            assert_eq!(serde_json::to_value(code).unwrap(), Value::from(code.as_str()));
+            assert_eq!(code.as_str().replace('_', "").to_lowercase(), format!("{code:?}").to_lowercase());
+        }
+    }
 }

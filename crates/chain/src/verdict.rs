@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catenary_evidence::{
-    digest::Sha256,
-    object::Platform,
-    reference::ImageReference,
-};
+use catenary_evidence::{digest::Sha256, object::Platform, reference::ImageReference};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +39,8 @@ pub struct Verdict {
     pub api_version: String,
     /// Always `Verdict`.
     pub kind: String,
-    /// SHA-256 of the verdict's JSON without this member.
+    /// SHA-256 of the verdict's JSON without this member; all zeros, and absent in JSON, until [`Verdict::seal`].
+    #[serde(default = "unsealed", skip_serializing_if = "is_unsealed")]
     pub id: Sha256,
     /// The pure outcome.
     pub outcome: Outcome,
@@ -81,6 +78,50 @@ pub struct Verdict {
     pub truncated: bool,
     /// One line, at most 256 characters.
     pub summary: String,
+}
+
+/// The id of a verdict that is not sealed yet.
+pub(crate) fn unsealed() -> Sha256 {
+    Sha256([0; 32])
+}
+
+fn is_unsealed(id: &Sha256) -> bool {
+    *id == unsealed()
+}
+
+impl Verdict {
+    /// Computes `id`. Whoever changes a member afterwards seals again.
+    pub fn seal(mut self) -> Self {
+        self.id = unsealed();
+        self.id = Sha256::of(&self.to_json_bytes());
+        self
+    }
+
+    /// The verdict as JSON: always the same bytes for the same verdict, members in the order of the type.
+    pub fn to_json_bytes(&self) -> Vec<u8> {
+        // Serialising plain structs, strings and numbers into memory has no way to fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The errors, in order.
+    pub fn errors(&self) -> impl Iterator<Item = &Reason> {
+        self.reasons.iter().filter(|reason| reason.is_error())
+    }
+
+    /// The ids of all evidence that the links rest on, sorted, each once.
+    pub fn evidence(&self) -> Vec<Sha256> {
+        fn walk(links: &[Link], ids: &mut Vec<Sha256>) {
+            for link in links {
+                ids.extend(&link.evidence);
+                walk(&link.links, ids);
+            }
+        }
+        let mut ids = Vec::new();
+        walk(&self.links, &mut ids);
+        ids.sort();
+        ids.dedup();
+        ids
+    }
 }
 
 /// The subject of a verdict.

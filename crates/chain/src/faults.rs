@@ -1,0 +1,58 @@
+//! Ten deliberate faults of the evaluator. Only tests are built with them: the oracle must find each.
+
+use std::cell::Cell;
+
+/// A deliberate fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A revoked key still counts.
+    IgnoreRevocation,
+    /// Trust flows up: an index is covered when any one platform is.
+    AnyPlatform,
+    /// A trusted signer may speak for every builder.
+    IgnoreBuilderPair,
+    /// Any ref will do.
+    SkipRefs,
+    /// Two rules of one domain count twice.
+    CountRulesNotDomains,
+    /// A cycle proves itself.
+    CycleProves,
+    /// Results found under an open ancestor are kept.
+    MemoiseInProgress,
+    /// Only the last hop of a promotion is looked at.
+    SkipPreviousHop,
+    /// Keys and rules count at any time.
+    IgnoreWindows,
+    /// Of policies with equal priority the first decides.
+    FirstOfEqualPolicies,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 10] = [
+        Self::IgnoreRevocation,
+        Self::AnyPlatform,
+        Self::IgnoreBuilderPair,
+        Self::SkipRefs,
+        Self::CountRulesNotDomains,
+        Self::CycleProves,
+        Self::MemoiseInProgress,
+        Self::SkipPreviousHop,
+        Self::IgnoreWindows,
+        Self::FirstOfEqualPolicies,
+    ];
+}
+
+thread_local! {
+    static ACTIVE: Cell<Option<Fault>> = const { Cell::new(None) };
+}
+
+/// Switches a fault on, or all off, on this thread.
+pub fn set(fault: Option<Fault>) {
+    ACTIVE.set(fault);
+}
+
+/// Whether `fault` is on.
+pub(crate) fn on(fault: Fault) -> bool {
+    ACTIVE.get() == Some(fault)
+}

@@ -1,0 +1,580 @@
+//! The members of a policy document, in its own order. Unknown members are refused everywhere.
+
+use std::collections::BTreeMap;
+
+use catenary_evidence::{
+    KeyId,
+    digest::Digest,
+    object::Platform,
+    predicate::{Adapter, Role},
+};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::glob::{Glob, Matcher};
+
+/// The whole document.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document {
+    /// `catenary/v1`.
+    pub api_version: String,
+    /// `ChainPolicy`.
+    pub kind: String,
+    /// Name, owner, expiry.
+    pub metadata: Metadata,
+    /// The rules.
+    pub spec: Spec,
+}
+
+/// Who and until when.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// `[a-z0-9][a-z0-9.-]{0,62}`.
+    pub name: String,
+    /// For people.
+    pub owner: Option<String>,
+    /// The policy decides nothing good from here on.
+    pub expires: Option<Timestamp>,
+}
+
+/// The rules.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    /// What a broken chain means.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What an undecided chain means.
+    #[serde(default)]
+    pub on_indeterminate: OnIndeterminate,
+    /// What the policy is for.
+    #[serde(rename = "match")]
+    pub selects: Match,
+    /// What kind of artifact.
+    #[serde(default)]
+    pub subject: Subject,
+    /// Who may speak.
+    #[serde(default)]
+    pub trust: Trust,
+    /// R1.
+    pub build: Option<Build>,
+    /// R2.
+    pub source: Option<Source>,
+    /// R3.
+    #[serde(default)]
+    pub inputs: Vec<Input>,
+    /// R4.
+    pub registry: Option<Registry>,
+    /// R7.
+    #[serde(default)]
+    pub time: Time,
+}
+
+impl Spec {
+    /// The builder rules that R1 examines: those of `build.builders.of`, or all.
+    pub fn builders(&self) -> impl Iterator<Item = &BuilderRule> {
+        let of = self.build.as_ref().and_then(|build| build.builders.of.as_ref());
+        self.trust.builders.iter().filter(move |rule| of.is_none_or(|ids| ids.contains(&rule.id)))
+    }
+
+    /// The registry rules that R4 examines: those of `registry.promotedBy`, or all.
+    pub fn registries(&self) -> impl Iterator<Item = &RegistryRule> {
+        let by = self.registry.as_ref().and_then(|registry| registry.promoted_by.as_ref());
+        self.trust.registries.iter().filter(move |rule| by.is_none_or(|ids| ids.contains(&rule.id)))
+    }
+}
+
+/// `mode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A broken chain is not allowed.
+    #[default]
+    Enforce,
+    /// A broken chain is allowed, and said.
+    Warn,
+    /// The policy is only tried.
+    Shadow,
+}
+
+impl Mode {
+    /// As in the document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Warn => "warn",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
+/// `onIndeterminate`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnIndeterminate {
+    /// Not allowed.
+    #[default]
+    Deny,
+    /// Allowed.
+    Allow,
+}
+
+/// `match`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Match {
+    /// Repositories.
+    pub resources: Vec<Glob>,
+    /// Environments; any when absent.
+    pub environments: Option<Vec<String>>,
+    /// The highest decides.
+    #[serde(default)]
+    pub priority: i32,
+}
+
+/// `subject`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Subject {
+    /// Kinds; both when absent.
+    pub kinds: Option<Vec<Kind>>,
+    /// Platforms that must be there.
+    #[serde(default, deserialize_with = "platforms")]
+    pub platforms: Option<Vec<Platform>>,
+    /// Whether others may be there too.
+    #[serde(default)]
+    pub extra_platforms: Tolerance,
+}
+
+/// Kinds of artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An index.
+    ImageIndex,
+    /// A manifest.
+    ImageManifest,
+}
+
+/// `deny` or `allow`, deny by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tolerance {
+    /// Refuse.
+    #[default]
+    Deny,
+    /// Tolerate.
+    Allow,
+}
+
+/// `trust`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Trust {
+    /// Who may speak about builds.
+    #[serde(default)]
+    pub builders: Vec<BuilderRule>,
+    /// Who may speak about commits.
+    #[serde(default)]
+    pub sources: Vec<SourceRule>,
+    /// Who may speak about registries.
+    #[serde(default)]
+    pub registries: Vec<RegistryRule>,
+}
+
+/// One of `trust.builders`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BuilderRule {
+    /// The rule's id.
+    pub id: String,
+    /// Who operates it: builders of one domain count once. Defaults to the id.
+    pub domain: Option<String>,
+    /// The level that its builds have.
+    #[serde(default = "two")]
+    pub max_level: u8,
+    /// The level that its builds have on a runner that is not GitHub-hosted.
+    #[serde(default = "two")]
+    pub self_hosted_max: u8,
+    /// Whose signature.
+    pub signer: Signer,
+    /// Which builder ids that signer may speak for.
+    pub builder_id: Matcher,
+    /// Build types; all that have an adapter when absent.
+    pub build_types: Option<Vec<Adapter>>,
+    /// Statements received from here on.
+    pub valid_from: Option<Timestamp>,
+    /// Statements received before.
+    pub valid_until: Option<Timestamp>,
+}
+
+impl BuilderRule {
+    /// The trust domain.
+    pub fn domain(&self) -> &str {
+        self.domain.as_deref().unwrap_or(&self.id)
+    }
+}
+
+/// One of `trust.sources`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SourceRule {
+    /// The rule's id.
+    pub id: String,
+    /// The level that its commits have.
+    #[serde(default = "one")]
+    pub max_level: u8,
+    /// Whose signature.
+    pub signer: Signer,
+    /// Statements received from here on.
+    pub valid_from: Option<Timestamp>,
+    /// Statements received before.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// One of `trust.registries`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistryRule {
+    /// The rule's id.
+    pub id: String,
+    /// Whose signature.
+    pub signer: Signer,
+    /// Repositories that it may speak about; all when absent.
+    pub repositories: Option<Vec<Glob>>,
+    /// Statements received from here on.
+    pub valid_from: Option<Timestamp>,
+    /// Statements received before.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// Exactly one of `key`, `keys`, `service`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// Any of these registered keys.
+    Keys(Vec<KeyId>),
+    /// Any key registered for this service of ours.
+    Service(String),
+}
+
+impl<'de> Deserialize<'de> for Signer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Wire {
+            key: Option<KeyId>,
+            keys: Option<Vec<KeyId>>,
+            service: Option<String>,
+        }
+        let wire = Wire::deserialize(deserializer)?;
+        match (wire.key, wire.keys, wire.service) {
+            (Some(key), None, None) => Ok(Self::Keys(vec![key])),
+            (None, Some(keys), None) if !keys.is_empty() => Ok(Self::Keys(keys)),
+            (None, None, Some(service)) if !service.is_empty() => Ok(Self::Service(service)),
+            _ => Err(D::Error::custom("a signer has exactly one of `key`, `keys`, `service`, and it is not empty")),
+        }
+    }
+}
+
+/// `build`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Build {
+    /// The lowest level.
+    #[serde(default)]
+    pub min_level: u8,
+    /// How many of which builders.
+    #[serde(default)]
+    pub builders: Builders,
+    /// Events that may start a build; any when absent.
+    pub triggers: Option<Vec<String>>,
+    /// External parameters.
+    #[serde(default)]
+    pub params: Params,
+}
+
+/// `build.builders`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Builders {
+    /// From how many domains.
+    #[serde(default = "one_u32")]
+    pub at_least: u32,
+    /// Ids of `trust.builders`; all when absent.
+    pub of: Option<Vec<String>>,
+    /// What must differ: always the domain.
+    pub distinct: Option<Distinct>,
+    /// What they must agree on.
+    #[serde(default)]
+    pub agree_on: Vec<AgreeOn>,
+}
+
+impl Default for Builders {
+    fn default() -> Self {
+        Self { at_least: 1, of: None, distinct: None, agree_on: Vec::new() }
+    }
+}
+
+/// `build.builders.distinct`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Distinct {
+    /// The trust domain.
+    #[serde(rename = "domain")]
+    Domain,
+}
+
+/// `build.builders.agreeOn`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum AgreeOn {
+    /// The commit that was built.
+    #[serde(rename = "source.commit")]
+    SourceCommit,
+}
+
+/// `build.params`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Params {
+    /// Parameters that the adapter does not know.
+    #[serde(default)]
+    pub unknown: Tolerance,
+    /// Allowed values by path.
+    #[serde(default)]
+    pub allow: BTreeMap<String, Vec<String>>,
+}
+
+/// `source`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// The repository.
+    pub repository: Repository,
+    /// Allowed refs; any when absent.
+    pub refs: Option<Vec<Glob>>,
+    /// The lowest level.
+    #[serde(default)]
+    pub min_level: u8,
+    /// Whether all trusted builds must name one commit.
+    #[serde(default = "yes")]
+    pub unique: bool,
+    /// Review by others.
+    pub review: Option<Review>,
+    /// Signatures on the git objects.
+    #[serde(default)]
+    pub signatures: Signatures,
+}
+
+/// `source.repository`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Repository {
+    /// Canonical URI.
+    pub uri: String,
+    /// Numeric id.
+    pub id: Option<String>,
+}
+
+/// `source.review`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Review {
+    /// How many approvers other than the actor.
+    pub at_least: u32,
+}
+
+/// `source.signatures`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Signatures {
+    /// On the commit.
+    #[serde(default)]
+    pub commit: CommitSignature,
+}
+
+/// `source.signatures.commit`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CommitSignature {
+    /// Whether there must be one.
+    #[serde(default)]
+    pub required: bool,
+    /// By which keys; any that counts when absent.
+    pub keys: Option<Vec<KeyId>>,
+}
+
+/// One of `inputs`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Input {
+    /// Which dependencies.
+    pub role: Role,
+    /// Allowed repositories.
+    pub allow: Option<Vec<Glob>>,
+    /// Allowed digests.
+    #[serde(default, deserialize_with = "digests")]
+    pub digests: Option<Vec<Digest>>,
+    /// Whether the input must have a chain of its own.
+    #[serde(default)]
+    pub chain: bool,
+    /// How many hops from the question a chain may go.
+    #[serde(default = "eight")]
+    pub depth: u32,
+    /// Whether it must be pinned by digest.
+    pub pinned: Option<Pinned>,
+    /// What a base image that is not declared means.
+    #[serde(default = "tolerated")]
+    pub undeclared: Tolerance,
+    /// Only `pinned` is checked.
+    #[serde(default)]
+    pub tolerate: bool,
+}
+
+impl Input {
+    /// Whether a dependency of this role must be pinned.
+    pub fn must_be_pinned(&self) -> bool {
+        match self.pinned {
+            Some(pinned) => pinned == Pinned::Required,
+            None => {
+                matches!(self.role, Role::BaseImage | Role::BuilderImage) || self.chain || self.digests.is_some()
+            }
+        }
+    }
+}
+
+/// `inputs[].pinned`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pinned {
+    /// Must be.
+    Required,
+    /// May be.
+    Optional,
+}
+
+/// `registry`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Registry {
+    /// Repositories from the build's push to here; the resource itself when absent.
+    pub path: Option<Vec<Glob>>,
+    /// Ids of `trust.registries`; all when absent.
+    pub promoted_by: Option<Vec<String>>,
+    /// What a hop keeps: always the digest.
+    pub hops: Option<Hops>,
+}
+
+/// `registry.hops`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Hops {
+    /// The digest stays.
+    #[serde(rename = "same-digest")]
+    SameDigest,
+}
+
+/// `time`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Time {
+    /// How old the newest build may be.
+    #[serde(default, deserialize_with = "duration")]
+    pub max_artifact_age: Option<SignedDuration>,
+    /// How far clocks may be apart.
+    #[serde(default, deserialize_with = "duration")]
+    pub skew: Option<SignedDuration>,
+    /// Which orders are asked for; those that can be when absent.
+    pub order: Option<Vec<Order>>,
+}
+
+/// `time.order`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Order {
+    /// The ref was updated before the build started.
+    #[serde(rename = "source<build")]
+    SourceBeforeBuild,
+    /// The build started before the push.
+    #[serde(rename = "build<push")]
+    BuildBeforePush,
+}
+
+/// Longest duration in a policy: a hundred years keeps time arithmetic far from its ends.
+const MAX_DURATION: i64 = 100 * 366 * 86_400;
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SignedDuration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let parsed = text.split_at_checked(text.len().saturating_sub(1)).and_then(|(number, unit)| {
+        let unit = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        let number: i64 = if digits { number.parse().ok()? } else { return None };
+        number.checked_mul(unit).filter(|seconds| *seconds <= MAX_DURATION)
+    });
+    match parsed {
+        Some(seconds) => Ok(Some(SignedDuration::from_secs(seconds))),
+        None => Err(D::Error::custom(format!(
+            "`{text}` is not a duration: an integer and one of `s`, `m`, `h`, `d`, at most a hundred years"
+        ))),
+    }
+}
+
+fn platforms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Platform>>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parse = |text: &String| {
+        parse_platform(text).ok_or_else(|| D::Error::custom(format!("`{text}` is not `os/architecture[/variant]`")))
+    };
+    texts.iter().map(parse).collect::<Result<_, _>>().map(Some)
+}
+
+/// Reads `os/architecture[/variant]`.
+pub fn parse_platform(text: &str) -> Option<Platform> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let (os, architecture, variant) = match parts[..] {
+        [os, architecture] => (os, architecture, None),
+        [os, architecture, variant] => (os, architecture, Some(variant)),
+        _ => return None,
+    };
+    if parts.iter().any(|part| part.is_empty()) {
+        return None;
+    }
+    Some(Platform {
+        os: os.to_owned(),
+        architecture: architecture.to_owned(),
+        variant: variant.map(str::to_owned),
+    })
+}
+
+/// An empty list is the same as none: the sample document writes `digests: []`.
+fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Digest>>, D::Error> {
+    let list = Vec::<Digest>::deserialize(deserializer)?;
+    Ok((!list.is_empty()).then_some(list))
+}
+
+fn one() -> u8 {
+    1
+}
+
+fn one_u32() -> u32 {
+    1
+}
+
+fn two() -> u8 {
+    2
+}
+
+fn eight() -> u32 {
+    8
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn tolerated() -> Tolerance {
+    Tolerance::Allow
+}

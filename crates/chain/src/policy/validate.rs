@@ -1,0 +1,227 @@
+//! What no schema says: rules that could never hold, always hold, or name nothing.
+
+use std::collections::BTreeSet;
+
+use super::{
+    document::{Build, Document, Input, Pinned, Registry, Source, Spec},
+    place::Step,
+};
+
+/// A path and what is wrong there.
+type Fault = (Vec<Step>, String);
+
+fn fault<T>(path: Vec<Step>, message: impl Into<String>) -> Result<T, Fault> {
+    Err((path, message.into()))
+}
+
+macro_rules! path {
+    ($($step:expr),*) => { vec![$(Step::from($step)),*] };
+}
+
+/// The highest level of any SLSA track.
+const MAX_LEVEL: u8 = 4;
+
+/// Checks everything, in the order of the document.
+pub fn check(document: &Document) -> Result<(), Fault> {
+    if document.api_version != "catenary/v1" {
+        return fault(path!["apiVersion"], "this engine reads `catenary/v1`");
+    }
+    if document.kind != "ChainPolicy" {
+        return fault(path!["kind"], "the kind of a policy is `ChainPolicy`");
+    }
+    name(&document.metadata.name)?;
+    let spec = &document.spec;
+    selects(spec)?;
+    subject(spec)?;
+    trust(spec)?;
+    sections(spec)?;
+    if let Some(section) = &spec.build {
+        build(spec, section)?;
+    }
+    if let Some(section) = &spec.source {
+        source(spec, section)?;
+    }
+    for (index, input) in spec.inputs.iter().enumerate() {
+        inputs(index, input)?;
+    }
+    if let Some(section) = &spec.registry {
+        registry(spec, section)?;
+    }
+    Ok(())
+}
+
+fn name(name: &str) -> Result<(), Fault> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let mut bytes = name.bytes();
+    let starts = bytes.next().is_some_and(good);
+    if !starts || name.len() > 63 || !bytes.all(|b| good(b) || b == b'.' || b == b'-') {
+        return fault(path!["metadata", "name"], "a name is [a-z0-9][a-z0-9.-]{0,62}");
+    }
+    Ok(())
+}
+
+/// A list that restricts must not be empty: an empty one reads as "nothing" to some and "anything" to others.
+fn listed<T>(list: &Option<Vec<T>>, path: Vec<Step>) -> Result<(), Fault> {
+    match list {
+        Some(items) if items.is_empty() => fault(path, "an empty list allows nothing; leave the member out"),
+        _ => Ok(()),
+    }
+}
+
+/// The same for texts, none of which may be empty.
+fn texts(list: &Option<Vec<String>>, path: Vec<Step>) -> Result<(), Fault> {
+    listed(list, path.clone())?;
+    match list {
+        Some(items) if items.iter().any(String::is_empty) => fault(path, "an empty text"),
+        _ => Ok(()),
+    }
+}
+
+fn text(text: &str, path: Vec<Step>) -> Result<(), Fault> {
+    if text.is_empty() { fault(path, "an empty text") } else { Ok(()) }
+}
+
+fn level(level: u8, path: Vec<Step>) -> Result<(), Fault> {
+    if level > MAX_LEVEL { fault(path, format!("a level is 0 to {MAX_LEVEL}")) } else { Ok(()) }
+}
+
+fn selects(spec: &Spec) -> Result<(), Fault> {
+    if spec.selects.resources.is_empty() {
+        return fault(path!["spec", "match", "resources"], "a policy is for at least one resource");
+    }
+    texts(&spec.selects.environments, path!["spec", "match", "environments"])
+}
+
+fn subject(spec: &Spec) -> Result<(), Fault> {
+    listed(&spec.subject.kinds, path!["spec", "subject", "kinds"])?;
+    listed(&spec.subject.platforms, path!["spec", "subject", "platforms"])
+}
+
+fn trust(spec: &Spec) -> Result<(), Fault> {
+    let trust = &spec.trust;
+    unique("builders", trust.builders.iter().map(|r| r.id.as_str()))?;
+    unique("sources", trust.sources.iter().map(|r| r.id.as_str()))?;
+    unique("registries", trust.registries.iter().map(|r| r.id.as_str()))?;
+    for (index, rule) in trust.builders.iter().enumerate() {
+        let at = |member: &str| path!["spec", "trust", "builders", index, member];
+        level(rule.max_level, at("maxLevel"))?;
+        level(rule.self_hosted_max, at("selfHostedMax"))?;
+        listed(&rule.build_types, at("buildTypes"))?;
+        text(rule.domain(), at("domain"))?;
+    }
+    for (index, rule) in trust.sources.iter().enumerate() {
+        level(rule.max_level, path!["spec", "trust", "sources", index, "maxLevel"])?;
+    }
+    for (index, rule) in trust.registries.iter().enumerate() {
+        listed(&rule.repositories, path!["spec", "trust", "registries", index, "repositories"])?;
+    }
+    Ok(())
+}
+
+fn unique<'a>(list: &str, ids: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
+    let mut seen = BTreeSet::new();
+    for (index, id) in ids.enumerate() {
+        let at = || path!["spec", "trust", list, index, "id"];
+        text(id, at())?;
+        if !seen.insert(id) {
+            return fault(at(), format!("the id `{id}` is used twice"));
+        }
+    }
+    Ok(())
+}
+
+fn sections(spec: &Spec) -> Result<(), Fault> {
+    if spec.build.is_none() && spec.source.is_none() && spec.registry.is_none() {
+        return fault(path!["spec"], "an empty policy proves nothing: give `build`, `source` or `registry`");
+    }
+    if spec.build.is_none() {
+        if spec.source.is_some() {
+            return fault(path!["spec", "source"], "`source` needs `build`: the build names the commit");
+        }
+        if !spec.inputs.is_empty() {
+            return fault(path!["spec", "inputs"], "`inputs` needs `build`: the build names the inputs");
+        }
+        if spec.time.max_artifact_age.is_some() {
+            return fault(path!["spec", "time", "maxArtifactAge"], "`maxArtifactAge` needs `build`");
+        }
+    }
+    Ok(())
+}
+
+fn build(spec: &Spec, build: &Build) -> Result<(), Fault> {
+    level(build.min_level, path!["spec", "build", "minLevel"])?;
+    texts(&build.triggers, path!["spec", "build", "triggers"])?;
+    let rules = &spec.trust.builders;
+    if rules.is_empty() {
+        return fault(path!["spec", "build"], "`build` needs a rule in `trust.builders`");
+    }
+    let known: BTreeSet<&str> = rules.iter().map(|r| r.id.as_str()).collect();
+    listed(&build.builders.of, path!["spec", "build", "builders", "of"])?;
+    for (index, id) in build.builders.of.iter().flatten().enumerate() {
+        if !known.contains(id.as_str()) {
+            let at = path!["spec", "build", "builders", "of", index];
+            return fault(at, format!("`{id}` is not an id of `trust.builders`"));
+        }
+    }
+    let domains: BTreeSet<&str> = spec.builders().map(|r| r.domain()).collect();
+    let k = build.builders.at_least;
+    let at = path!["spec", "build", "builders", "atLeast"];
+    if k == 0 {
+        return fault(at, "a threshold of 0 asks for nothing");
+    }
+    if k as usize > domains.len() {
+        return fault(at, format!("{k} builders are asked for, of {} distinct domain(s)", domains.len()));
+    }
+    Ok(())
+}
+
+fn source(spec: &Spec, source: &Source) -> Result<(), Fault> {
+    let at = |member: &str| path!["spec", "source", member];
+    text(&source.repository.uri, path!["spec", "source", "repository", "uri"])?;
+    if let Some(id) = &source.repository.id {
+        text(id, path!["spec", "source", "repository", "id"])?;
+    }
+    listed(&source.refs, at("refs"))?;
+    level(source.min_level, at("minLevel"))?;
+    if let Some(review) = &source.review {
+        if review.at_least == 0 {
+            return fault(path!["spec", "source", "review", "atLeast"], "a threshold of 0 asks for nothing");
+        }
+        if spec.trust.sources.is_empty() {
+            return fault(at("review"), "`review` needs a rule in `trust.sources`");
+        }
+    }
+    if source.min_level > 0 && spec.trust.sources.is_empty() {
+        return fault(at("minLevel"), "`minLevel` needs a rule in `trust.sources`");
+    }
+    listed(&source.signatures.commit.keys, path!["spec", "source", "signatures", "commit", "keys"])
+}
+
+fn inputs(index: usize, input: &Input) -> Result<(), Fault> {
+    let at = |member: &str| path!["spec", "inputs", index, member];
+    listed(&input.allow, at("allow"))?;
+    if input.depth == 0 {
+        return fault(at("depth"), "a depth of 0 forbids what `chain` asks for");
+    }
+    let rests_on_digest = input.chain || input.digests.is_some();
+    if input.pinned == Some(Pinned::Optional) && rests_on_digest && !input.tolerate {
+        return fault(at("pinned"), "`chain` and `digests` need a pinned input");
+    }
+    Ok(())
+}
+
+fn registry(spec: &Spec, registry: &Registry) -> Result<(), Fault> {
+    listed(&registry.path, path!["spec", "registry", "path"])?;
+    if spec.trust.registries.is_empty() {
+        return fault(path!["spec", "registry"], "`registry` needs a rule in `trust.registries`");
+    }
+    let known: BTreeSet<&str> = spec.trust.registries.iter().map(|r| r.id.as_str()).collect();
+    listed(&registry.promoted_by, path!["spec", "registry", "promotedBy"])?;
+    for (index, id) in registry.promoted_by.iter().flatten().enumerate() {
+        if !known.contains(id.as_str()) {
+            let at = path!["spec", "registry", "promotedBy", index];
+            return fault(at, format!("`{id}` is not an id of `trust.registries`"));
+        }
+    }
+    Ok(())
+}
