@@ -1,1 +1,92 @@
-//! store
+//! The only crate with SQL.
+//!
+//! The database holds evidence, never trust: bodies byte for byte, the log that orders them, and facts
+//! that anyone can recompute from the bodies, each row under a seal. What evidence is worth is decided
+//! by `catenary-chain`; that bytes are what they say, by `catenary-evidence`.
+
+mod browse;
+mod entry;
+mod error;
+mod gather;
+mod log;
+mod pool;
+mod proof;
+mod seal;
+mod service_keys;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use sqlx::{PgPool, postgres::PgConnectOptions};
+
+pub use browse::{AttestationRow, Filter, ObjectRow};
+pub use entry::{Appended, EntryRow, Head, New};
+pub use error::StoreError;
+pub use gather::Prefix;
+pub use pool::StoreOptions;
+pub use seal::SealKeys;
+pub use service_keys::ServiceKeyRow;
+
+/// The evidence and the logs of every tenant in one database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pools: pool::Pools,
+    seal: SealKeys,
+    alarms: AtomicU64,
+}
+
+impl Store {
+    /// Connects and applies the migrations.
+    pub async fn open(
+        connect: PgConnectOptions,
+        seal: SealKeys,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let pools = pool::Pools::open(connect, options).await?;
+        sqlx::migrate!("../../migrations").run(&pools.write).await?;
+        Ok(Self { inner: Arc::new(Inner { pools, seal, alarms: AtomicU64::new(0) }) })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        pool::retry(|| async { sqlx::query("select 1").execute(self.reads()).await.map(|_| ()) }).await
+    }
+
+    /// How often a row was found that someone had changed behind our back.
+    pub fn alarms(&self) -> u64 {
+        self.inner.alarms.load(Ordering::Relaxed)
+    }
+
+    /// Closes every connection, after what is being written.
+    pub async fn close(&self) {
+        self.inner.pools.close().await;
+    }
+
+    /// Connections that read.
+    pub(crate) fn reads(&self) -> &PgPool {
+        &self.inner.pools.read
+    }
+
+    /// Connections that write.
+    pub(crate) fn writes(&self) -> &PgPool {
+        &self.inner.pools.write
+    }
+
+    /// The keys that seal rows.
+    pub(crate) fn seal(&self) -> &SealKeys {
+        &self.inner.seal
+    }
+
+    /// Counts and reports a row that was changed behind our back.
+    pub(crate) fn alarm(&self, tenant: &str, table: &'static str, key: &str, what: &str) {
+        self.inner.alarms.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(tenant, table, key, what, "a stored row is not as it was written");
+    }
+}

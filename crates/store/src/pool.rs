@@ -1,0 +1,108 @@
+//! Connections: a few for reading, fewer for writing, and what each is set up with.
+
+use std::time::Duration;
+
+use sqlx::{
+    Connection, PgPool,
+    postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
+};
+
+use crate::{error::is_disconnect, StoreError};
+
+/// How the store uses its database.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The database takes one connection only (bundled pglite): one pool of one serves all.
+    pub single_connection: bool,
+    /// Connections that read.
+    pub readers: u32,
+    /// Connections that write.
+    pub writers: u32,
+    /// How long a caller waits for a connection.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { single_connection: false, readers: 8, writers: 4, acquire_timeout: Duration::from_secs(2) }
+    }
+}
+
+/// Limits that the server keeps for us. A transaction that nobody drives any more ends by itself.
+const LIMITS: [(&str, &str); 3] =
+    [("statement_timeout", "5s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "5s")];
+
+/// The two pools; the same one twice on a database with one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Pools {
+    pub(crate) read: PgPool,
+    pub(crate) write: PgPool,
+}
+
+impl Pools {
+    /// Connects, so that a database that cannot be reached is known at once.
+    pub(crate) async fn open(connect: PgConnectOptions, options: &StoreOptions) -> Result<Self, StoreError> {
+        let connect = with_limits(connect, options).await?;
+        if options.single_connection {
+            // One backend and one connection, kept: opening another would wait for the first to close.
+            let pool = pool(1, options).idle_timeout(None).max_lifetime(None).connect_with(connect).await?;
+            return Ok(Self { read: pool.clone(), write: pool });
+        }
+        let read = pool(options.readers.max(1), options).connect_with(connect.clone()).await?;
+        let write = pool(options.writers.max(1), options).connect_with(connect).await?;
+        Ok(Self { read, write })
+    }
+
+    /// Closes every connection.
+    pub(crate) async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+fn pool(connections: u32, options: &StoreOptions) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(options.acquire_timeout)
+        // A round trip before each use would halve the rate of reads; [`retry`] asks twice instead.
+        .test_before_acquire(false)
+        // sqlx 0.9.0 loses track of a transaction whose `begin` was cancelled (crate issue 4385). The next
+        // borrower's statements would then wait in it for a commit that never comes.
+        .after_release(|connection, _| Box::pin(async move { rolled_back(connection).await }))
+}
+
+/// Ends a transaction that may be open. Outside of one, this is a warning and nothing else.
+async fn rolled_back(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::raw_sql("rollback").execute(connection).await?;
+    Ok(true)
+}
+
+/// The limits as start-up parameters, where the server takes them (poolers and pglite may not).
+async fn with_limits(connect: PgConnectOptions, options: &StoreOptions) -> Result<PgConnectOptions, StoreError> {
+    let limited = connect.clone().options(LIMITS);
+    let attempt = tokio::time::timeout(options.acquire_timeout.max(Duration::from_secs(5)), async {
+        let mut connection = PgConnection::connect_with(&limited).await?;
+        let value: String = sqlx::query_scalar("show statement_timeout").fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(value == "5s")
+    });
+    match attempt.await {
+        Ok(Ok(true)) => Ok(limited),
+        Ok(Err(error)) if is_disconnect(&error) && !options.single_connection => Err(error.into()),
+        _ => {
+            tracing::warn!("the database does not take statement limits; running without them");
+            Ok(connect)
+        }
+    }
+}
+
+/// Runs a read again on another connection, once, when the first one turns out to be dead.
+pub(crate) async fn retry<T, F>(mut read: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    match read().await {
+        Err(error) if is_disconnect(&error) => Ok(read().await?),
+        result => Ok(result?),
+    }
+}
