@@ -1,6 +1,7 @@
 //! The evidence of one frontier, believed only under its seal and only with intact bytes.
 
 use catenary_chain::gather::{Evidence, Want};
+use catenary_evidence::KeyRing;
 use catenary_tlog::Hash;
 
 use crate::{Store, StoreError};
@@ -12,7 +13,8 @@ pub struct Prefix {
     pub size: u64,
     /// Root of the tree of that size, as the caller computed it.
     pub root: Hash,
-    // `keys: KeyRing` follows when catenary-evidence has it.
+    /// Every key that was ever registered: with them a changed row is derived anew.
+    pub keys: KeyRing,
 }
 
 impl Store {

@@ -11,6 +11,7 @@ mod gather;
 mod log;
 mod pool;
 mod proof;
+mod reverify;
 mod seal;
 mod service_keys;
 
