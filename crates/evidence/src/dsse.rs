@@ -56,8 +56,9 @@ pub(crate) struct Wire {
     signatures: Vec<WireSignature>,
 }
 
+/// A signature on the wire. Here other members are ignored, as the specification asks: Docker adds `extension`, witness
+/// `certificate` and `timestamps`, and a key's signature is as good with them.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct WireSignature {
     #[serde(default)]
     keyid: Option<String>,

@@ -5,8 +5,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::{Digest, GitOid, Node, Sha256},
-    key::KeyId,
+    key::{KeyId, KeyRing},
+    limits::MAX_OBJECT,
+    refusal::Refusal,
 };
+
+mod git;
+mod oci;
+mod ssh;
+
+/// The raw content of a git commit object, as `git cat-file commit` prints it.
+pub const GIT_COMMIT: &str = "application/x-git-commit";
+
+/// The raw content of an annotated tag object, as `git cat-file tag` prints it.
+pub const GIT_TAG: &str = "application/x-git-tag";
+
+/// Reads the bytes of one object and proves them by their hash.
+///
+/// 1. the size; 2. the form that `media_type` says, strictly, and only that form: a document that could be read
+/// in two ways is refused (G12); 3. the hash against `claimed`, what the sender says that it is (G11); 4. for
+/// git objects, an SSH signature by a registered key.
+///
+/// A media type that says nothing (empty, `application/json`, `application/octet-stream`) leaves it to the document's own
+/// `mediaType`, or to its members.
+pub fn read(media_type: &str, bytes: &[u8], keys: &KeyRing, claimed: Option<Node>) -> Result<Object, Refusal> {
+    if bytes.len() > MAX_OBJECT {
+        return Err(Refusal::TooLarge { what: "an object", size: bytes.len(), limit: MAX_OBJECT });
+    }
+    // Parameters such as `; charset=utf-8` say nothing here.
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    let id = Sha256::of(bytes);
+    let (node, body) = match media_type {
+        GIT_COMMIT => git::commit(bytes, keys).map(|(oid, commit)| (Node::Git(oid), Body::Commit(commit)))?,
+        GIT_TAG => git::tag(bytes, keys).map(|(oid, tag)| (Node::Git(oid), Body::Tag(tag)))?,
+        _ => (Node::Content(id.into()), oci::read(media_type, bytes)?),
+    };
+    if let Some(claimed) = claimed {
+        let computed = match (claimed, node) {
+            (Node::Content(claimed), Node::Content(_)) => Node::Content(claimed.recompute(bytes)),
+            _ => node,
+        };
+        if claimed != computed {
+            return Err(Refusal::DigestMismatch { claimed: claimed.to_string(), computed: computed.to_string() });
+        }
+    }
+    let sha512 = Digest::Sha512([0; 64]).recompute(bytes);
+    Ok(Object { id, node, sha512, size: bytes.len() as u64, body })
+}
 
 /// The facts of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Envelopes as they come in: who signed, and what is refused. Tests are named after the attacks that they stop.
 
-mod common;
+
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
@@ -8,7 +8,7 @@ use catenary_evidence::{
     attestation::{detect, verify},
     predicate::Claim,
 };
-use common::{Signer, anonymous, bytes, envelope, envelope_with, pae, provenance, ring};
+use crate::common::{Signer, anonymous, bytes, envelope, envelope_with, pae, provenance, ring};
 use serde_json::{Value, json};
 
 /// The golden envelope verifies beside each refusal, in the same process.
@@ -263,7 +263,7 @@ fn e25_deep_nesting_is_refused_outside_and_inside() {
 fn s03_s13_s21_s23_what_is_signed_must_be_strict_json_too() {
     let (signer, keys, _) = golden();
     let good = String::from_utf8(bytes(&provenance())).unwrap();
-    let subject = format!(r#""subject":[{{"name":"x","digest":{{"sha256":"{}"}}}}]"#, common::IMAGE);
+    let subject = format!(r#""subject":[{{"name":"x","digest":{{"sha256":"{}"}}}}]"#, crate::common::IMAGE);
     let cases: [(&str, Vec<u8>, &str); 6] = [
         ("s03", b"{\"_type\":".to_vec(), "JSON_INVALID"),
         ("s13", good.replacen('{', &format!("{{{subject},"), 1).into_bytes(), "JSON_DUPLICATE_KEY"),
