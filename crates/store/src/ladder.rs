@@ -11,7 +11,7 @@ mod place;
 mod private;
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -24,7 +24,6 @@ pub use embedded::Embedded;
 pub use private::PrivateCluster;
 
 /// A database to connect to, and the server behind it when we started one.
-#[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one per process")]
 pub enum Database {
     /// Someone else's server.
@@ -89,6 +88,9 @@ pub enum LadderError {
     /// The URL does not parse. The URL itself may hold a password and is not repeated.
     #[error("CATENARY_DATABASE_URL is not a Postgres URL: {0}")]
     Url(#[source] sqlx::Error),
+    /// The URL is of something else.
+    #[error("CATENARY_DATABASE_URL does not start with postgres:// or postgresql://")]
+    Scheme,
     /// A file or directory could not be used.
     #[error("{}: {source}", path.display())]
     Io {
@@ -160,6 +162,10 @@ impl Database {
     /// keeps its files.
     pub async fn climb(url: Option<&str>, data_dir: &Path, allow: Rungs) -> Result<Self, LadderError> {
         if let (true, Some(url)) = (allow.url, url) {
+            // sqlx takes any scheme, so a typing error could become a database on localhost.
+            if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+                return Err(LadderError::Scheme);
+            }
             return Ok(Self::Url(url.parse().map_err(LadderError::Url)?));
         }
         if allow.private && !binaries::find().is_empty() {
@@ -200,7 +206,9 @@ impl Database {
                 options.get_port(),
                 options.get_database().unwrap_or("(default)")
             ),
-            Self::Private(cluster) => format!("private PostgreSQL cluster in {}", cluster.directory().display()),
+            Self::Private(cluster) => {
+                format!("private PostgreSQL cluster in {}", cluster.directory().display())
+            }
             #[cfg(feature = "embedded")]
             Self::Embedded(server) => format!("embedded pglite in {}", server.directory().display()),
         }
@@ -210,5 +218,12 @@ impl Database {
     pub async fn shutdown(self) {
         // Stopping blocks for as long as Postgres takes to write its last checkpoint.
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+}
+
+/// The options of a URL would print its password.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Database({})", self.describe())
     }
 }

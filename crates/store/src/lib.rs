@@ -4,6 +4,7 @@
 //! that anyone can recompute from the bodies, each row under a seal. What evidence is worth is decided
 //! by `catenary-chain`; that bytes are what they say, by `catenary-evidence`.
 
+pub mod keys;
 pub mod ladder;
 mod browse;
 mod entry;

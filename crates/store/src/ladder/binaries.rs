@@ -47,7 +47,9 @@ pub fn find() -> Vec<Binaries> {
     folders.extend(versioned("/usr/pgsql", "bin"));
     folders.extend(versioned("/opt/homebrew/opt", "bin"));
     folders.extend(versioned("/usr/local/opt", "bin"));
-    folders.extend(["/usr/local/pgsql/bin", "/usr/lib/postgresql/bin", "/usr/libexec/postgresql"].map(PathBuf::from));
+    folders.extend(
+        ["/usr/local/pgsql/bin", "/usr/lib/postgresql/bin", "/usr/libexec/postgresql"].map(PathBuf::from),
+    );
     let mut found: Vec<Binaries> = Vec::new();
     for folder in folders {
         if let Some(binaries) = Binaries::at(&folder)

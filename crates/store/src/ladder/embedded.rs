@@ -39,7 +39,11 @@ impl Embedded {
     fn open(data_dir: &Path) -> Result<Self, LadderError> {
         let data_dir = std::path::absolute(data_dir).map_err(LadderError::io(data_dir))?;
         let directory = data_dir.join("pglite");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(LadderError::io(&directory))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(LadderError::io(&directory))?;
         place::own(&directory, None)?;
         // Two processes on one directory would corrupt it, and nothing else prevents that.
         let Some(lock) = super::private::lock(&directory)? else {

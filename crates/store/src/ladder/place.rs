@@ -34,7 +34,8 @@ pub fn account() -> Result<Option<Account>, LadderError> {
             return Ok(Some(Account { uid: user.uid, gid: user.gid }));
         }
     }
-    let none = io::Error::other("Postgres does not run as root, and there is neither a user postgres nor nobody");
+    let none =
+        io::Error::other("Postgres does not run as root, and there is neither a user postgres nor nobody");
     Err(LadderError::Io { path: PathBuf::from("/etc/passwd"), source: none })
 }
 
@@ -91,7 +92,11 @@ pub fn own(folder: &Path, account: Option<Account>) -> Result<(), LadderError> {
             return chown(folder, Some(account.uid), Some(account.gid))
                 .map_err(|e| LadderError::io(folder)(e.into()));
         }
-        return Err(LadderError::Owner { path: folder.to_owned(), owner: found.uid(), expected: uid.as_raw() });
+        return Err(LadderError::Owner {
+            path: folder.to_owned(),
+            owner: found.uid(),
+            expected: uid.as_raw(),
+        });
     }
     if found.permissions().mode() & 0o077 != 0 {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(LadderError::io(folder))?;

@@ -137,7 +137,8 @@ impl PrivateCluster {
             if let Some(status) = self.keeper.as_ref().and_then(|keeper| keeper.ended.get()) {
                 return Err(LadderError::Exited { status: status.to_string(), tail: log_tail(&self.base) });
             }
-            if let Ok(Ok(connection)) = tokio::time::timeout(Duration::from_secs(5), options.connect()).await {
+            if let Ok(Ok(connection)) = tokio::time::timeout(Duration::from_secs(5), options.connect()).await
+            {
                 let _ = connection.close().await;
                 return Ok(());
             }
@@ -170,11 +171,7 @@ impl Work {
             }
         };
         let _ = started.send(Ok(child.id()));
-        loop {
-            match stop.recv_timeout(Duration::from_millis(10)) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-            }
+        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(Duration::from_millis(10)) {
             if let Ok(Some(status)) = child.try_wait() {
                 tracing::error!(%status, "the private database server ended");
                 let _ = ended.set(status);
@@ -276,7 +273,8 @@ impl Work {
         let options = if large { options.write(true).truncate(true) } else { options.append(true) };
         let file = options.open(&path).map_err(LadderError::io(&path))?;
         if let Some(account) = self.account {
-            chown(&path, Some(account.uid), Some(account.gid)).map_err(|e| LadderError::io(&path)(e.into()))?;
+            chown(&path, Some(account.uid), Some(account.gid))
+                .map_err(|e| LadderError::io(&path)(e.into()))?;
         }
         Ok(file)
     }
@@ -305,7 +303,8 @@ fn stop_leftover(data: &Path) -> Result<(), LadderError> {
     let begin = Instant::now();
     loop {
         let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse().ok()).filter(|pid| *pid > 1) else {
+        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse().ok()).filter(|pid| *pid > 1)
+        else {
             return Ok(());
         };
         // The number may belong to anybody by now (a restart of the machine): never signal a stranger.
