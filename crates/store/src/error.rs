@@ -121,7 +121,8 @@ const RETRY: [&str; 2] = ["40001", "40P01"];
 
 /// Out of connections, shutting down, starting up, out of disk or memory, cancelled by a time limit.
 const UNAVAILABLE: [&str; 12] = [
-    "53000", "53100", "53200", "53300", "53400", "55P03", "57014", "57P01", "57P02", "57P03", "25P03", "25006",
+    "53000", "53100", "53200", "53300", "53400", "55P03", "57014", "57P01", "57P02", "57P03", "25P03",
+    "25006",
 ];
 
 /// The SQLSTATE, when the server sent one.
@@ -142,7 +143,8 @@ pub(crate) fn is_disconnect(error: &sqlx::Error) -> bool {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let waits = matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed);
+        let waits =
+            matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed);
         let code = sqlstate(&error);
         let transient = code.is_some_and(|code| {
             UNAVAILABLE.contains(&code.as_str()) || RETRY.contains(&code.as_str()) || code.starts_with("08")

@@ -24,6 +24,8 @@ use catenary_tlog::{Signer, Verifier};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
+use crate::{SealKeys, ServiceKeyRow};
+
 /// What a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
@@ -239,6 +241,22 @@ impl ServiceKeys {
     /// Generations and bytes of the keys that sealed rows before.
     pub fn mac_retired(&self) -> Vec<(u32, [u8; 32])> {
         self.macs.split_last().map(|(_, retired)| retired.to_vec()).unwrap_or_default()
+    }
+
+    /// The keys that seal rows of facts.
+    pub fn seal_keys(&self) -> SealKeys {
+        SealKeys { current: self.mac_current(), retired: self.mac_retired() }
+    }
+
+    /// What the database remembers of the keys.
+    pub fn rows(&self) -> Vec<ServiceKeyRow> {
+        let row = |part: &PublicPart| ServiceKeyRow {
+            purpose: part.purpose.to_string(),
+            generation: part.generation,
+            key_id: part.key_id.to_string(),
+            public: part.pem(),
+        };
+        self.public.iter().map(row).collect()
     }
 
     /// The folder.

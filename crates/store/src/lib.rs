@@ -4,12 +4,12 @@
 //! that anyone can recompute from the bodies, each row under a seal. What evidence is worth is decided
 //! by `catenary-chain`; that bytes are what they say, by `catenary-evidence`.
 
-pub mod keys;
-pub mod ladder;
 mod browse;
 mod entry;
 mod error;
 mod gather;
+pub mod keys;
+pub mod ladder;
 mod log;
 mod pool;
 mod proof;

@@ -27,7 +27,12 @@ impl Store {
 
     /// Appends if no *control* entry was logged at or after `expected_size`; else [`StoreError::Conflict`].
     /// Evidence that arrives meanwhile does not matter: it cannot change what the caller read.
-    pub async fn append_if(&self, tenant: &str, expected_size: u64, new: New) -> Result<Appended, StoreError> {
+    pub async fn append_if(
+        &self,
+        tenant: &str,
+        expected_size: u64,
+        new: New,
+    ) -> Result<Appended, StoreError> {
         let _ = (tenant, expected_size, new);
         Err(StoreError::Unavailable("not yet written".into()))
     }
@@ -62,7 +67,11 @@ impl Store {
     }
 
     /// Bodies by id, exactly as sent. Those whose bytes are gone or do not hash to their id are left out.
-    pub async fn bodies(&self, tenant: &str, ids: &[Sha256]) -> Result<BTreeMap<Sha256, Vec<u8>>, StoreError> {
+    pub async fn bodies(
+        &self,
+        tenant: &str,
+        ids: &[Sha256],
+    ) -> Result<BTreeMap<Sha256, Vec<u8>>, StoreError> {
         let _ = (tenant, ids);
         Err(StoreError::Unavailable("not yet written".into()))
     }

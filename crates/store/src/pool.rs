@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
 };
 
-use crate::{error::is_disconnect, StoreError};
+use crate::{StoreError, error::is_disconnect};
 
 /// How the store uses its database.
 #[derive(Debug, Clone)]
@@ -78,7 +78,10 @@ async fn rolled_back(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
 }
 
 /// The limits as start-up parameters, where the server takes them (poolers and pglite may not).
-async fn with_limits(connect: PgConnectOptions, options: &StoreOptions) -> Result<PgConnectOptions, StoreError> {
+async fn with_limits(
+    connect: PgConnectOptions,
+    options: &StoreOptions,
+) -> Result<PgConnectOptions, StoreError> {
     let limited = connect.clone().options(LIMITS);
     let attempt = tokio::time::timeout(options.acquire_timeout.max(Duration::from_secs(5)), async {
         let mut connection = PgConnection::connect_with(&limited).await?;

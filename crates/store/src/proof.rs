@@ -12,7 +12,12 @@ impl Store {
     }
 
     /// Proofs for several entries in the same tree, in the order asked for.
-    pub async fn inclusions(&self, tenant: &str, indexes: &[u64], size: u64) -> Result<Vec<Vec<Hash>>, StoreError> {
+    pub async fn inclusions(
+        &self,
+        tenant: &str,
+        indexes: &[u64],
+        size: u64,
+    ) -> Result<Vec<Vec<Hash>>, StoreError> {
         let _ = (tenant, indexes, size);
         Err(StoreError::Unavailable("not yet written".into()))
     }
