@@ -37,7 +37,18 @@ pub fn run() -> Result<()> {
 /// Packages that reach a user: the normal and build dependencies of the command, with its default features.
 fn shipped() -> Result<Vec<Value>> {
     let tree = Command::new("cargo")
-        .args(["tree", "-p", "catenary-cli", "-e", "normal,build", "--prefix", "none", "--format", "{p}", "--locked"])
+        .args([
+            "tree",
+            "-p",
+            "catenary-cli",
+            "-e",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--locked",
+        ])
         .output()?;
     let names: BTreeSet<(String, String)> = String::from_utf8(tree.stdout)?
         .lines()
@@ -52,7 +63,12 @@ fn shipped() -> Result<Vec<Value>> {
     let metadata = Command::new("cargo").args(["metadata", "--format-version", "1", "--locked"]).output()?;
     let metadata: Value = serde_json::from_slice(&metadata.stdout).context("cargo metadata")?;
     let packages = metadata["packages"].as_array().context("packages")?;
-    let key = |p: &Value| (p["name"].as_str().unwrap_or_default().to_owned(), p["version"].as_str().unwrap_or_default().to_owned());
+    let key = |p: &Value| {
+        (
+            p["name"].as_str().unwrap_or_default().to_owned(),
+            p["version"].as_str().unwrap_or_default().to_owned(),
+        )
+    };
     Ok(packages.iter().filter(|p| names.contains(&key(p))).cloned().collect())
 }
 
@@ -67,7 +83,9 @@ fn quoted_after(text: &str, marker: &str) -> BTreeSet<String> {
 }
 
 fn licence_list(text: &str) -> BTreeSet<String> {
-    let list = text.split_once("allow = [").map_or("", |(_, rest)| rest.split_once(']').map_or("", |(list, _)| list));
+    let list = text
+        .split_once("allow = [")
+        .map_or("", |(_, rest)| rest.split_once(']').map_or("", |(list, _)| list));
     let lines = list.lines().filter(|line| !line.trim_start().starts_with('#'));
     lines.flat_map(|line| line.split('"').skip(1).step_by(2)).map(str::to_owned).collect()
 }

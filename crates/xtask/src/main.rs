@@ -15,10 +15,12 @@ fn main() -> Result<()> {
         Some("sqlx") => sqlx(),
         Some("api") => api(),
         _ => {
-            println!("cargo xtask check   format, clippy, dependency rules\n\
+            println!(
+                "cargo xtask check   format, clippy, dependency rules\n\
                       cargo xtask deny    dependency rules only\n\
                       cargo xtask sqlx    regenerate .sqlx (needs DATABASE_URL with the migrations applied)\n\
-                      cargo xtask api     regenerate api/openapi.json and api/reasons.json");
+                      cargo xtask api     regenerate api/openapi.json and api/reasons.json"
+            );
             Ok(())
         }
     }
@@ -33,7 +35,8 @@ fn check() -> Result<()> {
 
 /// Rewrites the committed query cache; the folder is emptied first because nothing else removes stale files.
 fn sqlx() -> Result<()> {
-    let url = env::var("DATABASE_URL").context("set DATABASE_URL to a database with the migrations applied")?;
+    let url =
+        env::var("DATABASE_URL").context("set DATABASE_URL to a database with the migrations applied")?;
     let folder = env::current_dir()?.join(".sqlx");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;
@@ -48,7 +51,9 @@ fn sqlx() -> Result<()> {
 
 /// Rewrites the generated parts of `api/`; the tests compare them with what is committed.
 fn api() -> Result<()> {
-    run(Command::new("cargo").args(["test", "-p", "catenary-server", "-p", "catenary-chain", "api_"]).env("CATENARY_UPDATE_API", "1"))
+    run(Command::new("cargo")
+        .args(["test", "-p", "catenary-server", "-p", "catenary-chain", "api_"])
+        .env("CATENARY_UPDATE_API", "1"))
 }
 
 fn cargo(args: &[&str]) -> Result<()> {
