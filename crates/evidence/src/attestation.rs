@@ -105,9 +105,13 @@ fn lines(bytes: &[u8]) -> Vec<&[u8]> {
 
 /// Verifies one item against every registered key, with no policy in sight.
 ///
-/// 1. the size; 2. strict JSON; 3. the form, a DSSE envelope or a bundle with a key hint; 4. the payload type;
-/// 5. the signatures, each over the PAE of the exact payload bytes; 6. the payload as strict JSON; 7. the
-/// statement and its subjects; 8. the predicate.
+/// 1. The size.
+/// 2. Strict JSON.
+/// 3. The form: a DSSE envelope, or a bundle with a key hint, of an in-toto payload type.
+/// 4. The signatures, each over the PAE of the exact payload bytes.
+/// 5. The payload as strict JSON.
+/// 6. The statement and its subjects.
+/// 7. The predicate.
 ///
 /// Signers are the registered keys under which a signature verified, each once, sorted. No signer means
 /// *unverified*: well-formed, but nobody known vouches for it. A signature that names a registered key and does

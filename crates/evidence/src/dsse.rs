@@ -92,7 +92,11 @@ impl Envelope {
                 return Err(Refusal::Unsigned);
             }
             if bytes.len() > MAX_SIGNATURE {
-                return Err(Refusal::TooLarge { what: "a signature", size: bytes.len(), limit: MAX_SIGNATURE });
+                return Err(Refusal::TooLarge {
+                    what: "a signature",
+                    size: bytes.len(),
+                    limit: MAX_SIGNATURE,
+                });
             }
             let keyid = signature.keyid.filter(|keyid| !keyid.is_empty());
             if let Some(size) = keyid.as_ref().map(String::len).filter(|size| *size > MAX_KEYID) {
@@ -116,9 +120,8 @@ pub(crate) fn within(what: &'static str, count: usize, limit: usize) -> Result<(
 /// `application/vnd.in-toto+json` or `application/vnd.in-toto.<predicate>+json` (statement specification v1.2).
 /// The predicate type is read from the statement, never from here.
 fn is_in_toto(payload_type: &str) -> bool {
-    let Some(middle) = payload_type
-        .strip_prefix("application/vnd.in-toto")
-        .and_then(|rest| rest.strip_suffix("+json"))
+    let Some(middle) =
+        payload_type.strip_prefix("application/vnd.in-toto").and_then(|rest| rest.strip_suffix("+json"))
     else {
         return false;
     };
@@ -220,7 +223,8 @@ mod tests {
         let with = |n: usize| {
             let list = vec![r#"{"sig":"AAAA"}"#; n].join(",");
             Envelope::parse(
-                format!(r#"{{"payloadType":"{PAYLOAD_TYPE}","payload":"e30=","signatures":[{list}]}}"#).as_bytes(),
+                format!(r#"{{"payloadType":"{PAYLOAD_TYPE}","payload":"e30=","signatures":[{list}]}}"#)
+                    .as_bytes(),
             )
         };
         assert!(with(MAX_SIGNATURES).is_ok());

@@ -147,8 +147,10 @@ fn offset_of(text: &str, line: usize, column: usize) -> usize {
 
 /// Pointer to the innermost value of the strict JSON `text` that was being read at `end`.
 fn pointer_at(text: &str, end: usize) -> String {
-    // Reading all but the last byte of what was read stops the walk inside that value, with its path still open.
-    let mut end = end.saturating_sub(1);
+    // Reading all but the last byte of what was read stops the walk inside that value, with its path still open. An
+    // unknown member is refused when its name was read: then the walk stops before its value.
+    let after_name = text.get(end..).is_some_and(|rest| rest.trim_start().starts_with(':'));
+    let mut end = if after_name { end } else { end.saturating_sub(1) };
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -377,9 +379,21 @@ mod tests {
 
     #[test]
     fn trailing_data_and_everything_that_is_not_json_is_refused() {
-        for text in
-            ["", " ", "{} {}", "{}x", "[1,]", "{\"a\":1,}", "\u{feff}{}", "NaN", "1e400", "01", "'a'", "{a:1}", "[1"]
-        {
+        for text in [
+            "",
+            " ",
+            "{} {}",
+            "{}x",
+            "[1,]",
+            "{\"a\":1,}",
+            "\u{feff}{}",
+            "NaN",
+            "1e400",
+            "01",
+            "'a'",
+            "{a:1}",
+            "[1",
+        ] {
             assert!(matches!(fault(text), JsonFault::Syntax(_)), "{text}");
         }
     }

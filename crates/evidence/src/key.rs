@@ -198,9 +198,10 @@ impl PublicKey {
         if pem.contains("PRIVATE KEY-----") {
             return Err(KeyError::PrivateKey);
         }
-        let blocks: Vec<SubjectPublicKeyInfoDer<'_>> = SubjectPublicKeyInfoDer::pem_slice_iter(pem.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|e| KeyError::Malformed(format!("{e:?}")))?;
+        let blocks: Vec<SubjectPublicKeyInfoDer<'_>> =
+            SubjectPublicKeyInfoDer::pem_slice_iter(pem.as_bytes())
+                .collect::<Result<_, _>>()
+                .map_err(|e| KeyError::Malformed(format!("{e:?}")))?;
         // Blocks of other kinds are skipped by the reader: count all of them, so that none is ignored silently.
         let found = pem.matches("-----BEGIN ").count();
         match blocks.as_slice() {
@@ -225,8 +226,8 @@ impl PublicKey {
         if line.contains("PRIVATE KEY-----") {
             return Err(KeyError::PrivateKey);
         }
-        let key = ssh_key::PublicKey::from_openssh(line.trim())
-            .map_err(|e| KeyError::Malformed(e.to_string()))?;
+        let key =
+            ssh_key::PublicKey::from_openssh(line.trim()).map_err(|e| KeyError::Malformed(e.to_string()))?;
         let parts = ssh_parts(key.key_data()).ok_or(KeyError::UnsupportedKey)?;
         parts.check()?;
         Self::from_parts(parts, None)

@@ -22,13 +22,20 @@ pub const GIT_TAG: &str = "application/x-git-tag";
 
 /// Reads the bytes of one object and proves them by their hash.
 ///
-/// 1. the size; 2. the form that `media_type` says, strictly, and only that form: a document that could be read
-/// in two ways is refused (G12); 3. the hash against `claimed`, what the sender says that it is (G11); 4. for
-/// git objects, an SSH signature by a registered key.
+/// 1. The size.
+/// 2. The form that `media_type` says, strictly, and only that form: a document that could be read in two ways is
+///    refused (G12).
+/// 3. For git objects, an SSH signature by a registered key.
+/// 4. The hash against `claimed`, what the sender says that it is (G11).
 ///
 /// A media type that says nothing (empty, `application/json`, `application/octet-stream`) leaves it to the document's own
 /// `mediaType`, or to its members.
-pub fn read(media_type: &str, bytes: &[u8], keys: &KeyRing, claimed: Option<Node>) -> Result<Object, Refusal> {
+pub fn read(
+    media_type: &str,
+    bytes: &[u8],
+    keys: &KeyRing,
+    claimed: Option<Node>,
+) -> Result<Object, Refusal> {
     if bytes.len() > MAX_OBJECT {
         return Err(Refusal::TooLarge { what: "an object", size: bytes.len(), limit: MAX_OBJECT });
     }
@@ -46,7 +53,10 @@ pub fn read(media_type: &str, bytes: &[u8], keys: &KeyRing, claimed: Option<Node
             _ => node,
         };
         if claimed != computed {
-            return Err(Refusal::DigestMismatch { claimed: claimed.to_string(), computed: computed.to_string() });
+            return Err(Refusal::DigestMismatch {
+                claimed: claimed.to_string(),
+                computed: computed.to_string(),
+            });
         }
     }
     let sha512 = Digest::Sha512([0; 64]).recompute(bytes);
@@ -71,6 +81,7 @@ pub struct Object {
 /// What kinds of object the chain reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "manifests are the usual case; a box would only move them")]
 pub enum Body {
     /// OCI image index or Docker manifest list.
     Index(Index),
@@ -134,7 +145,8 @@ impl Descriptor {
     /// Annotations and media types are unsigned hints of whoever wrote the index, so a descriptor counts
     /// as an attestation manifest only when *both* marks are there: `unknown/unknown` and the annotation.
     pub fn is_runnable(&self) -> bool {
-        let unknown = self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown");
+        let unknown =
+            self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown");
         !(unknown && self.attests.is_some())
     }
 }

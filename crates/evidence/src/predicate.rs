@@ -88,7 +88,9 @@ impl<'a> Reader<'a> {
     fn text(&self, pointer: &str, text: &str) -> Result<(), Refusal> {
         match text.len() {
             0 => Err(self.refuse(pointer, "it is empty")),
-            n if n > MAX_TEXT => Err(self.refuse(pointer, format!("it has {n} bytes, the limit is {MAX_TEXT}"))),
+            n if n > MAX_TEXT => {
+                Err(self.refuse(pointer, format!("it has {n} bytes, the limit is {MAX_TEXT}")))
+            }
             _ => Ok(()),
         }
     }

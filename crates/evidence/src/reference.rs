@@ -96,7 +96,11 @@ impl FromStr for ResourceName {
     /// Reads a name that is canonical already: nothing is expanded.
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let name = Self::familiar(text)?;
-        if name.0 == text { Ok(name) } else { Err(ReferenceError::Resource("write `registry/repository` in full")) }
+        if name.0 == text {
+            Ok(name)
+        } else {
+            Err(ReferenceError::Resource("write `registry/repository` in full"))
+        }
     }
 }
 
@@ -137,10 +141,16 @@ fn expand(name: &str) -> Result<String, ReferenceError> {
     };
     check_host(host).map_err(Resource)?;
     if !path.split('/').all(is_path_component) {
-        return Err(Resource("a path component is lower-case letters and digits, separated by `.`, `_`, `__` or `-`"));
+        return Err(Resource(
+            "a path component is lower-case letters and digits, separated by `.`, `_`, `__` or `-`",
+        ));
     }
     let resource = format!("{host}/{path}");
-    if resource.len() > MAX_RESOURCE { Err(Resource("a name has at most 255 characters")) } else { Ok(resource) }
+    if resource.len() > MAX_RESOURCE {
+        Err(Resource("a name has at most 255 characters"))
+    } else {
+        Ok(resource)
+    }
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
@@ -150,7 +160,8 @@ fn is_path_component(text: &str) -> bool {
     let bytes = text.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
     let ends = alphanumeric(*first) && alphanumeric(*last);
-    let mut runs = text.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|run| !run.is_empty());
+    let mut runs =
+        text.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|run| !run.is_empty());
     ends && bytes.iter().all(|b| alphanumeric(*b) || separator(*b))
         && runs.all(|run| matches!(run, "." | "_" | "__") || run.bytes().all(|b| b == b'-'))
 }
@@ -162,7 +173,9 @@ fn check_host(host: &str) -> Result<(), &'static str> {
         None => (host, None),
     };
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(good) && !l.starts_with('-') && !l.ends_with('-');
+    let label = |l: &str| {
+        !l.is_empty() && l.len() <= 63 && l.bytes().all(good) && !l.starts_with('-') && !l.ends_with('-')
+    };
     if !name.split('.').all(label) {
         return Err("a host is lower-case labels, separated by single dots");
     }
@@ -264,9 +277,17 @@ fn canonical(location: &str) -> Result<String, &'static str> {
     };
     check_host(&host)?;
     // A user is how ssh says where the key lies; in a URL of the web it is a credential, or a decoy before the host.
-    let plain = |user: &str| !user.is_empty() && user.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let plain = |user: &str| {
+        !user.is_empty() && user.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
     let scheme = match (scheme.as_str(), user) {
-        ("ssh", user) if user.is_none_or(plain) => if host.contains(':') { "ssh" } else { "https" },
+        ("ssh", user) if user.is_none_or(plain) => {
+            if host.contains(':') {
+                "ssh"
+            } else {
+                "https"
+            }
+        }
         ("ssh", _) => return Err("the user is malformed"),
         (_, Some(_)) => return Err("it holds a user or a credential"),
         ("https", None) => "https",
@@ -299,7 +320,9 @@ fn check_path(path: &str) -> Result<(), &'static str> {
         match segment {
             "" => return Err("a path segment is empty"),
             "." | ".." => return Err("it has a dot segment"),
-            segment if !segment.bytes().all(plain) => return Err("the path has an escape or a special character"),
+            segment if !segment.bytes().all(plain) => {
+                return Err("the path has an escape or a special character");
+            }
             _ => {}
         }
     }
@@ -331,7 +354,9 @@ mod tests {
     const HEX: &str = "6f4bbbe5a2d0bcb7b1d6a31f6ed3c07ba7b4ea7c8bd6cbf9fbb2a3d3be0cbd5a";
 
     fn image(name: &str) -> String {
-        format!("{name}@sha256:{HEX}").parse::<ImageReference>().map_or_else(|e| e.to_string(), |i| i.resource)
+        format!("{name}@sha256:{HEX}")
+            .parse::<ImageReference>()
+            .map_or_else(|e| e.to_string(), |i| i.resource)
     }
 
     #[test]
@@ -347,16 +372,36 @@ mod tests {
         ] {
             assert_eq!(image(text), resource);
             let reference: ImageReference = format!("{resource}@sha256:{HEX}").parse().unwrap();
-            assert_eq!(reference.to_string(), format!("{resource}@sha256:{HEX}"), "the canonical form is stable");
+            assert_eq!(
+                reference.to_string(),
+                format!("{resource}@sha256:{HEX}"),
+                "the canonical form is stable"
+            );
         }
     }
 
     #[test]
     fn malformed_image_references_are_refused() {
         for text in [
-            "", "UPPER/x", "r.test/App", "r.test//app", "r.test/app/", "/app", "r.test/../app", "r.test/a..b",
-            "r.test/a___b", "r.test/app:", "r.test/app:a b", "r..test/app", "r.test:0/app", "r.test:99999/app",
-            "r.test/a%2fb", "r.test/a b", "r.test./app", "-r.test/app", "https://r.test/app",
+            "",
+            "UPPER/x",
+            "r.test/App",
+            "r.test//app",
+            "r.test/app/",
+            "/app",
+            "r.test/../app",
+            "r.test/a..b",
+            "r.test/a___b",
+            "r.test/app:",
+            "r.test/app:a b",
+            "r..test/app",
+            "r.test:0/app",
+            "r.test:99999/app",
+            "r.test/a%2fb",
+            "r.test/a b",
+            "r.test./app",
+            "-r.test/app",
+            "https://r.test/app",
         ] {
             assert!(format!("{text}@sha256:{HEX}").parse::<ImageReference>().is_err(), "{text}");
         }

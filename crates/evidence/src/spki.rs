@@ -126,7 +126,9 @@ impl Spki {
     pub(crate) fn to_der(&self) -> Vec<u8> {
         let (algorithm, key) = match self {
             Self::Ed25519(raw) => (tlv(OID, OID_ED25519), raw.to_vec()),
-            Self::Ecdsa { curve, point } => ([tlv(OID, OID_EC), tlv(OID, curve.oid())].concat(), point.clone()),
+            Self::Ecdsa { curve, point } => {
+                ([tlv(OID, OID_EC), tlv(OID, curve.oid())].concat(), point.clone())
+            }
             Self::Rsa { modulus, exponent } => (
                 [tlv(OID, OID_RSA), tlv(NULL, &[])].concat(),
                 tlv(SEQUENCE, &[integer(modulus), integer(exponent)].concat()),

@@ -97,7 +97,8 @@ impl<'p> Statement<'p> {
             return Err(Refusal::NoSubject);
         }
         within("subjects", wire.subject.len(), MAX_SUBJECTS)?;
-        let subjects = wire.subject.iter().enumerate().map(|(i, s)| subject(i, s)).collect::<Result<_, _>>()?;
+        let subjects =
+            wire.subject.iter().enumerate().map(|(i, s)| subject(i, s)).collect::<Result<_, _>>()?;
         Ok(Self { predicate_type: wire.predicate_type.into_owned(), subjects, predicate: wire.predicate })
     }
 }
@@ -235,8 +236,10 @@ mod tests {
         let with = |n: usize| {
             let one = format!(r#"{{"digest":{{"sha256":"{}"}}}}"#, "ab".repeat(32));
             let list = vec![one; n].join(",");
-            Statement::read(&format!(r#"{{"_type":"{STATEMENT_V1}","subject":[{list}],"predicateType":"x"}}"#))
-                .map(|s| s.subjects.len())
+            Statement::read(&format!(
+                r#"{{"_type":"{STATEMENT_V1}","subject":[{list}],"predicateType":"x"}}"#
+            ))
+            .map(|s| s.subjects.len())
         };
         assert_eq!(with(MAX_SUBJECTS), Ok(MAX_SUBJECTS));
         assert!(matches!(with(MAX_SUBJECTS + 1), Err(Refusal::TooMany { .. })));

@@ -6,13 +6,7 @@
 use jiff::Timestamp;
 
 use super::{GitCommit, GitSignature, GitTag, ssh};
-use crate::{
-    digest::GitOid,
-    dsse::within,
-    key::KeyRing,
-    limits::MAX_PARENTS,
-    refusal::Refusal,
-};
+use crate::{digest::GitOid, dsse::within, key::KeyRing, limits::MAX_PARENTS, refusal::Refusal};
 
 /// One header with its continuation lines; `raw` is everything of it, the last newline included.
 struct Header<'a> {
@@ -26,7 +20,8 @@ pub(super) fn commit(bytes: &[u8], keys: &KeyRing) -> Result<(GitOid, GitCommit)
     let refuse = |why: &str| malformed("git commit", why);
     let (headers, _message) = split("git commit", bytes)?;
     let mut rest = headers.iter().peekable();
-    let tree = rest.next().filter(|h| h.name == "tree").ok_or_else(|| refuse("it does not begin with `tree`"))?;
+    let tree =
+        rest.next().filter(|h| h.name == "tree").ok_or_else(|| refuse("it does not begin with `tree`"))?;
     let tree = oid("git commit", tree)?;
     let mut parents = Vec::new();
     while let Some(parent) = rest.next_if(|h| h.name == "parent") {
@@ -36,9 +31,12 @@ pub(super) fn commit(bytes: &[u8], keys: &KeyRing) -> Result<(GitOid, GitCommit)
     if parents.iter().any(|parent| is_sha256(parent) != is_sha256(&tree)) {
         return Err(refuse("it mixes SHA-1 and SHA-256"));
     }
-    let author = rest.next().filter(|h| h.name == "author").ok_or_else(|| refuse("`author` is not in its place"))?;
-    let committer =
-        rest.next().filter(|h| h.name == "committer").ok_or_else(|| refuse("`committer` is not in its place"))?;
+    let author =
+        rest.next().filter(|h| h.name == "author").ok_or_else(|| refuse("`author` is not in its place"))?;
+    let committer = rest
+        .next()
+        .filter(|h| h.name == "committer")
+        .ok_or_else(|| refuse("`committer` is not in its place"))?;
     if rest.any(|h| matches!(h.name, "tree" | "parent" | "author" | "committer")) {
         return Err(refuse("a header is there twice"));
     }
@@ -117,8 +115,10 @@ fn split<'a>(kind: &'static str, bytes: &'a [u8]) -> Result<(Vec<Header<'a>>, &'
             }
         }
         let (raw, after) = rest.split_at(end);
-        let space = raw.iter().position(|b| *b == b' ').ok_or_else(|| malformed(kind, "a header has no value"))?;
-        let name = std::str::from_utf8(&raw[..space]).map_err(|_| malformed(kind, "a header's name is no text"))?;
+        let space =
+            raw.iter().position(|b| *b == b' ').ok_or_else(|| malformed(kind, "a header has no value"))?;
+        let name =
+            std::str::from_utf8(&raw[..space]).map_err(|_| malformed(kind, "a header's name is no text"))?;
         let value = &raw[space + 1..end - 1];
         if name.is_empty() || value.contains(&0) {
             return Err(malformed(kind, "a header is malformed"));
@@ -129,7 +129,11 @@ fn split<'a>(kind: &'static str, bytes: &'a [u8]) -> Result<(Vec<Header<'a>>, &'
 }
 
 /// The only header of that name; two could be read in two ways.
-fn one<'h, 'a>(kind: &'static str, headers: &'h [Header<'a>], name: &str) -> Result<Option<&'h Header<'a>>, Refusal> {
+fn one<'h, 'a>(
+    kind: &'static str,
+    headers: &'h [Header<'a>],
+    name: &str,
+) -> Result<Option<&'h Header<'a>>, Refusal> {
     let mut found = headers.iter().filter(|h| h.name == name);
     let first = found.next();
     match found.next() {

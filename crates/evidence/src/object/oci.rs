@@ -9,13 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{BaseHint, Body, Config, Descriptor, Index, Manifest, Platform};
-use crate::{
-    digest::Digest,
-    dsse::within,
-    json,
-    limits::MAX_DESCRIPTORS,
-    refusal::Refusal,
-};
+use crate::{digest::Digest, dsse::within, json, limits::MAX_DESCRIPTORS, refusal::Refusal};
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -62,10 +56,22 @@ impl Kind {
 
 /// Members of a document and of a descriptor that readers act on.
 const MEMBERS: [&str; 13] = [
-    "schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "fsLayers", "subject", "annotations",
-    "architecture", "os", "variant", "rootfs",
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "manifests",
+    "config",
+    "layers",
+    "fsLayers",
+    "subject",
+    "annotations",
+    "architecture",
+    "os",
+    "variant",
+    "rootfs",
 ];
-const DESCRIPTOR_MEMBERS: [&str; 6] = ["mediaType", "digest", "size", "platform", "annotations", "artifactType"];
+const DESCRIPTOR_MEMBERS: [&str; 6] =
+    ["mediaType", "digest", "size", "platform", "annotations", "artifactType"];
 
 /// Reads a document as what `media_type` says; when that says nothing, as what the document says.
 pub(super) fn read(media_type: &str, bytes: &[u8]) -> Result<Body, Refusal> {
@@ -89,7 +95,9 @@ pub(super) fn read(media_type: &str, bytes: &[u8]) -> Result<Body, Refusal> {
         && kind != Kind::Config
         && (Kind::of(own) != Some(kind) || (!silent && own != media_type))
     {
-        return Err(Refusal::Ambiguous { why: format!("sent as `{media_type}`, `mediaType` is `{}`", json::shorten(own)) });
+        return Err(Refusal::Ambiguous {
+            why: format!("sent as `{media_type}`, `mediaType` is `{}`", json::shorten(own)),
+        });
     }
     match kind {
         Kind::Index => index(text, &members, media_type),
@@ -113,11 +121,13 @@ fn by_members(members: &Map<String, Value>, own: Option<&str>) -> Result<Kind, R
 /// Refuses a member that another reader would take for a known one: another case, or a letter that folds to it.
 fn one_spelling(members: &Map<String, Value>, known: &[&str]) -> Result<(), Refusal> {
     let fold = |text: &str| text.to_uppercase().to_lowercase();
-    let twin = members.keys().find(|name| {
-        !known.contains(&name.as_str()) && known.iter().any(|known| fold(known) == fold(name))
-    });
+    let twin = members
+        .keys()
+        .find(|name| !known.contains(&name.as_str()) && known.iter().any(|known| fold(known) == fold(name)));
     match twin {
-        Some(name) => Err(Refusal::Ambiguous { why: format!("`{}` is spelt in another case", json::shorten(name)) }),
+        Some(name) => {
+            Err(Refusal::Ambiguous { why: format!("`{}` is spelt in another case", json::shorten(name)) })
+        }
         None => Ok(()),
     }
 }
@@ -184,7 +194,11 @@ fn version_two(kind: Kind, version: u64) -> Result<(), Refusal> {
         return Ok(());
     }
     let pointer = Some("/schemaVersion".to_owned());
-    Err(Refusal::Object { kind: kind.name(), pointer, why: format!("the schema version is {version}, not 2") })
+    Err(Refusal::Object {
+        kind: kind.name(),
+        pointer,
+        why: format!("the schema version is {version}, not 2"),
+    })
 }
 
 fn index(text: &str, members: &Map<String, Value>, media_type: &str) -> Result<Body, Refusal> {

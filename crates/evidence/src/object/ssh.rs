@@ -16,7 +16,7 @@ use crate::{
 /// registered, or of a kind that has no SPKI here (`sk-…`), vouches for nothing: `None`. A registered key must verify, in
 /// the namespace `git`; else the object is refused.
 pub(super) fn verify(armour: &str, message: &[u8], keys: &KeyRing) -> Result<Option<KeyId>, Refusal> {
-    let Ok(sig) = SshSig::from_pem(armour) else { return Ok(None) };
+    let Ok(sig) = SshSig::from_pem(armour.trim_ascii()) else { return Ok(None) };
     let Some(parts) = ssh_parts(sig.public_key()) else { return Ok(None) };
     let Some(key) = keys.get(&KeyId(Sha256::of(&parts.to_der()))) else { return Ok(None) };
     // SSH signs with PKCS#1 v1.5; a key that is registered for PSS does not speak here.
@@ -25,7 +25,8 @@ pub(super) fn verify(armour: &str, message: &[u8], keys: &KeyRing) -> Result<Opt
     }
     // The namespace says what the signature is for: one made for a file or an email proves no commit.
     let valid = sig.namespace() == "git"
-        && SshSig::signed_data("git", sig.hash_alg(), message).is_ok_and(|data| is_by(key, &parts, &sig, &data));
+        && SshSig::signed_data("git", sig.hash_alg(), message)
+            .is_ok_and(|data| is_by(key, &parts, &sig, &data));
     if valid { Ok(Some(key.id())) } else { Err(Refusal::ObjectSignature { key: key.id() }) }
 }
 

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{Actor, Commit, CommitSignature, Reader, Review};
-use crate::{digest::GitOid, dsse::within, limits::MAX_APPROVERS, reference::RepositoryUri, refusal::Refusal};
+use crate::{
+    digest::GitOid, dsse::within, limits::MAX_APPROVERS, reference::RepositoryUri, refusal::Refusal,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -76,6 +78,8 @@ pub(super) fn optional_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         None => Ok(None),
         Some(Id::Number(number)) => Ok(Some(number.to_string())),
         Some(Id::Text(text)) if !text.is_empty() && text.len() <= 64 => Ok(Some(text)),
-        Some(Id::Text(_)) => Err(de::Error::custom("an id is a non-empty text of at most 64 bytes, or a number")),
+        Some(Id::Text(_)) => {
+            Err(de::Error::custom("an id is a non-empty text of at most 64 bytes, or a number"))
+        }
     }
 }

@@ -164,13 +164,13 @@ struct V02Metadata {
 pub(super) fn read_v1(reader: &Reader<'_>) -> Result<Build, Refusal> {
     let wire: V1 = reader.parse()?;
     let definition = wire.build_definition;
-    reader.text("/runDetails/builder/id", &wire.run_details.builder.id)?;
-    reader.text("/buildDefinition/buildType", &definition.build_type)?;
     let adapter = match definition.build_type.as_str() {
         GENERIC => Some(Adapter::Generic),
         kind if GITHUB_WORKFLOW.contains(&kind) => Some(Adapter::GithubWorkflow),
         _ => None,
     };
+    said(reader, "/buildDefinition/buildType", &definition.build_type, adapter)?;
+    said(reader, "/runDetails/builder/id", &wire.run_details.builder.id, adapter)?;
     let external = Value::Object(definition.external_parameters.unwrap_or_default());
     let internal = Value::Object(definition.internal_parameters.unwrap_or_default());
     let params = flatten(&external)?;
@@ -190,7 +190,8 @@ pub(super) fn read_v1(reader: &Reader<'_>) -> Result<Build, Refusal> {
             (
                 workflow.resolve(&mut dependencies),
                 text(&internal, "/github/event_name"),
-                text(&internal, "/github/runner_environment").or_else(|| text(&external, "/runner_environment")),
+                text(&internal, "/github/runner_environment")
+                    .or_else(|| text(&external, "/runner_environment")),
             )
         }
         Some(Adapter::Generic) => {
@@ -224,10 +225,10 @@ pub(super) fn read_v1(reader: &Reader<'_>) -> Result<Build, Refusal> {
 /// Reads provenance v0.2.
 pub(super) fn read_v02(reader: &Reader<'_>) -> Result<Build, Refusal> {
     let wire: V02 = reader.parse()?;
-    reader.text("/builder/id", &wire.builder.id)?;
-    reader.text("/buildType", &wire.build_type)?;
     let adapter =
         SLSA_GITHUB_GENERATOR.contains(&wire.build_type.as_str()).then_some(Adapter::SlsaGithubGenerator);
+    said(reader, "/buildType", &wire.build_type, adapter)?;
+    said(reader, "/builder/id", &wire.builder.id, adapter)?;
     let invocation = wire.invocation.unwrap_or_default();
     let config = invocation.config_source.unwrap_or_default();
     let environment = Value::Object(invocation.environment.unwrap_or_default());
@@ -261,6 +262,12 @@ pub(super) fn read_v02(reader: &Reader<'_>) -> Result<Build, Refusal> {
         started_on: metadata.build_started_on,
         finished_on: metadata.build_finished_on,
     })
+}
+
+/// Who built, and how, must be said. BuildKit and older tools leave it empty when nobody set it; such provenance is kept, but
+/// as an empty build type has no adapter, and BuildKit's none yet, no build rule takes it.
+fn said(reader: &Reader<'_>, pointer: &str, text: &str, adapter: Option<Adapter>) -> Result<(), Refusal> {
+    if adapter.is_none() && text.is_empty() { Ok(()) } else { reader.text(pointer, text) }
 }
 
 /// A text, or a number as text, inside a JSON value.
@@ -299,7 +306,8 @@ impl Asked {
             // A submodule of the same repository, named as such, is not the source.
             d.dependency.role == Role::Generic && found == repository && same_reference
         };
-        let (sources, others): (Vec<Read>, Vec<Read>) = std::mem::take(dependencies).into_iter().partition(is_source);
+        let (sources, others): (Vec<Read>, Vec<Read>) =
+            std::mem::take(dependencies).into_iter().partition(is_source);
         *dependencies = others;
         let mut commits: Vec<GitOid> = sources.iter().flat_map(|d| d.commits.iter().copied()).collect();
         commits.sort();
@@ -331,7 +339,11 @@ struct Read {
     commits: Vec<GitOid>,
 }
 
-fn dependencies(wire: Vec<Descriptor>, adapter: Option<Adapter>, pointer: &str) -> Result<Vec<Read>, Refusal> {
+fn dependencies(
+    wire: Vec<Descriptor>,
+    adapter: Option<Adapter>,
+    pointer: &str,
+) -> Result<Vec<Read>, Refusal> {
     within("resolved dependencies", wire.len(), MAX_DEPENDENCIES)?;
     let mut found = Vec::with_capacity(wire.len());
     for (position, descriptor) in wire.into_iter().enumerate() {

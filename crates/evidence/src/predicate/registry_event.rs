@@ -75,7 +75,9 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<RegistryEvent, Refusal> {
     let resource = format!("{}/{}", wire.registry, wire.repository);
     reader.check("/repository", resource.parse::<ResourceName>())?;
     if wire.verified.is_some_and(|v| !v.manifest_fetched || !v.digest_matches) {
-        return Err(reader.refuse("/verified", "an event whose manifest was not fetched and hashed proves nothing"));
+        return Err(
+            reader.refuse("/verified", "an event whose manifest was not fetched and hashed proves nothing")
+        );
     }
     let promotion = wire.promotion.map(|p| Promotion { from: p.from, digest: p.from_digest });
     if let Some(promotion) = &promotion {

@@ -1,89 +1,69 @@
-//! Signers and envelopes for the tests of this crate, written with aws-lc-rs alone: no code of the crate under test
-//! makes the bytes that it is tested with.
+//! Signers and envelopes for the tests of this crate. The bytes are written by the testkit, which shares no code with
+//! the crate under test.
 
-use aws_lc_rs::{
-    encoding::{AsDer as _, PublicKeyX509Der},
-    rand::SystemRandom,
-    rsa,
-    signature::{
-        self, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
-        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
-    },
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{KeyRing, PublicKey, Scheme};
+use catenary_testkit::key::Key;
 use serde_json::{Value, json};
 
-/// A key pair that signs.
-pub enum Signer {
-    Ed25519(Ed25519KeyPair),
-    Ecdsa(EcdsaKeyPair),
-    RsaPkcs1(RsaKeyPair),
-    RsaPss(RsaKeyPair),
+/// A key pair that signs: a fresh one each time, but for RSA.
+pub struct Signer(pub Key);
+
+fn fresh() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("evidence {}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Signer {
     pub fn ed25519() -> Self {
-        Self::Ed25519(Ed25519KeyPair::generate().unwrap())
+        Self(Key::ed25519(&fresh()))
     }
 
     pub fn p256() -> Self {
-        Self::ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING)
+        Self(Key::p256(&fresh()))
     }
 
     pub fn p384() -> Self {
-        Self::ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING)
+        Self(Key::p384(&fresh()))
     }
 
     pub fn p521() -> Self {
-        Self::ecdsa(&ECDSA_P521_SHA512_ASN1_SIGNING)
-    }
-
-    fn ecdsa(algorithm: &'static EcdsaSigningAlgorithm) -> Self {
-        Self::Ecdsa(EcdsaKeyPair::generate(algorithm).unwrap())
+        Self(Key::p521(&fresh()))
     }
 
     pub fn rsa_pkcs1() -> Self {
-        Self::RsaPkcs1(RsaKeyPair::generate(rsa::KeySize::Rsa2048).unwrap())
+        Self(Key::rsa_pkcs1("rsa"))
     }
 
     pub fn rsa_pss() -> Self {
-        Self::RsaPss(RsaKeyPair::generate(rsa::KeySize::Rsa2048).unwrap())
+        Self(Key::rsa_pss("pss"))
     }
 
     pub fn spki(&self) -> Vec<u8> {
-        let der: PublicKeyX509Der<'_> = match self {
-            Self::Ed25519(k) => k.public_key().as_der().unwrap(),
-            Self::Ecdsa(k) => k.public_key().as_der().unwrap(),
-            Self::RsaPkcs1(k) | Self::RsaPss(k) => k.public_key().as_der().unwrap(),
-        };
-        der.as_ref().to_vec()
+        self.0.spki_der().to_vec()
     }
 
     pub fn public(&self) -> PublicKey {
-        let scheme = matches!(self, Self::RsaPss(_)).then_some(Scheme::RsaPssSha256);
-        PublicKey::from_spki(&self.spki(), scheme).unwrap()
+        public(&self.0)
     }
 
     pub fn keyid(&self) -> String {
-        self.public().id().to_string()
+        self.0.id()
     }
 
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let random = SystemRandom::new();
-        match self {
-            Self::Ed25519(k) => k.sign(message).as_ref().to_vec(),
-            Self::Ecdsa(k) => k.sign(&random, message).unwrap().as_ref().to_vec(),
-            Self::RsaPkcs1(k) => rsa_sign(k, &signature::RSA_PKCS1_SHA256, message),
-            Self::RsaPss(k) => rsa_sign(k, &signature::RSA_PSS_SHA256, message),
-        }
+        self.0.sign(message)
     }
 }
 
-fn rsa_sign(key: &RsaKeyPair, padding: &'static dyn signature::RsaEncoding, message: &[u8]) -> Vec<u8> {
-    let mut out = vec![0; key.public_modulus_len()];
-    key.sign(padding, &SystemRandom::new(), message, &mut out).unwrap();
-    out
+/// The public half, as a tenant registers it.
+pub fn public(key: &Key) -> PublicKey {
+    let scheme: Scheme = key.scheme().name().parse().unwrap();
+    let public = PublicKey::from_pem(&key.public_pem(), Some(scheme)).unwrap();
+    assert_eq!(public.id().to_string(), key.id(), "both sides give a key the same id");
+    public
 }
 
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";

@@ -1,14 +1,12 @@
 //! Envelopes as they come in: who signed, and what is refused. Tests are named after the attacks that they stop.
 
-
-
+use crate::common::{Signer, anonymous, bytes, envelope, envelope_with, pae, provenance, ring};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
     KeyRing, Refusal,
     attestation::{detect, verify},
     predicate::Claim,
 };
-use crate::common::{Signer, anonymous, bytes, envelope, envelope_with, pae, provenance, ring};
 use serde_json::{Value, json};
 
 /// The golden envelope verifies beside each refusal, in the same process.
@@ -154,7 +152,10 @@ fn a_keyid_may_be_spelt_as_tools_spell_it() {
     let base64 = STANDARD.encode(hex::decode(&hex).unwrap());
     for hint in [&key.id().to_string(), &hex, &base64, &key.ssh_fingerprint()] {
         let item = envelope_with(&payload, &[(Some(hint), &wrong)]);
-        assert!(matches!(verify(&item, &keys), Err(Refusal::SignatureInvalid { .. })), "{hint} names the key");
+        assert!(
+            matches!(verify(&item, &keys), Err(Refusal::SignatureInvalid { .. })),
+            "{hint} names the key"
+        );
     }
     for hint in ["", "main", "sha256:", &hex[1..]] {
         let item = envelope_with(&payload, &[(Some(hint), &wrong)]);
@@ -191,8 +192,8 @@ fn e14_a_malleated_ecdsa_signature_is_one_more_variant_by_the_same_signer() {
 /// (r, s) → (r, n - s) for a P-256 signature in DER.
 fn malleate(der: &[u8]) -> Vec<u8> {
     const N: [u8; 32] = [
-        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7,
-        0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+        0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
     ];
     let r_end = 4 + usize::from(der[3]);
     let r = &der[2..r_end];
@@ -219,7 +220,12 @@ fn malleate(der: &[u8]) -> Vec<u8> {
 fn e15_zero_in_an_ecdsa_signature_never_verifies() {
     let (signer, keys, _) = golden();
     let payload = bytes(&provenance());
-    for sig in [&[0x30, 6, 2, 1, 0, 2, 1, 0][..], &[0x30, 6, 2, 1, 1, 2, 1, 0], &[0x30, 6, 2, 1, 0, 2, 1, 1], &[0; 64]] {
+    for sig in [
+        &[0x30, 6, 2, 1, 0, 2, 1, 0][..],
+        &[0x30, 6, 2, 1, 1, 2, 1, 0],
+        &[0x30, 6, 2, 1, 0, 2, 1, 1],
+        &[0; 64],
+    ] {
         let named = envelope_with(&payload, &[(Some(&signer.keyid()), sig)]);
         assert!(matches!(verify(&named, &keys), Err(Refusal::SignatureInvalid { .. })), "{sig:?}");
         assert!(!verify(&envelope_with(&payload, &[(None, sig)]), &keys).unwrap().is_verified());
@@ -297,13 +303,17 @@ fn a_submission_is_one_document_an_array_or_lines_and_each_item_keeps_its_bytes(
     let text = String::from_utf8(item.clone()).unwrap();
     let pretty = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&text).unwrap()).unwrap();
     let split = |text: &str| {
-        detect(text.as_bytes()).map(|items| items.iter().map(|i| String::from_utf8_lossy(i).into_owned()).collect::<Vec<_>>())
+        detect(text.as_bytes())
+            .map(|items| items.iter().map(|i| String::from_utf8_lossy(i).into_owned()).collect::<Vec<_>>())
     };
-    assert_eq!(split(&text).unwrap(), [text.clone()]);
+    assert_eq!(split(&text).unwrap(), std::slice::from_ref(&text));
     assert_eq!(split(&format!("{pretty}\n")).unwrap(), [format!("{pretty}\n")], "posted bytes are kept");
     assert_eq!(split(&format!("[ {text} ,\n{pretty}]")).unwrap(), [text.clone(), pretty.clone()]);
     assert_eq!(split(&format!("{text}\n\n {text} \r\n")).unwrap(), [text.clone(), text.clone()]);
-    assert_eq!(split(&format!("{text}\nbroken\n{text}\n")).unwrap(), [text.clone(), "broken".into(), text.clone()]);
+    assert_eq!(
+        split(&format!("{text}\nbroken\n{text}\n")).unwrap(),
+        [text.clone(), "broken".into(), text.clone()]
+    );
     for empty in ["", "  \n", "[]", "[ ]"] {
         assert_eq!(split(empty), Err(Refusal::Empty), "{empty:?}");
     }
@@ -318,7 +328,8 @@ fn a_malformed_element_does_not_spoil_the_batch() {
     let text = String::from_utf8(item).unwrap();
     let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
     let batch = format!(r#"[{text},{{"a":1,"a":2}},{deep},7,{text}]"#);
-    let outcomes: Vec<_> = detect(batch.as_bytes()).unwrap().into_iter().map(|item| verify(item, &keys)).collect();
+    let outcomes: Vec<_> =
+        detect(batch.as_bytes()).unwrap().into_iter().map(|item| verify(item, &keys)).collect();
     let codes: Vec<_> = outcomes.iter().map(|o| o.as_ref().map_or_else(|e| e.code(), |_| "ok")).collect();
     assert_eq!(codes, ["ok", "JSON_DUPLICATE_KEY", "JSON_TOO_DEEP", "ATT_MALFORMED", "ok"]);
 }
@@ -342,7 +353,11 @@ fn no_flipped_bit_and_no_truncation_of_the_golden_envelope_verifies_as_something
                 && attestation.is_verified()
             {
                 // Only what is not signed may have changed: the keyid, or the spelling of the base64.
-                assert_eq!((attestation.payload, attestation.signers), (golden.payload, golden.signers.clone()), "byte {at}");
+                assert_eq!(
+                    (attestation.payload, attestation.signers),
+                    (golden.payload, golden.signers.clone()),
+                    "byte {at}"
+                );
             }
         }
         assert!(verify(&item[..at], &keys).is_err(), "cut at {at}");

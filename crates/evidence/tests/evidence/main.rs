@@ -1,5 +1,8 @@
 //! The two ways in, from outside: `attestation::verify` and `object::read`.
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod common;
 mod envelope;
 mod objects;
+mod predicates;
+mod samples;

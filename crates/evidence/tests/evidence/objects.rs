@@ -1,13 +1,11 @@
 //! Objects as they come in: proved by their hash, read in one way only.
 
-
-
+use crate::common::{COMMIT, IMAGE, Signer, bytes, ring};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
     Digest, GitOid, KeyRing, Node, PublicKey, Refusal,
     object::{Body, GIT_COMMIT, GIT_TAG, Object, read},
 };
-use crate::common::{COMMIT, IMAGE, Signer, bytes, ring};
 use serde_json::{Value, json};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -81,7 +79,11 @@ fn g11_bytes_that_do_not_hash_to_the_digest_are_refused() {
     assert!(read(INDEX, &document, &KeyRing::new(), Some(right)).is_ok());
     let sha512 = Node::Content(Digest::Sha512([0; 64]).recompute(&document));
     assert!(read(INDEX, &document, &KeyRing::new(), Some(sha512)).is_ok());
-    for wrong in [format!("sha256:{IMAGE}"), format!("gitCommit:{COMMIT}"), format!("gitCommit:{}", right.to_string().replace("sha256:", ""))] {
+    for wrong in [
+        format!("sha256:{IMAGE}"),
+        format!("gitCommit:{COMMIT}"),
+        format!("gitCommit:{}", right.to_string().replace("sha256:", "")),
+    ] {
         let claimed = wrong.parse().unwrap();
         let refusal = read(INDEX, &document, &KeyRing::new(), Some(claimed)).unwrap_err();
         assert_eq!(refusal.code(), "DIGEST_MISMATCH", "{wrong}");
@@ -151,52 +153,8 @@ fn commit(headers: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// An armoured SSHSIG, written by hand after OpenSSH's PROTOCOL.sshsig.
-fn sshsig(signer: &Signer, namespace: &str, message: &[u8]) -> String {
-    let string = |b: &[u8]| [&(b.len() as u32).to_be_bytes(), b].concat();
-    let mpint = |b: &[u8]| {
-        let b: Vec<u8> = b.iter().copied().skip_while(|b| *b == 0).collect();
-        string(&if b[0] & 0x80 != 0 { [&[0], b.as_slice()].concat() } else { b })
-    };
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, message);
-    let fields = [string(namespace.as_bytes()), string(b""), string(b"sha512")].concat();
-    let data = [b"SSHSIG".as_slice(), &fields, &string(hash.as_ref())].concat();
-    let spki = signer.spki();
-    let (kind, key, sig) = match signer {
-        Signer::Ed25519(_) => {
-            let key = [string(b"ssh-ed25519"), string(&spki[12..])].concat();
-            ("ssh-ed25519", key, signer.sign(&data))
-        }
-        Signer::Ecdsa(_) => {
-            let name = if spki.len() < 100 { "nistp256" } else { "nistp384" };
-            let kind = if spki.len() < 100 { "ecdsa-sha2-nistp256" } else { "ecdsa-sha2-nistp384" };
-            let point = &spki[spki.iter().position(|b| *b == 4).unwrap()..];
-            let point = &point[point.len() - if spki.len() < 100 { 65 } else { 97 }..];
-            let der = signer.sign(&data);
-            let r_end = 4 + usize::from(der[3]);
-            let rs = [mpint(&der[4..r_end]), mpint(&der[r_end + 2..])].concat();
-            let key = [string(kind.as_bytes()), string(name.as_bytes()), string(point)].concat();
-            (kind, key, rs)
-        }
-        Signer::RsaPkcs1(k) => {
-            // The modulus of a 2048-bit key begins at byte 33 of its SPKI.
-            let key = [string(b"ssh-rsa"), mpint(&[1, 0, 1]), mpint(&spki[33..289])].concat();
-            let mut sig = vec![0; k.public_modulus_len()];
-            let random = aws_lc_rs::rand::SystemRandom::new();
-            k.sign(&aws_lc_rs::signature::RSA_PKCS1_SHA512, &random, &data, &mut sig).unwrap();
-            ("rsa-sha2-512", key, sig)
-        }
-        Signer::RsaPss(_) => panic!("SSH has no PSS"),
-    };
-    let sig = [string(kind.as_bytes()), string(&sig)].concat();
-    let blob = [b"SSHSIG".as_slice(), &1u32.to_be_bytes(), &string(&key), &fields, &string(&sig)].concat();
-    let base64 = STANDARD.encode(blob);
-    let lines: Vec<&str> = base64.as_bytes().chunks(70).map(|c| std::str::from_utf8(c).unwrap()).collect();
-    format!("-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----", lines.join("\n"))
-}
-
 fn signed_commit(signer: &Signer, namespace: &str) -> Vec<u8> {
-    let armour = sshsig(signer, namespace, &commit(""));
+    let armour = signer.0.sshsig(namespace, "sha512", &commit(""));
     commit(&format!("gpgsig {}\n", armour.replace('\n', "\n ")))
 }
 
@@ -249,7 +207,11 @@ fn a_commit_signature_of_a_registered_key_that_does_not_verify_is_refused() {
 
 #[test]
 fn a_signature_that_is_no_signature_names_nobody() {
-    for armour in ["-----BEGIN SSH SIGNATURE-----\n AAAA\n -----END SSH SIGNATURE-----", "-----BEGIN PGP SIGNATURE-----\n \n x", "nonsense"] {
+    for armour in [
+        "-----BEGIN SSH SIGNATURE-----\n AAAA\n -----END SSH SIGNATURE-----",
+        "-----BEGIN PGP SIGNATURE-----\n \n x",
+        "nonsense",
+    ] {
         let object = read(GIT_COMMIT, &commit(&format!("gpgsig {armour}\n")), &KeyRing::new(), None).unwrap();
         assert_eq!(signer_of(&object), None);
     }
@@ -258,8 +220,9 @@ fn a_signature_that_is_no_signature_names_nobody() {
 #[test]
 fn an_annotated_tag_signed_with_ssh_has_a_signer() {
     let signer = Signer::ed25519();
-    let payload = format!("object {COMMIT}\ntype commit\ntag v1\ntagger T <t@acme.test> 1763632800 +0000\n\nRelease\n");
-    let armour = sshsig(&signer, "git", payload.as_bytes());
+    let payload =
+        format!("object {COMMIT}\ntype commit\ntag v1\ntagger T <t@acme.test> 1763632800 +0000\n\nRelease\n");
+    let armour = signer.0.sshsig("git", "sha256", payload.as_bytes());
     let tag = format!("{payload}{armour}\n");
     let object = read(GIT_TAG, tag.as_bytes(), &ring(&[&signer]), None).unwrap();
     assert_eq!(object.node, Node::Git(GitOid::sha1("tag", tag.as_bytes())));
@@ -267,7 +230,10 @@ fn an_annotated_tag_signed_with_ssh_has_a_signer() {
     assert_eq!((read_tag.name.as_str(), read_tag.target_kind.as_str()), ("v1", "commit"));
     assert_eq!(read_tag.signature.unwrap().signer, Some(signer.public().id()));
     let bent = tag.replace("Release", "Releasf");
-    assert_eq!(read(GIT_TAG, bent.as_bytes(), &ring(&[&signer]), None).unwrap_err().code(), "ATT_SIGNATURE_INVALID");
+    assert_eq!(
+        read(GIT_TAG, bent.as_bytes(), &ring(&[&signer]), None).unwrap_err().code(),
+        "ATT_SIGNATURE_INVALID"
+    );
 }
 
 #[test]
@@ -317,7 +283,10 @@ fn keys_are_one_pem_block_of_a_kind_that_can_verify() {
     let pem = Signer::p256().public().to_pem();
     let again = PublicKey::from_pem(&pem, None).unwrap();
     assert_eq!(again.to_pem(), pem);
-    assert_eq!(PublicKey::from_pem(&format!("{pem}{pem}"), None).unwrap_err(), KeyError::NotOneKey { found: 2 });
+    assert_eq!(
+        PublicKey::from_pem(&format!("{pem}{pem}"), None).unwrap_err(),
+        KeyError::NotOneKey { found: 2 }
+    );
     assert_eq!(PublicKey::from_pem("", None).unwrap_err(), KeyError::NotOneKey { found: 0 });
     assert_eq!(
         PublicKey::from_pem(&pem.replace("PUBLIC", "PRIVATE"), None).unwrap_err(),
@@ -339,11 +308,13 @@ fn keys_are_one_pem_block_of_a_kind_that_can_verify() {
 
 #[test]
 fn a_key_read_from_openssh_text_is_the_same_key() {
-    let string = |b: &[u8]| [&(b.len() as u32).to_be_bytes(), b].concat();
+    for signer in [Signer::p256(), Signer::p384(), Signer::p521(), Signer::rsa_pkcs1()] {
+        assert_eq!(PublicKey::from_openssh(&signer.0.openssh_public()).unwrap().id(), signer.public().id());
+    }
     let signer = Signer::ed25519();
-    let blob = [string(b"ssh-ed25519"), string(&signer.spki()[12..])].concat();
-    let line = format!("ssh-ed25519 {} dev@acme.test\n", STANDARD.encode(&blob));
+    let line = signer.0.openssh_public();
     assert_eq!(PublicKey::from_openssh(&line).unwrap().id(), signer.public().id());
+    let blob = STANDARD.decode(line.split(' ').nth(1).unwrap()).unwrap();
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &blob);
     let fingerprint = format!("SHA256:{}", STANDARD.encode(hash).trim_end_matches('='));
     assert_eq!(signer.public().ssh_fingerprint(), fingerprint);

@@ -11,7 +11,9 @@ pub(super) fn of(uri: &str, role: Role) -> Option<String> {
     if let Some(purl) = uri.strip_prefix("pkg:oci/") {
         return canonical(&qualifier(purl, "repository_url")?);
     }
-    if let Some(reference) = ["docker://", "oci://", "docker-image://"].iter().find_map(|p| uri.strip_prefix(p)) {
+    if let Some(reference) =
+        ["docker://", "oci://", "docker-image://"].iter().find_map(|p| uri.strip_prefix(p))
+    {
         return canonical(reference);
     }
     let image = matches!(role, Role::BaseImage | Role::BuilderImage) || uri.contains("@sha256:");
@@ -72,7 +74,10 @@ mod tests {
             ("pkg:oci/app@sha256%3Aab?repository_url=ghcr.io%2Facme%2Fapp", Some("ghcr.io/acme/app")),
             ("pkg:oci/app@sha256%3Aab", None),
             ("pkg:oci/app?repository_url=a.test/b&repository_url=c.test/d", None),
-            ("docker://registry.acme.test:5000/base/alpine:3@sha256:ab", Some("registry.acme.test:5000/base/alpine")),
+            (
+                "docker://registry.acme.test:5000/base/alpine:3@sha256:ab",
+                Some("registry.acme.test:5000/base/alpine"),
+            ),
             ("oci://registry.acme.test/base/alpine", Some("registry.acme.test/base/alpine")),
             ("docker://registry.acme.test/base/../evil", None),
             ("https://example.com/x.tar.gz", None),
