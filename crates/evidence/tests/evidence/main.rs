@@ -6,3 +6,4 @@ mod envelope;
 mod objects;
 mod predicates;
 mod samples;
+mod schemas;
