@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     json,
-    limits::{MAX_KEYID, MAX_PAYLOAD, MAX_SIGNATURE, MAX_SIGNATURES},
+    limits::{MAX_KEYID, MAX_SIGNATURE, MAX_SIGNATURES},
     refusal::Refusal,
 };
 
@@ -82,9 +82,6 @@ impl Envelope {
         }
         within("signatures", wire.signatures.len(), MAX_SIGNATURES)?;
         let payload = decode(&wire.payload, || format!("{pointer}/payload"))?;
-        if payload.len() > MAX_PAYLOAD {
-            return Err(Refusal::TooLarge { what: "the payload", size: payload.len(), limit: MAX_PAYLOAD });
-        }
         let mut signatures = Vec::with_capacity(wire.signatures.len());
         for (position, signature) in wire.signatures.into_iter().enumerate() {
             let bytes = decode(&signature.sig, || format!("{pointer}/signatures/{position}/sig"))?;

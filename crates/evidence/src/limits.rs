@@ -3,11 +3,8 @@
 pub use crate::{json::MAX_DEPTH, key::MAX_KEY};
 
 /// Bytes of one item of a submission: an envelope or bundle. BuildKit allows 40 MiB for attestation files;
-/// the largest real provenance is below 1 MiB, and a service holds many at a time.
+/// the largest real provenance is below 1 MiB, and a service holds many at a time. Base64 leaves 6 MiB of it for the payload.
 pub const MAX_ITEM: usize = 8 * 1024 * 1024;
-
-/// Bytes of a signed payload. Base64 makes it at least a quarter smaller than [`MAX_ITEM`] anyway.
-pub const MAX_PAYLOAD: usize = 8 * 1024 * 1024;
 
 /// Items of one submission.
 pub const MAX_ITEMS: usize = 1000;

@@ -261,7 +261,11 @@ fn e25_deep_nesting_is_refused_outside_and_inside() {
     let (signer, keys, _) = golden();
     let deep = "[".repeat(200_000);
     assert!(detect(deep.as_bytes()).unwrap_err().code().starts_with("JSON_"));
-    assert_eq!(detect("{\"a\":".repeat(200_000).as_bytes()).unwrap().len(), 1, "it is split without recursion");
+    assert_eq!(
+        detect("{\"a\":".repeat(200_000).as_bytes()).unwrap().len(),
+        1,
+        "it is split without recursion"
+    );
     assert_eq!(verify(deep.as_bytes(), &keys).unwrap_err().code(), "JSON_TOO_DEEP");
     let refusal = verify(&envelope(deep.as_bytes(), &signer), &keys).unwrap_err();
     assert_eq!((refusal.code(), refusal.is_syntax()), ("JSON_TOO_DEEP", false));

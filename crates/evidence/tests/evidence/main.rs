@@ -3,6 +3,7 @@
 
 mod common;
 mod envelope;
+mod limits;
 mod objects;
 mod predicates;
 mod samples;
