@@ -9,14 +9,16 @@ create table attestation (
     builder           text,
     source_repository text,
     source_commit     text,
+    resource          text,
     facts             bytea   not null,
     mac_key           integer not null,
     mac               bytea   not null,
     primary key (tenant, id)
 );
 
-create unique index attestation_by_index on attestation (tenant, log_index);
+create index attestation_by_index on attestation (tenant, log_index);
 create index attestation_by_predicate on attestation (tenant, predicate_type, log_index);
 create index attestation_by_builder on attestation (tenant, builder, log_index);
 create index attestation_by_repository on attestation (tenant, source_repository, log_index);
 create index attestation_by_commit on attestation (tenant, source_commit, log_index);
+create index attestation_by_resource on attestation (tenant, resource, log_index);

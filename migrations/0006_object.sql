@@ -12,5 +12,5 @@ create table object (
     primary key (tenant, node)
 );
 
-create unique index object_by_index on object (tenant, log_index);
-create unique index object_by_id on object (tenant, id);
+create index object_by_index on object (tenant, log_index);
+create index object_by_id on object (tenant, id);

@@ -1,10 +1,28 @@
 //! The evidence of one frontier, believed only under its seal and only with intact bytes.
 
-use catenary_chain::gather::{Evidence, Want};
-use catenary_evidence::KeyRing;
+use std::collections::{BTreeMap, BTreeSet};
+
+use catenary_chain::gather::{Evidence, Logged, Want};
+use catenary_evidence::{
+    KeyRing,
+    attestation::Attestation,
+    digest::{Digest, Node, Sha256},
+    object::{Body, Object},
+};
 use catenary_tlog::Hash;
 
-use crate::{Store, StoreError};
+use crate::{
+    Store, StoreError,
+    entry::{from_sql, to_sql},
+    facts::{AttestationRecord, ObjectRecord, id_from, time_from},
+    load::{Loaded, Reach},
+    pool::retry,
+};
+
+/// Attestations of wanted signers that are read about one node, and its parents that they speak about.
+const MAX_PER_NODE: usize = 1000;
+/// Other attestations about a node, and other parents: enough to show what was nearly there.
+const NEAR_MISSES: usize = 20;
 
 /// The part of a log that the caller has followed: what it may believe.
 #[derive(Debug, Clone)]
@@ -29,7 +47,201 @@ impl Store {
         at: &Prefix,
         into: &mut Evidence,
     ) -> Result<(), StoreError> {
-        let _ = (tenant, want, at, into);
-        Err(StoreError::Unavailable("not yet written".into()))
+        let nodes: Vec<String> = want.nodes.iter().map(ToString::to_string).collect();
+        let signers: Vec<String> = want.signers.iter().map(ToString::to_string).collect();
+        self.gather_objects(tenant, want, &nodes, &signers, at, into).await?;
+        let picked = self.pick(tenant, &nodes, &signers, at.size, into).await?;
+        self.gather_attestations(tenant, picked, at, into).await
+    }
+
+    async fn gather_objects(
+        &self,
+        tenant: &str,
+        want: &Want,
+        nodes: &[String],
+        signers: &[String],
+        at: &Prefix,
+        into: &mut Evidence,
+    ) -> Result<(), StoreError> {
+        let reach = Reach { wanted: MAX_PER_NODE as i64 + 1, others: NEAR_MISSES as i64 };
+        let wanted: BTreeSet<Node> = want.nodes.iter().copied().collect();
+        for loaded in self.load_family(tenant, nodes, signers, at.size, reach).await? {
+            let id = id_from(&loaded.record.id);
+            let Some(object) = self.believe_object(tenant, loaded, at).await? else {
+                into.damaged.extend(id);
+                continue;
+            };
+            note_parents(&wanted, &object.fact, &mut into.parents);
+            if wanted.contains(&object.fact.node) {
+                into.objects.insert(object.fact.node, object);
+            }
+        }
+        for node in &wanted {
+            let Node::Content(digest) = node else { continue };
+            if into.parents.get(digest).is_some_and(|parents| parents.len() > MAX_PER_NODE) {
+                into.truncated.insert(*node);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which attestations to load: ids, with the index under which they were found. One round trip.
+    async fn pick(
+        &self,
+        tenant: &str,
+        nodes: &[String],
+        signers: &[String],
+        before: u64,
+        into: &mut Evidence,
+    ) -> Result<BTreeMap<Sha256, u64>, StoreError> {
+        let rows = retry(|| {
+            sqlx::query!(
+                r#"select n.node as "node!", p.log_index as "log_index!", p.id as "id!", p.wanted as "wanted!"
+                   from unnest($2::text[]) as n (node)
+                   cross join lateral (
+                       (select distinct s.log_index, s.id, true as wanted
+                        from unnest($3::text[]) as k (signer)
+                        cross join lateral (
+                            select s.log_index, s.id from attestation_subject s
+                            where s.tenant = $1 and s.node = n.node and s.signer = k.signer and s.log_index < $4
+                            order by s.log_index limit $5) as s
+                        order by s.log_index limit $5)
+                       union all
+                       (select distinct s.log_index, s.id, false as wanted
+                        from attestation_subject s
+                        where s.tenant = $1 and s.node = n.node and s.signer <> all($3) and s.log_index < $4
+                        order by s.log_index limit $6)
+                   ) as p
+                   order by p.log_index"#,
+                tenant,
+                nodes,
+                signers,
+                to_sql(before),
+                MAX_PER_NODE as i64 + 1,
+                NEAR_MISSES as i64
+            )
+            .fetch_all(self.reads())
+        })
+        .await?;
+        let mut picked = BTreeMap::new();
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for row in rows {
+            if row.wanted {
+                let count = counts.entry(row.node.clone()).or_default();
+                *count += 1;
+                if *count > MAX_PER_NODE {
+                    into.truncated.extend(row.node.parse::<Node>());
+                    continue;
+                }
+            }
+            if let Some(id) = id_from(&row.id) {
+                picked.insert(id, from_sql(row.log_index));
+            }
+        }
+        Ok(picked)
+    }
+
+    async fn gather_attestations(
+        &self,
+        tenant: &str,
+        picked: BTreeMap<Sha256, u64>,
+        at: &Prefix,
+        into: &mut Evidence,
+    ) -> Result<(), StoreError> {
+        // What an earlier frontier brought is not fetched again.
+        let known = |id: &Sha256| into.attestations.contains_key(id) || into.damaged.contains(id);
+        let mut missing: BTreeSet<Sha256> = picked.keys().filter(|id| !known(id)).copied().collect();
+        let ids: Vec<Vec<u8>> = missing.iter().map(|id| id.0.to_vec()).collect();
+        for loaded in self.load_attestations(tenant, &ids, at.size).await? {
+            let Some(id) = id_from(&loaded.record.id) else { continue };
+            missing.remove(&id);
+            match self.believe_attestation(tenant, loaded, at).await? {
+                Some(attestation) => {
+                    into.attestations.insert(id, attestation);
+                }
+                None => {
+                    into.damaged.insert(id);
+                }
+            }
+        }
+        self.note_missing(tenant, &missing, at, into).await
+    }
+
+    /// An index row without its facts: the facts were deleted, or the index row was made up.
+    async fn note_missing(
+        &self,
+        tenant: &str,
+        missing: &BTreeSet<Sha256>,
+        at: &Prefix,
+        into: &mut Evidence,
+    ) -> Result<(), StoreError> {
+        for id in missing {
+            let entry = self.entry_of(tenant, *id).await?;
+            if entry.is_some_and(|entry| entry.index < at.size && entry.kind == "attestation") {
+                self.alarm(tenant, "attestation", &id.to_string(), "the row is gone");
+                into.damaged.insert(*id);
+            } else {
+                self.alarm(tenant, "attestation_subject", &id.to_string(), "not in the log");
+            }
+        }
+        Ok(())
+    }
+
+    /// The facts of a row, if they can be believed.
+    async fn believe_attestation(
+        &self,
+        tenant: &str,
+        loaded: Loaded<AttestationRecord>,
+        at: &Prefix,
+    ) -> Result<Option<Logged<Attestation>>, StoreError> {
+        let Loaded { record, intact } = loaded;
+        let Some(id) = id_from(&record.id) else { return Ok(None) };
+        if !intact {
+            self.alarm(tenant, "body", &id.to_string(), "the bytes are gone or changed");
+            return Ok(None);
+        }
+        if let Some(fact) = record.open(tenant, self.seal()) {
+            return Ok(Some(Logged {
+                index: from_sql(record.log_index),
+                received_at: time_from(record.time_us),
+                fact,
+            }));
+        }
+        self.alarm(tenant, "attestation", &id.to_string(), "the seal is broken");
+        self.derive_attestation(tenant, id, at).await
+    }
+
+    /// The facts of a row, if they can be believed.
+    async fn believe_object(
+        &self,
+        tenant: &str,
+        loaded: Loaded<ObjectRecord>,
+        at: &Prefix,
+    ) -> Result<Option<Logged<Object>>, StoreError> {
+        let Loaded { record, intact } = loaded;
+        let Some(id) = id_from(&record.id) else { return Ok(None) };
+        if !intact {
+            self.alarm(tenant, "body", &id.to_string(), "the bytes are gone or changed");
+            return Ok(None);
+        }
+        if let Some(fact) = record.open(tenant, self.seal()) {
+            return Ok(Some(Logged {
+                index: from_sql(record.log_index),
+                received_at: time_from(record.time_us),
+                fact,
+            }));
+        }
+        self.alarm(tenant, "object", &record.node, "the seal is broken");
+        self.derive_object(tenant, id, at).await
+    }
+}
+
+/// Which wanted nodes this index contains: read from its own bytes, not from the rows that led here.
+fn note_parents(wanted: &BTreeSet<Node>, object: &Object, parents: &mut BTreeMap<Digest, BTreeSet<Digest>>) {
+    let (Body::Index(index), Node::Content(parent)) = (&object.body, object.node) else { return };
+    for child in &index.children {
+        if wanted.contains(&Node::Content(child.digest)) {
+            parents.entry(child.digest).or_default().insert(parent);
+        }
     }
 }

@@ -4,17 +4,22 @@
 //! that anyone can recompute from the bodies, each row under a seal. What evidence is worth is decided
 //! by `catenary-chain`; that bytes are what they say, by `catenary-evidence`.
 
+mod append;
 mod browse;
+mod derive;
 mod entry;
 mod error;
+mod facts;
 mod gather;
 pub mod keys;
 pub mod ladder;
+mod load;
 mod log;
 mod pool;
 mod proof;
 mod reverify;
 mod seal;
+mod sequencer;
 mod service_keys;
 
 use std::sync::{
@@ -41,7 +46,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     pools: pool::Pools,
-    seal: SealKeys,
+    seal: Arc<SealKeys>,
+    sequencer: sequencer::Sequencer,
     alarms: AtomicU64,
 }
 
@@ -54,7 +60,10 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let pools = pool::Pools::open(connect, options).await?;
         sqlx::migrate!("../../migrations").run(&pools.write).await?;
-        Ok(Self { inner: Arc::new(Inner { pools, seal, alarms: AtomicU64::new(0) }) })
+        let seal = Arc::new(seal);
+        let writer = append::Writer { pool: pools.write.clone(), seal: seal.clone() };
+        let sequencer = sequencer::Sequencer::new(writer);
+        Ok(Self { inner: Arc::new(Inner { pools, seal, sequencer, alarms: AtomicU64::new(0) }) })
     }
 
     /// Whether the database answers.
@@ -69,6 +78,7 @@ impl Store {
 
     /// Closes every connection, after what is being written.
     pub async fn close(&self) {
+        self.inner.sequencer.close().await;
         self.inner.pools.close().await;
     }
 
@@ -80,6 +90,11 @@ impl Store {
     /// Connections that write.
     pub(crate) fn writes(&self) -> &PgPool {
         &self.inner.pools.write
+    }
+
+    /// What gives out indexes.
+    pub(crate) fn sequencer(&self) -> &sequencer::Sequencer {
+        &self.inner.sequencer
     }
 
     /// The keys that seal rows.

@@ -1,78 +1,235 @@
-//! The log as it is read: heads, entries, bodies.
+//! The log as it is written to and read: tenants, appends, heads, entries, bodies.
 
 use std::collections::BTreeMap;
 
 use catenary_evidence::digest::Sha256;
+use catenary_tlog::{Frontier, Hash, Leaf, leaf_hash};
+use sqlx::PgPool;
 
-use crate::{Appended, EntryRow, Head, New, Store, StoreError};
+use crate::{
+    Appended, EntryRow, Head, New, Store, StoreError,
+    append::{Pending, check_clock},
+    entry::{from_sql, id_of, to_sql},
+    facts::{id_from, time_from},
+    pool::retry,
+};
 
 impl Store {
     /// Makes the tenant's log with entry 0, which fixes its origin. Once made, it only compares the origin.
     pub async fn create_tenant(&self, tenant: &str, origin: &str) -> Result<Head, StoreError> {
-        let _ = (tenant, origin);
-        Err(StoreError::Unavailable("not yet written".into()))
+        if self.head(tenant).await?.is_none() {
+            let (pool, name, text) = (self.writes().clone(), tenant.to_owned(), origin.to_owned());
+            // In a task of its own, as every transaction: see the pool's `after_release`.
+            let made = tokio::spawn(async move { make_log(&pool, &name, &text).await });
+            made.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
+        }
+        let head = self.head(tenant).await?.ok_or_else(|| StoreError::NoTenant(tenant.to_owned()))?;
+        if head.origin == origin {
+            return Ok(head);
+        }
+        let (tenant, expected) = (tenant.to_owned(), origin.to_owned());
+        Err(StoreError::OtherOrigin { tenant, expected, found: head.origin })
     }
 
     /// Appends one item. Acknowledged when it is durable; a caller that goes away does not undo it.
     pub async fn append(&self, tenant: &str, new: New) -> Result<Appended, StoreError> {
-        let _ = (tenant, new);
-        Err(StoreError::Unavailable("not yet written".into()))
+        self.push(tenant, Pending::new(new, None)?).await
     }
 
     /// Appends many, each with its own result, in the order given.
     pub async fn append_all(&self, tenant: &str, new: Vec<New>) -> Vec<Result<Appended, StoreError>> {
-        let _ = tenant;
-        new.iter().map(|_| Err(StoreError::Unavailable("not yet written".into()))).collect()
+        let waiting: Vec<_> = new
+            .into_iter()
+            .map(|new| self.sequencer().push(tenant, Pending::new(new, None)?))
+            .collect();
+        let mut answers = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            answers.push(match answer {
+                Ok(answer) => answer.await.unwrap_or_else(|_| Err(writer_gone())),
+                Err(error) => Err(error),
+            });
+        }
+        answers
     }
 
     /// Appends if no *control* entry was logged at or after `expected_size`; else [`StoreError::Conflict`].
     /// Evidence that arrives meanwhile does not matter: it cannot change what the caller read.
-    pub async fn append_if(
-        &self,
-        tenant: &str,
-        expected_size: u64,
-        new: New,
-    ) -> Result<Appended, StoreError> {
-        let _ = (tenant, expected_size, new);
-        Err(StoreError::Unavailable("not yet written".into()))
+    pub async fn append_if(&self, tenant: &str, expected_size: u64, new: New) -> Result<Appended, StoreError> {
+        self.push(tenant, Pending::new(new, Some(expected_size))?).await
+    }
+
+    async fn push(&self, tenant: &str, pending: Pending) -> Result<Appended, StoreError> {
+        self.sequencer().push(tenant, pending)?.await.unwrap_or_else(|_| Err(writer_gone()))
+    }
+
+    /// How many items wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.sequencer().waiting()
     }
 
     /// The head, read back after commit; `None` when there is no such tenant.
     pub async fn head(&self, tenant: &str) -> Result<Option<Head>, StoreError> {
-        let _ = tenant;
-        Err(StoreError::Unavailable("not yet written".into()))
+        Ok(self.heads(&[tenant.to_owned()]).await?.pop().map(|(_, head)| head))
     }
 
     /// The heads of several tenants in one query.
     pub async fn heads(&self, tenants: &[String]) -> Result<Vec<(String, Head)>, StoreError> {
-        let _ = tenants;
-        Err(StoreError::Unavailable("not yet written".into()))
+        let rows = retry(|| {
+            sqlx::query!(
+                "select tenant, origin, size, root, time_us from log_head where tenant = any($1) order by tenant",
+                tenants
+            )
+            .fetch_all(self.reads())
+        })
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let root = hash_from(&row.root).ok_or_else(|| StoreError::Integrity {
+                    table: "log_head",
+                    key: row.tenant.clone(),
+                    what: "the root is not 32 bytes".into(),
+                })?;
+                let (size, time) = (from_sql(row.size), time_from(row.time_us));
+                Ok((row.tenant, Head { origin: row.origin, size, root, time }))
+            })
+            .collect()
     }
 
     /// Every tenant that has a log, by name.
     pub async fn tenants(&self) -> Result<Vec<String>, StoreError> {
-        Err(StoreError::Unavailable("not yet written".into()))
+        retry(|| sqlx::query_scalar!("select tenant from log_head order by tenant").fetch_all(self.reads())).await
     }
 
     /// The entries `from..to` in order; a gap is an [`StoreError::Integrity`].
     pub async fn entries(&self, tenant: &str, from: u64, to: u64) -> Result<Vec<EntryRow>, StoreError> {
-        let _ = (tenant, from, to);
-        Err(StoreError::Unavailable("not yet written".into()))
+        let rows = retry(|| {
+            sqlx::query!(
+                "select log_index, id, kind, leaf from log_entry
+                 where tenant = $1 and log_index >= $2 and log_index < $3 order by log_index",
+                tenant,
+                to_sql(from),
+                to_sql(to)
+            )
+            .fetch_all(self.reads())
+        })
+        .await?;
+        let entries = rows
+            .into_iter()
+            .map(|row| entry_row(row.log_index, &row.id, row.kind, row.leaf))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut expected = from..to;
+        let gap = entries.iter().find_map(|entry| expected.next().filter(|index| *index != entry.index));
+        match gap.or_else(|| expected.next()) {
+            None => Ok(entries),
+            Some(index) => Err(StoreError::Integrity {
+                table: "log_entry",
+                key: index.to_string(),
+                what: "the entry is missing".into(),
+            }),
+        }
     }
 
     /// The entry of an item.
     pub async fn entry_of(&self, tenant: &str, id: Sha256) -> Result<Option<EntryRow>, StoreError> {
-        let _ = (tenant, id);
-        Err(StoreError::Unavailable("not yet written".into()))
+        let row = retry(|| {
+            sqlx::query!(
+                "select log_index, id, kind, leaf from log_entry where tenant = $1 and id = $2",
+                tenant,
+                &id.0[..]
+            )
+            .fetch_optional(self.reads())
+        })
+        .await?;
+        row.map(|row| entry_row(row.log_index, &row.id, row.kind, row.leaf)).transpose()
     }
 
     /// Bodies by id, exactly as sent. Those whose bytes are gone or do not hash to their id are left out.
-    pub async fn bodies(
-        &self,
-        tenant: &str,
-        ids: &[Sha256],
-    ) -> Result<BTreeMap<Sha256, Vec<u8>>, StoreError> {
-        let _ = (tenant, ids);
-        Err(StoreError::Unavailable("not yet written".into()))
+    pub async fn bodies(&self, tenant: &str, ids: &[Sha256]) -> Result<BTreeMap<Sha256, Vec<u8>>, StoreError> {
+        let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.0.to_vec()).collect();
+        let rows = retry(|| {
+            sqlx::query!("select id, bytes from body where tenant = $1 and id = any($2)", tenant, &ids)
+                .fetch_all(self.reads())
+        })
+        .await?;
+        let mut bodies = BTreeMap::new();
+        for row in rows {
+            let id = Sha256::of(&row.bytes);
+            if id.0[..] == row.id[..] {
+                bodies.insert(id, row.bytes);
+            } else {
+                self.alarm(tenant, "body", &hex::encode(&row.id), "the bytes are changed");
+            }
+        }
+        Ok(bodies)
     }
+}
+
+/// Entry 0 and the head, in one transaction. Of two that try, one makes the log.
+async fn make_log(pool: &PgPool, tenant: &str, origin: &str) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
+    let clock = sqlx::query_scalar!(
+        r#"select (extract(epoch from clock_timestamp()) * 1000000)::bigint as "clock!""#
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let time = time_from(clock);
+    check_clock(time, time)?;
+    let leaf = Leaf::origin(origin, time);
+    let bytes = leaf.encode().map_err(|error| StoreError::Unloggable(error.to_string()))?;
+    let mut frontier = Frontier::new();
+    frontier.push(leaf_hash(&bytes));
+    let made = sqlx::query!(
+        "insert into log_head (tenant, origin, size, frontier, root, time_us) values ($1, $2, 1, $3, $4, $5)
+         on conflict (tenant) do nothing",
+        tenant,
+        origin,
+        frontier.to_bytes(),
+        &frontier.root().0[..],
+        clock
+    )
+    .execute(&mut *transaction)
+    .await?
+    .rows_affected();
+    if made == 0 {
+        transaction.rollback().await?;
+        return Ok(());
+    }
+    let id = id_of(leaf.id);
+    sqlx::query!(
+        "insert into log_entry (tenant, log_index, id, kind, leaf) values ($1, 0, $2, $3, $4)",
+        tenant,
+        &id.0[..],
+        leaf.kind,
+        bytes
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "insert into body (tenant, id, bytes) values ($1, $2, $3)",
+        tenant,
+        &id.0[..],
+        origin.as_bytes()
+    )
+    .execute(&mut *transaction)
+    .await?;
+    Ok(transaction.commit().await?)
+}
+
+fn entry_row(log_index: i64, id: &[u8], kind: String, leaf: Vec<u8>) -> Result<EntryRow, StoreError> {
+    let index = from_sql(log_index);
+    let id = id_from(id).ok_or_else(|| StoreError::Integrity {
+        table: "log_entry",
+        key: index.to_string(),
+        what: "the id is not 32 bytes".into(),
+    })?;
+    Ok(EntryRow { index, id, kind, leaf })
+}
+
+/// A tree hash from a column.
+pub(crate) fn hash_from(bytes: &[u8]) -> Option<Hash> {
+    bytes.try_into().ok().map(Hash)
+}
+
+fn writer_gone() -> StoreError {
+    StoreError::Unavailable("the writer ended before it answered".into())
 }

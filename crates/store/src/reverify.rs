@@ -1,14 +1,222 @@
 //! Verifying what is stored under a newly registered key.
 
-use catenary_evidence::{KeyId, KeyRing};
+use catenary_evidence::{
+    KeyId, KeyRing,
+    attestation::{self, Attestation},
+    digest::Sha256,
+    object::{self, Body, Object},
+};
 
-use crate::{Store, StoreError};
+use crate::{
+    Store, StoreError,
+    append::insert_subjects,
+    derive::blocking,
+    entry::from_sql,
+    facts::{AttestationRecord, ObjectRecord, id_from, subject_rows, time_from},
+    load::Loaded,
+    pool::retry,
+};
+
+/// Rows that are verified and written at once.
+const PAGE: i64 = 200;
+
+/// A row, the facts under its seal, and its bytes.
+type Item<R, F> = (R, F, Vec<u8>);
 
 impl Store {
     /// Verifies every stored attestation and git object with `ring`, which holds `key`, and adds `key` to
     /// the signers of those that it vouches for. Returns how many rows changed; a second run changes none.
+    ///
+    /// What is logged meanwhile was verified with the key already, or is refused as
+    /// [`StoreError::KeysMoved`]: the caller logs `trust.added` first.
     pub async fn reverify(&self, tenant: &str, ring: &KeyRing, key: KeyId) -> Result<u64, StoreError> {
-        let _ = (tenant, ring, key);
-        Err(StoreError::Unavailable("not yet written".into()))
+        Ok(self.reverify_attestations(tenant, ring, key).await? + self.reverify_objects(tenant, ring, key).await?)
     }
+
+    async fn reverify_attestations(&self, tenant: &str, ring: &KeyRing, key: KeyId) -> Result<u64, StoreError> {
+        let (mut after, mut changed) = (-1, 0);
+        loop {
+            let page = retry(|| {
+                sqlx::query!(
+                    "select id, log_index from attestation where tenant = $1 and log_index > $2
+                     order by log_index limit $3",
+                    tenant,
+                    after,
+                    PAGE
+                )
+                .fetch_all(self.reads())
+            })
+            .await?;
+            let Some(last) = page.last() else { return Ok(changed) };
+            after = last.log_index;
+            let ids: Vec<Vec<u8>> = page.into_iter().map(|row| row.id).collect();
+            let items = self.intact_attestations(tenant, &ids, key).await?;
+            let ring = ring.clone();
+            let verified = blocking(move || items.into_iter().filter_map(|i| vouched(i, &ring, key)).collect());
+            let verified: Vec<(AttestationRecord, Attestation)> = verified.await?;
+            for (old, facts) in verified {
+                changed += u64::from(self.update_attestation(tenant, old, facts).await?);
+            }
+        }
+    }
+
+    /// Sealed rows with intact bytes which the key does not vouch for yet. Others are repaired when they are read.
+    async fn intact_attestations(
+        &self,
+        tenant: &str,
+        ids: &[Vec<u8>],
+        key: KeyId,
+    ) -> Result<Vec<Item<AttestationRecord, Attestation>>, StoreError> {
+        let mut found = Vec::new();
+        for Loaded { record, intact } in self.load_attestations(tenant, ids, u64::MAX).await? {
+            match record.open(tenant, self.seal()) {
+                Some(facts) if intact && !facts.signers.contains(&key) => found.push((record, facts)),
+                Some(_) if intact => {}
+                _ => self.alarm(tenant, "attestation", &hex::encode(&record.id), "the row or its body is changed"),
+            }
+        }
+        let mut bodies = self.bodies(tenant, &found.iter().map(|(_, facts)| facts.id).collect::<Vec<_>>()).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(record, facts)| bodies.remove(&facts.id).map(|bytes| (record, facts, bytes)))
+            .collect())
+    }
+
+    /// Writes a row with more signers, unless another instance changed it since it was read.
+    async fn update_attestation(
+        &self,
+        tenant: &str,
+        old: AttestationRecord,
+        facts: Attestation,
+    ) -> Result<bool, StoreError> {
+        let (pool, tenant) = (self.writes().clone(), tenant.to_owned());
+        let index = from_sql(old.log_index);
+        let new = AttestationRecord::new(&tenant, &facts, index, time_from(old.time_us), self.seal());
+        let rows: Vec<_> = subject_rows(&facts).into_iter().map(|row| (row, index, facts.id)).collect();
+        let write = tokio::spawn(async move {
+            let mut transaction = pool.begin().await?;
+            let updated = sqlx::query!(
+                "update attestation set verified = $4, facts = $5, mac_key = $6, mac = $7
+                 where tenant = $1 and id = $2 and mac = $3",
+                tenant,
+                &old.id,
+                &old.mac,
+                new.verified,
+                &new.facts,
+                new.mac_key,
+                &new.mac
+            )
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+            if updated == 0 {
+                transaction.rollback().await?;
+                return Ok::<_, sqlx::Error>(false);
+            }
+            sqlx::query!(
+                "delete from attestation_subject where tenant = $1 and id = $2 and signer = ''",
+                tenant,
+                &old.id
+            )
+            .execute(&mut *transaction)
+            .await?;
+            insert_subjects(&mut transaction, &tenant, &rows).await?;
+            transaction.commit().await?;
+            Ok(true)
+        });
+        let updated = write.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
+        if updated { Ok(true) } else { Err(moved()) }
+    }
+
+    async fn reverify_objects(&self, tenant: &str, ring: &KeyRing, key: KeyId) -> Result<u64, StoreError> {
+        let (mut after, mut changed) = (-1, 0);
+        loop {
+            let page = retry(|| {
+                sqlx::query!(
+                    "select node, log_index from object
+                     where tenant = $1 and log_index > $2 and node like 'gitCommit:%' order by log_index limit $3",
+                    tenant,
+                    after,
+                    PAGE
+                )
+                .fetch_all(self.reads())
+            })
+            .await?;
+            let Some(last) = page.last() else { return Ok(changed) };
+            after = last.log_index;
+            let nodes: Vec<String> = page.into_iter().map(|row| row.node).collect();
+            let loaded = self.load_objects(tenant, &nodes, u64::MAX).await?;
+            let ids: Vec<Sha256> = loaded.iter().filter_map(|l| id_from(&l.record.id)).collect();
+            let mut bodies = self.bodies(tenant, &ids).await?;
+            let items: Vec<Item<ObjectRecord, Object>> = loaded
+                .into_iter()
+                .filter_map(|Loaded { record, .. }| {
+                    let facts = record.open(tenant, self.seal())?;
+                    let bytes = bodies.remove(&facts.id)?;
+                    Some((record, facts, bytes))
+                })
+                .collect();
+            let ring = ring.clone();
+            let verified = blocking(move || items.into_iter().filter_map(|i| signed(i, &ring, key)).collect());
+            let verified: Vec<(ObjectRecord, Object)> = verified.await?;
+            for (old, facts) in verified {
+                changed += u64::from(self.update_object(tenant, &old, &facts).await?);
+            }
+        }
+    }
+
+    async fn update_object(&self, tenant: &str, old: &ObjectRecord, facts: &Object) -> Result<bool, StoreError> {
+        let (index, time) = (from_sql(old.log_index), time_from(old.time_us));
+        let new = ObjectRecord::new(tenant, facts, &old.media_type, index, time, self.seal());
+        let updated = sqlx::query!(
+            "update object set facts = $4, mac_key = $5, mac = $6 where tenant = $1 and node = $2 and mac = $3",
+            tenant,
+            &old.node,
+            &old.mac,
+            &new.facts,
+            new.mac_key,
+            &new.mac
+        )
+        .execute(self.writes())
+        .await?
+        .rows_affected();
+        if updated == 1 { Ok(true) } else { Err(moved()) }
+    }
+}
+
+/// The facts with `key` among the signers, if it is one.
+fn vouched(
+    (record, old, bytes): Item<AttestationRecord, Attestation>,
+    ring: &KeyRing,
+    key: KeyId,
+) -> Option<(AttestationRecord, Attestation)> {
+    // Evidence that proves wrong under the new key stays as it is: in the log, and not counting for that key.
+    let mut new = attestation::verify(&bytes, ring).ok()?;
+    if !new.signers.contains(&key) {
+        return None;
+    }
+    new.signers.extend(old.signers);
+    new.signers.sort();
+    new.signers.dedup();
+    Some((record, new))
+}
+
+/// The facts with `key` as the signer of the git signature, if it is.
+fn signed(
+    (record, old, bytes): Item<ObjectRecord, Object>,
+    ring: &KeyRing,
+    key: KeyId,
+) -> Option<(ObjectRecord, Object)> {
+    let new = object::read(&record.media_type, &bytes, ring, Some(old.node)).ok()?;
+    let signer = |object: &Object| match &object.body {
+        Body::Commit(commit) => commit.signature.as_ref().and_then(|s| s.signer),
+        Body::Tag(tag) => tag.signature.as_ref().and_then(|s| s.signer),
+        Body::Index(_) | Body::Manifest(_) | Body::Config(_) => None,
+    };
+    (signer(&new) == Some(key) && signer(&old) != Some(key)).then_some((record, new))
+}
+
+/// Another instance wrote the row meanwhile. Running again finds what is left to do.
+fn moved() -> StoreError {
+    StoreError::Unavailable("a row changed while it was verified; run again".into())
 }

@@ -1,0 +1,149 @@
+//! Deriving a row anew from the signed bytes, when its seal is broken.
+//!
+//! Nothing that the database says is believed on the way: the followed root proves the leaf, the leaf
+//! proves the body, and the body is verified as on the day it came.
+
+use catenary_chain::gather::Logged;
+use catenary_evidence::{
+    attestation::{self, Attestation},
+    digest::{Node, Sha256},
+    object::{self, Object},
+};
+use catenary_tlog::{Leaf, leaf::kind, leaf_hash, verify_inclusion};
+
+use crate::{
+    Prefix, Store, StoreError,
+    append::{insert_attestations, insert_children, insert_objects, insert_subjects},
+    entry::{from_sql, id_of},
+    facts::{AttestationRecord, ObjectRecord, children, subject_rows},
+    pool::retry,
+};
+
+/// A body that the followed log proves.
+pub(crate) struct Proven {
+    pub(crate) index: u64,
+    pub(crate) leaf: Leaf,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Store {
+    /// The body of `id`, if the prefix proves it.
+    pub(crate) async fn proven(
+        &self,
+        tenant: &str,
+        id: Sha256,
+        at: &Prefix,
+    ) -> Result<Option<Proven>, StoreError> {
+        let row = retry(|| {
+            sqlx::query!(
+                r#"select e.log_index, e.leaf, b.bytes as "bytes?"
+                   from log_entry e left join body b on b.tenant = e.tenant and b.id = e.id
+                   where e.tenant = $1 and e.id = $2"#,
+                tenant,
+                &id.0[..]
+            )
+            .fetch_optional(self.reads())
+        })
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let index = from_sql(row.log_index);
+        let (Ok(leaf), Some(bytes)) = (Leaf::decode(&row.leaf), row.bytes) else { return Ok(None) };
+        if index >= at.size || id_of(leaf.id) != id || id_of(leaf.body.sha256) != id || Sha256::of(&bytes) != id {
+            return Ok(None);
+        }
+        let Ok(proof) = self.inclusion(tenant, index, at.size).await else { return Ok(None) };
+        let proven = verify_inclusion(leaf_hash(&row.leaf), index, at.size, &proof, at.root).is_ok();
+        Ok(proven.then_some(Proven { index, leaf, bytes }))
+    }
+
+    /// The facts of an attestation from its bytes; the row is written again.
+    pub(crate) async fn derive_attestation(
+        &self,
+        tenant: &str,
+        id: Sha256,
+        at: &Prefix,
+    ) -> Result<Option<Logged<Attestation>>, StoreError> {
+        let Some(Proven { index, leaf, bytes }) = self.proven(tenant, id, at).await? else { return Ok(None) };
+        if leaf.kind != kind::ATTESTATION {
+            return Ok(None);
+        }
+        let keys = at.keys.clone();
+        let verified = blocking(move || attestation::verify(&bytes, &keys)).await?;
+        let Ok(fact) = verified else { return Ok(None) };
+        let record = AttestationRecord::new(tenant, &fact, index, leaf.time, self.seal());
+        self.rewrite_attestation(tenant, record, &fact, index).await;
+        Ok(Some(Logged { index, received_at: leaf.time, fact }))
+    }
+
+    /// The facts of an object from its bytes; the row is written again.
+    pub(crate) async fn derive_object(
+        &self,
+        tenant: &str,
+        id: Sha256,
+        at: &Prefix,
+    ) -> Result<Option<Logged<Object>>, StoreError> {
+        let Some(Proven { index, leaf, bytes }) = self.proven(tenant, id, at).await? else { return Ok(None) };
+        let (Some(media_type), Some(node)) = (leaf.extra.get("mediaType").cloned(), leaf_node(&leaf)) else {
+            return Ok(None);
+        };
+        if leaf.kind != kind::OBJECT {
+            return Ok(None);
+        }
+        let (keys, sent) = (at.keys.clone(), media_type.clone());
+        let read = blocking(move || object::read(&sent, &bytes, &keys, Some(node))).await?;
+        let Ok(fact) = read else { return Ok(None) };
+        let record = ObjectRecord::new(tenant, &fact, &media_type, index, leaf.time, self.seal());
+        self.rewrite_object(tenant, record, &fact, index).await;
+        Ok(Some(Logged { index, received_at: leaf.time, fact }))
+    }
+
+    /// Repairs row and index rows. In a task of its own, as every transaction; the answer does not need it.
+    async fn rewrite_attestation(&self, tenant: &str, record: AttestationRecord, fact: &Attestation, index: u64) {
+        let (pool, tenant, id) = (self.writes().clone(), tenant.to_owned(), fact.id);
+        let rows: Vec<_> = subject_rows(fact).into_iter().map(|row| (row, index, id)).collect();
+        let write = tokio::spawn(async move {
+            let mut transaction = pool.begin().await?;
+            sqlx::query!("delete from attestation_subject where tenant = $1 and id = $2", tenant, &id.0[..])
+                .execute(&mut *transaction)
+                .await?;
+            insert_attestations(&mut transaction, &tenant, &[record]).await?;
+            insert_subjects(&mut transaction, &tenant, &rows).await?;
+            transaction.commit().await
+        });
+        report(write.await);
+    }
+
+    /// As above, for an object.
+    async fn rewrite_object(&self, tenant: &str, record: ObjectRecord, fact: &Object, index: u64) {
+        let (pool, tenant) = (self.writes().clone(), tenant.to_owned());
+        let rows: Vec<_> =
+            children(fact).into_iter().map(|child| (child, record.node.clone(), index)).collect();
+        let write = tokio::spawn(async move {
+            let mut transaction = pool.begin().await?;
+            insert_objects(&mut transaction, &tenant, &[record]).await?;
+            insert_children(&mut transaction, &tenant, &rows).await?;
+            transaction.commit().await
+        });
+        report(write.await);
+    }
+}
+
+/// The node that an object's leaf names.
+fn leaf_node(leaf: &Leaf) -> Option<Node> {
+    leaf.extra.get("node")?.parse().ok()
+}
+
+/// Runs cryptography beside the reactor.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Unavailable(error.to_string()))
+}
+
+fn report(result: Result<Result<(), sqlx::Error>, tokio::task::JoinError>) {
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "a changed row could not be repaired"),
+        Err(error) => tracing::warn!(%error, "a changed row could not be repaired"),
+    }
+}

@@ -1,0 +1,146 @@
+//! The queue in front of the log: collects what arrives within a few milliseconds and writes it as one
+//! transaction, in a task of its own, so that a client that hangs up cannot cancel it half-way.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    Appended, StoreError,
+    append::{Pending, Writer},
+};
+
+/// How long the first item of a batch waits for others.
+const GATHER: Duration = Duration::from_millis(3);
+/// Items in one transaction.
+const MAX_BATCH: usize = 1024;
+/// Bytes of bodies in one transaction.
+const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Items that may wait, per tenant.
+const MAX_QUEUE: usize = 4096;
+/// Bytes of bodies that may wait, over all tenants, in KiB.
+const MAX_QUEUE_KIB: u32 = 128 * 1024;
+/// A queue that nothing came to for so long is closed; the next item opens another.
+const IDLE: Duration = Duration::from_secs(60);
+
+type Answer = Result<Appended, StoreError>;
+
+/// One item on its way.
+struct Job {
+    pending: Pending,
+    answer: oneshot::Sender<Answer>,
+    room: OwnedSemaphorePermit,
+}
+
+/// A queue and the task behind it.
+struct Queue {
+    jobs: mpsc::Sender<Job>,
+    task: JoinHandle<()>,
+}
+
+/// The queues of all tenants.
+pub(crate) struct Sequencer {
+    writer: Writer,
+    queues: Mutex<HashMap<String, Queue>>,
+    room: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Sequencer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sequencer").finish_non_exhaustive()
+    }
+}
+
+impl Sequencer {
+    pub(crate) fn new(writer: Writer) -> Self {
+        let room = Arc::new(Semaphore::new(MAX_QUEUE_KIB as usize));
+        Self { writer, queues: Mutex::default(), room }
+    }
+
+    /// Queues an item. The answer comes when its transaction is committed or has failed.
+    pub(crate) fn push(&self, tenant: &str, pending: Pending) -> Result<oneshot::Receiver<Answer>, StoreError> {
+        let kib = u32::try_from(pending.bytes.len() / 1024 + 1).unwrap_or(MAX_QUEUE_KIB).min(MAX_QUEUE_KIB);
+        let Ok(room) = self.room.clone().try_acquire_many_owned(kib) else {
+            return Err(StoreError::Busy);
+        };
+        let (answer, answered) = oneshot::channel();
+        let job = Job { pending, answer, room };
+        let mut queues = self.lock();
+        if queues.get(tenant).is_none_or(|queue| queue.jobs.is_closed()) {
+            let (jobs, incoming) = mpsc::channel(MAX_QUEUE);
+            let task = tokio::spawn(serve(self.writer.clone(), tenant.to_owned(), incoming));
+            queues.insert(tenant.to_owned(), Queue { jobs, task });
+        }
+        match queues.get(tenant).map(|queue| queue.jobs.try_send(job)) {
+            Some(Ok(())) => Ok(answered),
+            _ => Err(StoreError::Busy),
+        }
+    }
+
+    /// How many items wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().values().map(|queue| queue.jobs.max_capacity() - queue.jobs.capacity()).sum()
+    }
+
+    /// Takes nothing more and waits until what was taken is written.
+    pub(crate) async fn close(&self) {
+        self.room.close();
+        let queues: Vec<Queue> = self.lock().drain().map(|(_, queue)| queue).collect();
+        for Queue { jobs, task } in queues {
+            drop(jobs);
+            if let Err(error) = task.await {
+                tracing::error!(%error, "the writer of a log ended badly");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Queue>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes batch after batch until nothing comes any more.
+async fn serve(writer: Writer, tenant: String, mut incoming: mpsc::Receiver<Job>) {
+    loop {
+        match timeout(IDLE, incoming.recv()).await {
+            Ok(Some(first)) => {
+                let batch = collect(first, &mut incoming).await;
+                write(&writer, &tenant, batch).await;
+            }
+            Ok(None) => return,
+            // Closing first and draining then loses no item that slips in.
+            Err(_) => incoming.close(),
+        }
+    }
+}
+
+/// The first item and what arrives within [`GATHER`].
+async fn collect(first: Job, incoming: &mut mpsc::Receiver<Job>) -> Vec<Job> {
+    let deadline = Instant::now() + GATHER;
+    let mut bytes = first.pending.bytes.len();
+    let mut batch = vec![first];
+    while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+        let Ok(Some(next)) = timeout_at(deadline, incoming.recv()).await else { break };
+        bytes += next.pending.bytes.len();
+        batch.push(next);
+    }
+    batch
+}
+
+/// Writes one batch and answers each item. A caller that is gone does not matter.
+async fn write(writer: &Writer, tenant: &str, batch: Vec<Job>) {
+    let (pending, waiting): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|job| (job.pending, (job.answer, job.room))).unzip();
+    let answers = writer.write(tenant, &pending).await;
+    for ((answer, _room), result) in waiting.into_iter().zip(answers) {
+        let _ = answer.send(result);
+    }
+}
