@@ -1,15 +1,37 @@
-//! The evaluator.
+//! The evaluator: facts and policies to a verdict.
+//!
+//! Reading order is the order of the rules (docs/rules.md): [`select`] R0, [`artifact`], [`build`] R1,
+//! [`source`] R2, [`inputs`] R3, [`registry`] R4, [`time`] R7. [`World`] is what they all read through;
+//! it notes every node that they ask for.
 
-use std::collections::BTreeSet;
+mod artifact;
+mod build;
+mod inputs;
+mod near;
+mod registry;
+mod select;
+mod source;
+mod time;
+mod world;
 
-use catenary_evidence::{KeyId, digest::{Digest, Node}};
-use jiff::Timestamp;
+use std::{collections::BTreeMap, collections::BTreeSet, rc::Rc};
+
+use catenary_evidence::{
+    KeyId,
+    digest::{Digest, Node, Sha256},
+    object::Platform,
+    predicate::Claim,
+};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     control::Control,
     gather::Evidence,
-    verdict::{LogView, Outcome, Question, SubjectView, Verdict, unsealed},
+    policy::{Mode, OnIndeterminate, Policy},
+    reason::{Code, Reason, Severity},
+    verdict::{Link, LogView, Outcome, PolicyView, Question, Status, SubjectView, Verdict, unsealed},
 };
+use world::World;
 
 /// Verifier and evaluator, as a verdict names them.
 pub const ENGINE: &str = concat!("catenary/", env!("CARGO_PKG_VERSION"));
@@ -17,45 +39,140 @@ pub const ENGINE: &str = concat!("catenary/", env!("CARGO_PKG_VERSION"));
 /// Most nodes that one evaluation reads.
 pub const MAX_NODES: usize = 10_000;
 
-/// Evaluates.
-pub fn evaluate(question: &Question, control: &Control, _evidence: &Evidence, log: LogView, now: Timestamp) -> Verdict {
+/// Most chains of inputs that one evaluation follows.
+const MAX_CHAINS: usize = 10_000;
+
+/// Most hops from the question to an input.
+const MAX_HOPS: u32 = 32;
+
+/// Most statements by trusted signers about one node.
+const MAX_STATEMENTS: usize = 1_000;
+
+/// How long a yes holds when nothing else ends it.
+const HOLDS: SignedDuration = SignedDuration::from_secs(600);
+
+/// How long anything else holds: evidence may be on its way.
+const HOLDS_NOT: SignedDuration = SignedDuration::from_secs(5);
+
+/// "Is the chain of this digest in this repository unbroken and trusted?", from `log[0..N)` at `now`.
+pub fn evaluate(
+    question: &Question,
+    control: &Control,
+    evidence: &Evidence,
+    log: LogView,
+    now: Timestamp,
+) -> Verdict {
+    let mut world = World::new(control, evidence, question.environment.as_deref(), now);
+    let chain = answer(&mut world, question);
+    let (near_misses, truncated) = near::misses(&mut world, question.image.digest, &chain);
+
+    let mut reasons = chain.reasons.clone();
+    let broken = reasons.iter().any(Reason::is_error);
+    if world.overflow {
+        reasons.retain(|reason| reason.code != Code::SysLimitExceeded);
+        let message = "the chain is larger than the evaluator's limits";
+        reasons.insert(0, Reason::error(Code::SysLimitExceeded, question.image.digest, "", message));
+    }
+    let undecided = reasons.iter().any(|r| r.is_error() && r.code.is_indeterminate());
+    let outcome = match (undecided, broken) {
+        (true, _) => Outcome::Indeterminate,
+        (false, true) => Outcome::Failed,
+        (false, false) => Outcome::Passed,
+    };
+    if !evidence.damaged.is_empty() {
+        let message =
+            format!("{} item(s) of stored evidence no longer match their hash", evidence.damaged.len());
+        let mut reason = Reason::error(Code::SysIntegrityViolation, question.image.digest, "", message)
+            .with_evidence(evidence.damaged.iter().copied());
+        if outcome == Outcome::Passed {
+            reason.severity = Severity::Warning;
+        }
+        reasons.push(reason);
+    }
+    reasons.sort_by_key(|reason| reason.severity);
+
+    let spec = chain.policy.as_ref().map(|decides| decides.policy.spec());
+    let mode = spec.map_or(Mode::Enforce, |spec| spec.mode);
+    let undecided_is_fine = spec.is_some_and(|spec| spec.on_indeterminate == OnIndeterminate::Allow);
+    let allowed = outcome == Outcome::Passed
+        || mode != Mode::Enforce
+        || (outcome == Outcome::Indeterminate && undecided_is_fine);
+
+    let holds = if outcome == Outcome::Passed { HOLDS } else { HOLDS_NOT };
+    let horizon = later(now, holds);
+    let valid_until =
+        world.horizons.iter().copied().filter(|moment| *moment > now).fold(horizon, Timestamp::min);
+
     Verdict {
         api_version: "v1".to_owned(),
         kind: "Verdict".to_owned(),
         id: unsealed(),
-        outcome: Outcome::Failed,
-        allowed: false,
-        mode: "enforce".to_owned(),
-        subject: SubjectView { digest: question.image.digest, media_type: None, resource: question.image.resource.clone(), platform: None },
-        context: Default::default(),
-        policy: None,
+        outcome,
+        allowed,
+        mode: mode.as_str().to_owned(),
+        subject: SubjectView {
+            digest: question.image.digest,
+            media_type: chain.media_type.clone(),
+            resource: question.image.resource.clone(),
+            platform: question.platform.as_ref().map(platform_text),
+        },
+        context: question.environment.iter().map(|e| ("environment".to_owned(), e.clone())).collect(),
+        policy: chain.policy.as_ref().map(|decides| decides.view.clone()),
         trust_epoch: control.epoch,
         log,
         engine: ENGINE.to_owned(),
         evaluated_at: now,
         as_of: now,
-        valid_until: now,
-        levels: Default::default(),
-        links: Vec::new(),
-        reasons: Vec::new(),
-        near_misses: Vec::new(),
-        truncated: false,
-        summary: String::new(),
+        valid_until,
+        levels: if outcome == Outcome::Passed { chain.levels.clone() } else { BTreeMap::new() },
+        summary: summary(question, outcome, &reasons),
+        links: chain.links.clone(),
+        reasons,
+        near_misses,
+        truncated,
     }
     .seal()
 }
 
 /// The repositories in which trusted registry events saw the digest, or an index that holds it.
-pub fn known_resources(_digest: Digest, _control: &Control, _evidence: &Evidence) -> BTreeSet<String> {
-    BTreeSet::new()
+///
+/// "Trusted": by a key that counts and that some active policy names in `trust.registries`, about a
+/// repository that the rule may speak about. Names of subjects are the producer's own and are not used.
+pub fn known_resources(digest: Digest, control: &Control, evidence: &Evidence) -> BTreeSet<String> {
+    let mut world = World::new(control, evidence, None, Timestamp::MIN);
+    let mut nodes = vec![Node::Content(digest)];
+    nodes.extend(world.parents(digest).into_iter().map(Node::Content));
+    let policies: Vec<_> =
+        control.policies.values().filter_map(|active| active.policy.clone().ok()).collect();
+    let mut resources = BTreeSet::new();
+    for node in nodes {
+        for statement in world.naming(node) {
+            let Claim::Registry(event) = &statement.fact.claim else { continue };
+            let rules = policies.iter().flat_map(|policy| &policy.spec().trust.registries);
+            for rule in rules {
+                if registry::speaks(&world, statement, rule, event) {
+                    resources.insert(event.resource.clone());
+                }
+            }
+        }
+    }
+    resources
 }
 
-pub(crate) fn touched(_question: &Question, _control: &Control, _evidence: &Evidence) -> BTreeSet<Node> {
-    BTreeSet::new()
+/// The nodes that an evaluation with this evidence asks for. Time decides nothing about that.
+pub(crate) fn touched(question: &Question, control: &Control, evidence: &Evidence) -> BTreeSet<Node> {
+    let mut world = World::new(control, evidence, question.environment.as_deref(), Timestamp::MIN);
+    let chain = answer(&mut world, question);
+    near::misses(&mut world, question.image.digest, &chain);
+    world.touched
 }
 
-pub(crate) fn touched_by_digest(_digest: Digest, _evidence: &Evidence) -> BTreeSet<Node> {
-    BTreeSet::new()
+/// The nodes that [`known_resources`] asks for.
+pub(crate) fn touched_by_digest(digest: Digest, control: &Control, evidence: &Evidence) -> BTreeSet<Node> {
+    let mut world = World::new(control, evidence, None, Timestamp::MIN);
+    world.touch(Node::Content(digest));
+    world.parents(digest);
+    world.touched
 }
 
 /// Every key that any active policy names for any role.
@@ -63,3 +180,193 @@ pub fn signers(control: &Control) -> BTreeSet<KeyId> {
     let policies = control.policies.values().filter_map(|active| active.policy.as_ref().ok());
     policies.flat_map(|policy| policy.signers(control)).collect()
 }
+
+fn answer(world: &mut World<'_>, question: &Question) -> Rc<Chain> {
+    // The digest is read whatever the policies say, so that an answer always rests on something.
+    world.touch(Node::Content(question.image.digest));
+    world.chain(question.image.digest, &question.image.resource, question.platform.as_ref(), 0)
+}
+
+/// The policy that decides.
+#[derive(Debug, Clone)]
+pub(crate) struct Decides {
+    pub policy: std::sync::Arc<Policy>,
+    pub view: PolicyView,
+}
+
+/// The result of `chain(artifact, resource)`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chain {
+    pub policy: Option<Decides>,
+    pub reasons: Vec<Reason>,
+    pub links: Vec<Link>,
+    pub levels: BTreeMap<String, u8>,
+    pub media_type: Option<String>,
+}
+
+impl Chain {
+    /// Whether nothing breaks it.
+    pub fn holds(&self) -> bool {
+        !self.reasons.iter().any(Reason::is_error)
+    }
+
+    /// A chain that ends before it begins.
+    fn refused(reason: Reason, policy: Option<Decides>) -> Self {
+        let link = Link {
+            stage: reason.stage.clone(),
+            status: if reason.code.is_indeterminate() { Status::Unknown } else { Status::Fail },
+            node: reason.node.clone(),
+            summary: reason.message.clone(),
+            evidence: Vec::new(),
+            links: Vec::new(),
+        };
+        Self { policy, reasons: vec![reason], links: vec![link], ..Self::default() }
+    }
+}
+
+impl World<'_> {
+    /// `chain(artifact, resource)`: from the memo, or worked out.
+    ///
+    /// A result that met a chain still open above it may be worse than the truth, so it is kept only when
+    /// it holds: the least fixed point never takes a proof back.
+    pub(crate) fn chain(
+        &mut self,
+        digest: Digest,
+        resource: &str,
+        platform: Option<&Platform>,
+        hop: u32,
+    ) -> Rc<Chain> {
+        let key = (digest, resource.to_owned(), self.memo_hop(hop));
+        if let Some(known) = self.memo.get(&key) {
+            return Rc::clone(known);
+        }
+        self.chains += 1;
+        if self.chains > MAX_CHAINS {
+            self.overflow = true;
+        }
+        if self.overflow {
+            let message = "the chain is larger than the evaluator's limits";
+            return Rc::new(Chain::refused(Reason::error(Code::SysLimitExceeded, digest, "", message), None));
+        }
+        let depth = self.open.len();
+        self.open.push((digest, resource.to_owned()));
+        let outer = std::mem::replace(&mut self.met, usize::MAX);
+        let chain = Rc::new(self.work_out(digest, resource, platform, hop));
+        self.open.pop();
+        let met = std::mem::replace(&mut self.met, outer);
+        if met < depth {
+            self.met = self.met.min(met);
+        }
+        if chain.holds() || met >= depth || self.keeps_everything() {
+            self.memo.insert(key, Rc::clone(&chain));
+        }
+        chain
+    }
+
+    /// The rules, in their order.
+    fn work_out(&mut self, digest: Digest, resource: &str, platform: Option<&Platform>, hop: u32) -> Chain {
+        // R0
+        let decides = match select::select(self.control, resource, self.environment) {
+            Ok(decides) => decides,
+            Err(reason) => return Chain::refused(*reason, None),
+        };
+        let policy = std::sync::Arc::clone(&decides.policy);
+        let spec = policy.spec();
+        let expired = select::expired(&policy, self);
+        self.horizons.extend(policy.expires());
+
+        // The artifact
+        if !self.is_known(digest) {
+            let message = format!("nothing is known about {digest}");
+            let mut chain =
+                Chain::refused(Reason::error(Code::ArtUnknown, digest, "", message), Some(decides));
+            chain.reasons.extend(expired);
+            return chain;
+        }
+        let artifact = artifact::judge(self, digest, platform, spec);
+
+        // R1 with R2, R3 and the statement's own part of R7
+        let mut built = spec.build.as_ref().map(|rules| build::judge(self, &artifact, spec, rules, hop));
+        // R4
+        let registered =
+            spec.registry.as_ref().map(|rules| registry::judge(self, digest, resource, spec, rules));
+        // R7
+        let timed = time::judge(self, digest, spec, built.as_ref(), registered.as_ref());
+
+        let mut links = vec![artifact.link()];
+        let mut levels = BTreeMap::new();
+        let mut reasons: Vec<Reason> = expired.into_iter().collect();
+        reasons.extend(artifact.reasons);
+        let mut time_link = timed.link;
+        if let Some(built) = &mut built {
+            links.append(&mut built.links);
+            reasons.append(&mut built.reasons);
+            levels = std::mem::take(&mut built.levels);
+        }
+        if let Some(registered) = registered {
+            links.push(registered.link);
+            reasons.extend(registered.reasons);
+        }
+        reasons.extend(timed.reasons);
+        if reasons.iter().any(|r| r.is_error() && r.stage == "time") {
+            time_link.status = Status::Fail;
+        }
+        links.push(time_link);
+        let mut unique: Vec<Reason> = Vec::new();
+        for reason in reasons {
+            if !unique.contains(&reason) {
+                unique.push(reason);
+            }
+        }
+        Chain { policy: Some(decides), reasons: unique, links, levels, media_type: artifact.media_type }
+    }
+}
+
+/// One line for people, at most 256 characters.
+fn summary(question: &Question, outcome: Outcome, reasons: &[Reason]) -> String {
+    let digest = question.image.digest.to_string();
+    let short: String = digest.chars().take(19).collect();
+    let name = format!("{}@{short}", question.image.resource);
+    let first = reasons.iter().find(|r| r.is_error());
+    let rest = match (outcome, first) {
+        (Outcome::Passed, _) => "the chain is unbroken".to_owned(),
+        (_, Some(reason)) => {
+            let more = reasons.iter().filter(|r| r.is_error()).count() - 1;
+            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            format!("{}{more}: {}", reason.code, reason.message)
+        }
+        (_, None) => "no reason".to_owned(),
+    };
+    let outcome = match outcome {
+        Outcome::Passed => "PASSED",
+        Outcome::Failed => "FAILED",
+        Outcome::Indeterminate => "INDETERMINATE",
+    };
+    let line = format!("{outcome} {rest} [{name}]");
+    match line.char_indices().nth(255) {
+        Some((cut, _)) if line.chars().count() > 256 => format!("{}…", &line[..cut]),
+        _ => line,
+    }
+}
+
+/// `os/architecture[/variant]`.
+pub(crate) fn platform_text(platform: &Platform) -> String {
+    let variant = platform.variant.as_ref().map(|v| format!("/{v}")).unwrap_or_default();
+    format!("{}/{}{variant}", platform.os, platform.architecture)
+}
+
+/// `time + span`, at most the end of time.
+pub(crate) fn later(time: Timestamp, span: SignedDuration) -> Timestamp {
+    time.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+/// The ids of statements.
+pub(crate) fn ids<'a>(statements: impl IntoIterator<Item = &'a world::Statement>) -> Vec<Sha256> {
+    let mut ids: Vec<Sha256> = statements.into_iter().map(|s| s.fact.id).collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+#[cfg(test)]
+mod tests;

@@ -144,7 +144,7 @@ impl<'a> Gather<'a> {
     pub fn next(&mut self, evidence: &Evidence) -> Option<Want> {
         let touched = match self.about {
             About::Question(question) => crate::evaluate::touched(question, self.control, evidence),
-            About::Digest(digest) => crate::evaluate::touched_by_digest(digest, evidence),
+            About::Digest(digest) => crate::evaluate::touched_by_digest(digest, self.control, evidence),
         };
         let nodes: Vec<Node> = touched.difference(&self.asked).copied().collect();
         if nodes.is_empty() || self.asked.len() >= crate::evaluate::MAX_NODES {

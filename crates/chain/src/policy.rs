@@ -59,10 +59,15 @@ impl Policy {
         };
         let parsed: Document = serde_saphyr::from_str_with_options(document, options())
             .map_err(|error| PolicyError::read(document, &error))?;
-        validate::check(&parsed).map_err(|(path, message)| {
+        let placed = |(path, message): (Vec<place::Step>, String)| {
             let (line, column) = place::of_path(document, &path);
             PolicyError { line, column, path: place::join(&path), ..PolicyError::new(message) }
-        })?;
+        };
+        validate::check(&parsed).map_err(placed)?;
+        let mut parsed = parsed;
+        if let Some(source) = &mut parsed.spec.source {
+            source.repository.uri = validate::canonical(&source.repository.uri).map_err(placed)?;
+        }
         Ok(Self { document: parsed })
     }
 
@@ -153,7 +158,9 @@ impl PolicyError {
             serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
                 (format!("the member `{}` is given twice", key.as_deref().unwrap_or("?")), None)
             }
-            serde_saphyr::Error::SerdeMissingField { field, .. } => (format!("the member `{field}` is missing"), None),
+            serde_saphyr::Error::SerdeMissingField { field, .. } => {
+                (format!("the member `{field}` is missing"), None)
+            }
             other => (other.to_string(), None),
         };
         Self { line, column, path, suggestion, ..Self::new(message) }

@@ -269,7 +269,12 @@ impl Code {
         use Code::*;
         matches!(
             self,
-            ArtUnknown | ArtManifestMissing | SrcCommitUnknown | DepBaseUnknown | RegNotObserved | SysLimitExceeded
+            ArtUnknown
+                | ArtManifestMissing
+                | SrcCommitUnknown
+                | DepBaseUnknown
+                | RegNotObserved
+                | SysLimitExceeded
         )
     }
 

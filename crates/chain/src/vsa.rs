@@ -25,7 +25,9 @@ pub fn statement(verdict: &Verdict, verifier_id: &str) -> Value {
     let inputs: Vec<Value> = verdict
         .evidence()
         .iter()
-        .map(|id| json!({ "uri": format!("urn:catenary:evidence:{id}"), "digest": { "sha256": id.to_hex() } }))
+        .map(
+            |id| json!({ "uri": format!("urn:catenary:evidence:{id}"), "digest": { "sha256": id.to_hex() } }),
+        )
         .collect();
     // SLSA: at most one level a track, and only `FAILED` when the verification failed.
     let levels: Vec<String> = match passed {

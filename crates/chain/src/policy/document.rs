@@ -273,7 +273,9 @@ impl<'de> Deserialize<'de> for Signer {
             (Some(key), None, None) => Ok(Self::Keys(vec![key])),
             (None, Some(keys), None) if !keys.is_empty() => Ok(Self::Keys(keys)),
             (None, None, Some(service)) if !service.is_empty() => Ok(Self::Service(service)),
-            _ => Err(D::Error::custom("a signer has exactly one of `key`, `keys`, `service`, and it is not empty")),
+            _ => Err(D::Error::custom(
+                "a signer has exactly one of `key`, `keys`, `service`, and it is not empty",
+            )),
         }
     }
 }
@@ -437,7 +439,9 @@ impl Input {
         match self.pinned {
             Some(pinned) => pinned == Pinned::Required,
             None => {
-                matches!(self.role, Role::BaseImage | Role::BuilderImage) || self.chain || self.digests.is_some()
+                matches!(self.role, Role::BaseImage | Role::BuilderImage)
+                    || self.chain
+                    || self.digests.is_some()
             }
         }
     }
@@ -526,7 +530,8 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SignedD
 fn platforms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Platform>>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     let parse = |text: &String| {
-        parse_platform(text).ok_or_else(|| D::Error::custom(format!("`{text}` is not `os/architecture[/variant]`")))
+        parse_platform(text)
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is not `os/architecture[/variant]`")))
     };
     texts.iter().map(parse).collect::<Result<_, _>>().map(Some)
 }

@@ -141,7 +141,11 @@ impl<'de> Deserialize<'de> for Matcher {
                 let regex = anchored(&source).map_err(D::Error::custom)?;
                 Self::Regex(source, regex)
             }
-            _ => return Err(D::Error::custom("a matcher has exactly one of `exact`, `prefix`, `glob`, `regex`")),
+            _ => {
+                return Err(D::Error::custom(
+                    "a matcher has exactly one of `exact`, `prefix`, `glob`, `regex`",
+                ));
+            }
         };
         match &matcher {
             Self::Exact(text) | Self::Prefix(text) if text.is_empty() => {

@@ -86,7 +86,18 @@ fn p04_a_misspelt_member_is_refused_with_its_place() {
     assert_eq!((error.line, error.column), (15, 5));
     let error = refused("onIndeterminate: deny", "requried_builder: ci", "spec.requried_builder");
     assert_eq!(error.suggestion, None);
-    for member in ["kinds:", "signer: {key", "refs:", "role:", "required:", "unknown:", "skew:", "promotedBy:", "environments:", "id: \"4242\""] {
+    for member in [
+        "kinds:",
+        "signer: {key",
+        "refs:",
+        "role:",
+        "required:",
+        "unknown:",
+        "skew:",
+        "promotedBy:",
+        "environments:",
+        "id: \"4242\"",
+    ] {
         let misspelt = format!("x{member}");
         let document = sample().replacen(member, &misspelt, 1);
         assert!(Policy::parse(&document).is_err(), "{misspelt}");

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use catenary_evidence::reference::RepositoryUri;
+
 use super::{
     document::{Build, Document, Input, Pinned, Registry, Source, Spec},
     place::Step,
@@ -195,6 +197,17 @@ fn source(spec: &Spec, source: &Source) -> Result<(), Fault> {
         return fault(at("minLevel"), "`minLevel` needs a rule in `trust.sources`");
     }
     listed(&source.signatures.commit.keys, path!["spec", "source", "signatures", "commit", "keys"])
+}
+
+/// The canonical form of `source.repository.uri`: provenance is read into the same form, and the two are
+/// compared as texts.
+pub fn canonical(uri: &str) -> Result<String, Fault> {
+    let at = || path!["spec", "source", "repository", "uri"];
+    match RepositoryUri::split(uri) {
+        Ok((canonical, None)) => Ok(canonical.as_str().to_owned()),
+        Ok((_, Some(_))) => fault(at(), "a repository is named without a ref or commit"),
+        Err(error) => fault(at(), error.to_string()),
+    }
 }
 
 fn inputs(index: usize, input: &Input) -> Result<(), Fault> {

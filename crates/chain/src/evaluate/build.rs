@@ -1,0 +1,461 @@
+//! R1: enough trusted builds from distinct domains cover the artifact.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use catenary_evidence::{
+    digest::{Digest, Node, Sha256},
+    predicate::{self, Claim},
+};
+
+use crate::{
+    policy::{
+        Spec,
+        document::{AgreeOn, Build as Rules, BuilderRule, Tolerance},
+    },
+    reason::{Code, Reason},
+    verdict::{Link, Status},
+};
+
+use super::{
+    artifact::Artifact,
+    ids, inputs, source, time,
+    world::{Statement, World},
+};
+
+/// The result of R1, R2 and R3.
+pub struct Built<'a> {
+    /// Whether enough domains cover the artifact.
+    pub covered: bool,
+    /// Statements that are good for the artifact, or for one of its platforms.
+    pub good: Vec<&'a Statement>,
+    pub reasons: Vec<Reason>,
+    /// Source, build and input links.
+    pub links: Vec<Link>,
+    pub levels: BTreeMap<String, u8>,
+}
+
+/// What is found about one statement, whichever rule and node it is examined for: R2, R3, R7, triggers and parameters.
+struct Findings {
+    reasons: Vec<Reason>,
+    /// Reasons of input chains, which come along and are not counted.
+    leaves: Vec<Reason>,
+    inputs: Vec<Link>,
+    source: Option<source::Sourced>,
+}
+
+/// One statement under one rule, for one node.
+struct Exam<'a, 's> {
+    statement: &'a Statement,
+    build: &'a predicate::Build,
+    /// Index into `xs`.
+    x: usize,
+    /// Index into the rules.
+    rule: usize,
+    domain: &'s str,
+    /// Whether the rule lets the signer speak for the builder.
+    paired: bool,
+    level: u8,
+    /// Errors of this exam only; those of [`Findings`] are added.
+    reasons: Vec<Reason>,
+    errors: usize,
+}
+
+impl Exam<'_, '_> {
+    fn is_good(&self) -> bool {
+        self.errors == 0
+    }
+}
+
+/// Examines every build statement about the artifact, its parents and its runnable children.
+pub fn judge<'a, 's>(
+    world: &mut World<'a>,
+    artifact: &Artifact,
+    spec: &'s Spec,
+    rules: &'s Rules,
+    hop: u32,
+) -> Built<'a> {
+    let builders: Vec<&BuilderRule> = spec.builders().collect();
+    let xs: Vec<Digest> = std::iter::once(artifact.digest).chain(artifact.children.iter().copied()).collect();
+    let mut findings: BTreeMap<Sha256, Findings> = BTreeMap::new();
+    let mut exams: Vec<Exam<'a, 's>> = Vec::new();
+    let mut others: Vec<&'a Statement> = Vec::new();
+
+    for (x, digest) in xs.iter().enumerate() {
+        for statement in about(world, *digest, x == 0) {
+            let Claim::Build(build) = &statement.fact.claim else { continue };
+            let mut counted = false;
+            for (index, rule) in builders.iter().enumerate() {
+                if !world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until) {
+                    continue;
+                }
+                counted = true;
+                if !findings.contains_key(&statement.fact.id) {
+                    let found = find(world, statement, build, artifact.digest, spec, rules, hop);
+                    findings.insert(statement.fact.id, found);
+                }
+                let (reasons, paired, level) = pair(build, rule, &builders, rules, *digest);
+                let reasons: Vec<Reason> =
+                    reasons.into_iter().map(|r| r.with_evidence([statement.fact.id])).collect();
+                let domain = domain(rule);
+                exams.push(Exam {
+                    statement,
+                    build,
+                    x,
+                    rule: index,
+                    domain,
+                    paired,
+                    level,
+                    reasons,
+                    errors: 0,
+                });
+            }
+            if !counted {
+                others.push(statement);
+            }
+        }
+    }
+    for exam in &mut exams {
+        exam.reasons.extend(inputs::undeclared(world, exam.statement, exam.build, xs[exam.x], spec));
+        let shared = findings.get(&exam.statement.fact.id).map_or(0, |f| errors(&f.reasons));
+        exam.errors = errors(&exam.reasons) + shared;
+    }
+    conclude(world, artifact, spec, rules, &builders, &xs, &exams, &findings, &others)
+}
+
+fn errors(reasons: &[Reason]) -> usize {
+    reasons.iter().filter(|reason| reason.is_error()).count()
+}
+
+fn domain(rule: &BuilderRule) -> &str {
+    #[cfg(feature = "faults")]
+    if crate::faults::on(crate::faults::Fault::CountRulesNotDomains) {
+        return &rule.id;
+    }
+    rule.domain()
+}
+
+/// Statements about `digest`, and, for the artifact itself, about the indexes that hold it as a runnable child.
+fn about<'a>(world: &mut World<'a>, digest: Digest, with_parents: bool) -> Vec<&'a Statement> {
+    let mut found: BTreeMap<Sha256, &Statement> = BTreeMap::new();
+    let mut nodes = vec![Node::Content(digest)];
+    if with_parents {
+        for parent in world.parents(digest) {
+            if world.runnable(parent).contains(&digest) {
+                nodes.push(parent.into());
+            }
+        }
+    }
+    for node in nodes {
+        found.extend(world.naming(node).into_iter().map(|statement| (statement.fact.id, statement)));
+    }
+    found.into_values().collect()
+}
+
+/// Steps 2 to 4: is the builder the signer's to speak for, is the build type read and allowed, what level is it.
+fn pair(
+    build: &predicate::Build,
+    rule: &BuilderRule,
+    all: &[&BuilderRule],
+    rules: &Rules,
+    node: Digest,
+) -> (Vec<Reason>, bool, u8) {
+    let mut reasons = Vec::new();
+    let paired = rule.builder_id.matches(&build.builder_id);
+    #[cfg(feature = "faults")]
+    let paired = paired || crate::faults::on(crate::faults::Fault::IgnoreBuilderPair);
+    if !paired {
+        let known = all.iter().any(|other| other.builder_id.matches(&build.builder_id));
+        let (code, message) = match known {
+            true => (
+                Code::BldBuilderSignerPair,
+                format!("the signer may not speak for builder {}", build.builder_id),
+            ),
+            false => (Code::BldBuilderNotTrusted, format!("builder {} is not trusted", build.builder_id)),
+        };
+        let reason = Reason::error(code, node, "trust.builders.builderId", message);
+        reasons.push(reason.because(rule.builder_id.describe(), build.builder_id.clone()));
+    }
+    match build.adapter {
+        None => {
+            let message = format!("no adapter reads build type {}", build.build_type);
+            let reason = Reason::error(Code::BldUnknownBuildtype, node, "trust.builders.buildTypes", message);
+            reasons.push(reason.because("a build type with an adapter", build.build_type.clone()));
+        }
+        Some(adapter) => {
+            if let Some(allowed) = rule.build_types.as_ref().filter(|allowed| !allowed.contains(&adapter)) {
+                let message = format!("build type {} is not allowed for `{}`", build.build_type, rule.id);
+                let reason =
+                    Reason::error(Code::BldTypeNotAllowed, node, "trust.builders.buildTypes", message);
+                let allowed: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
+                reasons.push(reason.because(allowed, format!("{adapter:?}")));
+            }
+        }
+    }
+    // Whoever runs the machine can change the build: only runners known to be hosted keep the rule's level.
+    let foreign = build.runner.as_deref().is_some_and(|runner| runner != "github-hosted");
+    let level = if foreign { rule.max_level.min(rule.self_hosted_max) } else { rule.max_level };
+    if level < rules.min_level {
+        let cap = if foreign { " (capped by selfHostedMax)" } else { "" };
+        let message = format!("the build is level {level}{cap}, the policy wants {}", rules.min_level);
+        let reason = Reason::error(Code::BldLevelTooLow, node, "build.minLevel", message);
+        reasons.push(reason.because(rules.min_level, level));
+    }
+    (reasons, paired, level)
+}
+
+/// Steps 5 to 9, except what depends on the node.
+fn find(
+    world: &mut World<'_>,
+    statement: &Statement,
+    build: &predicate::Build,
+    node: Digest,
+    spec: &Spec,
+    rules: &Rules,
+    hop: u32,
+) -> Findings {
+    let mut reasons = Vec::new();
+    if let Some(triggers) = &rules.triggers
+        && !build.trigger.as_ref().is_some_and(|trigger| triggers.contains(trigger))
+    {
+        let found = build.trigger.as_deref().unwrap_or("unknown");
+        let message = format!("the build was started by `{found}`");
+        let reason = Reason::error(Code::BldTriggerNotAllowed, node, "build.triggers", message);
+        reasons.push(reason.because(triggers.clone(), build.trigger.clone()));
+    }
+    let params = &rules.params;
+    for path in &build.unknown_params {
+        if params.unknown == Tolerance::Deny && !params.allow.contains_key(path) {
+            let message = format!("external parameter `{path}` is not expected");
+            let reason = Reason::error(Code::BldParamUnexpected, node, "build.params", message);
+            let known: Vec<String> = params.allow.keys().cloned().collect();
+            reasons.push(reason.because(known, path.clone()));
+        }
+    }
+    for (path, allowed) in &params.allow {
+        if let Some(value) = build.params.get(path).filter(|value| !allowed.contains(value)) {
+            let message = format!("external parameter `{path}` is `{value}`");
+            let reason = Reason::error(Code::BldParamValue, node, "build.params.allow", message);
+            reasons.push(reason.because(allowed.clone(), value.clone()));
+        }
+    }
+    let sourced =
+        spec.source.as_ref().map(|source| source::judge(world, statement, build, node, spec, source));
+    if let Some(sourced) = &sourced {
+        reasons.extend(sourced.reasons.iter().cloned());
+    }
+    let found = inputs::judge(world, statement, build, spec, hop);
+    reasons.extend(found.reasons);
+    let evidence = sourced.as_ref().map_or(&[][..], |sourced| &sourced.evidence[..]);
+    reasons.extend(time::of_statement(statement, build, evidence, node, spec));
+    let id = statement.fact.id;
+    Findings {
+        reasons: reasons.into_iter().map(|reason| reason.with_evidence([id])).collect(),
+        leaves: found.leaves,
+        inputs: found.links,
+        source: sourced,
+    }
+}
+
+/// Counts domains, compares commits, and says what is missing.
+#[expect(clippy::too_many_arguments, reason = "one call, of one function cut in two for the eye")]
+fn conclude<'a>(
+    world: &World<'a>,
+    artifact: &Artifact,
+    spec: &Spec,
+    rules: &Rules,
+    builders: &[&BuilderRule],
+    xs: &[Digest],
+    exams: &[Exam<'a, '_>],
+    findings: &BTreeMap<Sha256, Findings>,
+    others: &[&'a Statement],
+) -> Built<'a> {
+    let k = rules.builders.at_least as usize;
+    let domains_of = |digest: Digest| -> BTreeSet<&str> {
+        exams.iter().filter(|e| e.is_good() && xs[e.x] == digest).map(|e| e.domain).collect()
+    };
+    let direct = domains_of(artifact.digest);
+    let by_child: Vec<(Digest, BTreeSet<&str>)> = artifact
+        .scope
+        .iter()
+        .map(|child| (*child, domains_of(*child).union(&direct).copied().collect()))
+        .collect();
+    let common =
+        by_child.iter().map(|(_, d)| d.clone()).reduce(|all, d| all.intersection(&d).copied().collect());
+    let directly = direct.len() >= k;
+    let covered = directly || common.as_ref().is_some_and(|common| common.len() >= k);
+    #[cfg(feature = "faults")]
+    let covered = covered
+        || crate::faults::on(crate::faults::Fault::AnyPlatform)
+            && by_child.iter().any(|(_, domains)| domains.len() >= k);
+    let bare: Vec<Digest> = by_child.iter().filter(|(_, d)| d.is_empty()).map(|(child, _)| *child).collect();
+    let good: Vec<&Exam<'a, '_>> = exams.iter().filter(|exam| exam.is_good()).collect();
+
+    let closest = exams.iter().min_by_key(|e| (e.errors, e.statement.fact.id, e.rule, e.x));
+    let mut reasons = Vec::new();
+    let mut leaves = Vec::new();
+    let node = artifact.digest;
+    if covered {
+        // Nothing is missing.
+    } else if !good.is_empty() && !bare.is_empty() {
+        for child in &bare {
+            let message = format!("platform {child} of the index has no trusted build");
+            let reason = Reason::error(Code::ArtPlatformUncovered, child, "build", message);
+            reasons.push(reason.because("a trusted build of the index or of each platform", "none"));
+        }
+    } else if !good.is_empty() {
+        let found = common.as_ref().map_or(direct.len(), |common| common.len().max(direct.len()));
+        let message = format!("{found} independent builder(s) agree, the policy wants {k}");
+        let reason = Reason::error(Code::BldThreshold, node, "build.builders.atLeast", message);
+        let evidence = good.iter().map(|exam| exam.statement.fact.id);
+        reasons.push(reason.because(rules.builders.at_least, found).with_evidence(evidence));
+    } else if let Some(exam) = closest {
+        reasons.extend(exam.reasons.iter().cloned());
+        if let Some(found) = findings.get(&exam.statement.fact.id) {
+            reasons.extend(found.reasons.iter().cloned());
+            leaves.extend(found.leaves.iter().cloned());
+        }
+    } else if others.is_empty() {
+        let message = format!("no build statement covers {node}");
+        let reason = Reason::error(Code::BldNoProvenance, node, "build", message);
+        reasons.push(reason.because("a build statement about it or an index that holds it", "none"));
+    } else {
+        let revoked = others.iter().any(|s| builders.iter().any(|rule| world.is_revoked(s, &rule.signer)));
+        let code = if revoked { Code::AttRevokedSigner } else { Code::BldSignerNotTrusted };
+        let message = format!("{} build statement(s) exist, none by a signer that counts", others.len());
+        let mut signers: Vec<String> =
+            others.iter().flat_map(|s| s.fact.signers.iter().map(ToString::to_string)).collect();
+        signers.sort();
+        signers.dedup();
+        let ids: Vec<String> = builders.iter().map(|rule| rule.id.clone()).collect();
+        reasons.push(Reason::error(code, node, "trust.builders", message).because(ids, signers));
+    }
+    reasons.extend(disagreement(exams, spec, rules, node));
+
+    // Warnings of what is good; those of the closest are among its reasons already.
+    for exam in &good {
+        if let Some(found) = findings.get(&exam.statement.fact.id) {
+            reasons.extend(found.reasons.iter().filter(|r| !r.is_error()).cloned());
+        }
+    }
+    let shown = if good.is_empty() { closest } else { good.first().copied() };
+    let sourced =
+        shown.and_then(|exam| findings.get(&exam.statement.fact.id)).and_then(|f| f.source.as_ref());
+    let good_statements: Vec<&'a Statement> = {
+        let mut seen = BTreeSet::new();
+        good.iter().map(|exam| exam.statement).filter(|s| seen.insert(s.fact.id)).collect()
+    };
+    let mut links = Vec::new();
+    if spec.source.is_some() {
+        links.push(source_link(sourced, &reasons));
+    }
+    links.push(build_link(artifact, &reasons, &good_statements, closest, &by_child, &good, xs));
+    let shown_inputs = shown.and_then(|exam| findings.get(&exam.statement.fact.id));
+    links.extend(shown_inputs.iter().flat_map(|f| f.inputs.iter().cloned()));
+
+    let mut levels = BTreeMap::new();
+    if covered {
+        let best = |x: Digest| good.iter().filter(|e| xs[e.x] == x).map(|e| e.level).max();
+        let level = match directly {
+            true => best(node),
+            false => artifact.scope.iter().map(|child| best(*child).max(best(node)).unwrap_or(0)).min(),
+        };
+        levels.insert("SLSA_BUILD".to_owned(), level.unwrap_or(0));
+        let of_source =
+            good.iter().filter_map(|e| findings.get(&e.statement.fact.id)?.source.as_ref()?.level);
+        if let Some(level) = of_source.min() {
+            levels.insert("SLSA_SOURCE".to_owned(), level);
+        }
+    }
+    leaves.extend(reasons);
+    Built { covered, good: good_statements, reasons: leaves, links, levels }
+}
+
+/// Trusted builds that name different commits: one of them is wrong, and nobody can say which.
+fn disagreement(exams: &[Exam<'_, '_>], spec: &Spec, rules: &Rules, node: Digest) -> Vec<Reason> {
+    let mut commits: BTreeMap<Node, BTreeSet<Sha256>> = BTreeMap::new();
+    for exam in exams.iter().filter(|exam| exam.paired) {
+        if let Some(commit) = exam.build.source.as_ref().and_then(|source| source.commit) {
+            commits.entry(commit.into()).or_default().insert(exam.statement.fact.id);
+        }
+    }
+    if commits.len() < 2 {
+        return Vec::new();
+    }
+    let names: Vec<String> = commits.keys().map(ToString::to_string).collect();
+    let evidence: BTreeSet<Sha256> = commits.into_values().flatten().collect();
+    let reason = |code: Code, rule: &str| {
+        let message = format!("trusted builds name {} different commits", names.len());
+        Reason::error(code, node, rule, message)
+            .because("one commit", names.clone())
+            .with_evidence(evidence.clone())
+    };
+    let mut reasons = Vec::new();
+    if spec.source.as_ref().is_some_and(|source| source.unique) {
+        reasons.push(reason(Code::SrcAmbiguous, "source.unique"));
+    }
+    if rules.builders.agree_on.contains(&AgreeOn::SourceCommit) {
+        reasons.push(reason(Code::BldConflict, "build.builders.agreeOn"));
+    }
+    reasons
+}
+
+fn fails(reasons: &[Reason], stages: &[&str]) -> Option<String> {
+    let first = reasons.iter().find(|r| r.is_error() && stages.contains(&r.stage.as_str()));
+    first.map(|reason| format!("{}: {}", reason.code, reason.message))
+}
+
+fn source_link(sourced: Option<&source::Sourced>, reasons: &[Reason]) -> Link {
+    let broken = fails(reasons, &["source"]);
+    let status = match (&broken, sourced) {
+        (Some(_), _) => Status::Fail,
+        (None, Some(_)) => Status::Pass,
+        (None, None) => Status::Unknown,
+    };
+    let node = sourced.map(|s| s.node.clone()).unwrap_or_default();
+    let found =
+        || sourced.map_or_else(|| "no trusted build names a commit".to_owned(), |s| s.summary.clone());
+    Link {
+        stage: "source".to_owned(),
+        status,
+        node,
+        summary: broken.unwrap_or_else(found),
+        evidence: sourced.map(|s| s.ids.clone()).unwrap_or_default(),
+        links: Vec::new(),
+    }
+}
+
+fn build_link(
+    artifact: &Artifact,
+    reasons: &[Reason],
+    good: &[&Statement],
+    closest: Option<&Exam<'_, '_>>,
+    by_child: &[(Digest, BTreeSet<&str>)],
+    exams: &[&Exam<'_, '_>],
+    xs: &[Digest],
+) -> Link {
+    let uncovered = reasons.iter().any(|r| r.is_error() && r.code == Code::ArtPlatformUncovered);
+    let broken = fails(reasons, &["build"]).or_else(|| fails(reasons, &["artifact"]));
+    let summary = match (&broken, exams.first().or(closest.as_ref())) {
+        (Some(text), _) => text.clone(),
+        (None, Some(exam)) => format!("built by {}", exam.build.builder_id),
+        (None, None) => "no trusted build".to_owned(),
+    };
+    let evidence =
+        if good.is_empty() { ids(closest.map(|exam| exam.statement)) } else { ids(good.iter().copied()) };
+    let child_link = |(child, domains): &(Digest, BTreeSet<&str>)| Link {
+        stage: "build".to_owned(),
+        status: if domains.is_empty() { Status::Fail } else { Status::Pass },
+        node: child.to_string(),
+        summary: if domains.is_empty() { "not covered".to_owned() } else { "covered".to_owned() },
+        evidence: ids(exams.iter().filter(|e| xs[e.x] == *child).map(|e| e.statement)),
+        links: Vec::new(),
+    };
+    Link {
+        stage: "build".to_owned(),
+        status: if broken.is_some() || uncovered { Status::Fail } else { Status::Pass },
+        node: artifact.digest.to_string(),
+        summary,
+        evidence,
+        links: by_child.iter().map(child_link).collect(),
+    }
+}

@@ -1,0 +1,261 @@
+//! R3: what went into the build is pinned, allowed, or has a chain of its own.
+
+use catenary_evidence::{
+    digest::{Digest, Node},
+    object::{Body, Config},
+    predicate::{Build, Dependency, Role},
+};
+
+use crate::{
+    policy::{
+        Spec,
+        document::{Input, Tolerance},
+        glob,
+    },
+    reason::{Code, Reason},
+    verdict::{Link, Status},
+};
+
+use super::{
+    MAX_HOPS, ids,
+    world::{Statement, World},
+};
+
+/// The result of R3 for one build statement.
+#[derive(Default)]
+pub struct Found {
+    pub reasons: Vec<Reason>,
+    /// Reasons of the inputs' own chains.
+    pub leaves: Vec<Reason>,
+    pub links: Vec<Link>,
+}
+
+/// The digest that an input is known by: SHA-256 first, since objects are kept under it.
+fn digest_of(dependency: &Dependency) -> Option<Digest> {
+    let content = |node: &Node| match node {
+        Node::Content(digest) => Some(*digest),
+        Node::Git(_) => None,
+    };
+    let is_sha256 = |digest: &Digest| matches!(digest, Digest::Sha256(_));
+    let digests = || dependency.nodes.iter().filter_map(content);
+    digests().filter(is_sha256).min().or_else(|| digests().min())
+}
+
+/// The node of an input for people, or its URI.
+fn name_of(dependency: &Dependency) -> String {
+    let node = digest_of(dependency).map(Node::Content).or_else(|| dependency.nodes.iter().min().copied());
+    node.map_or_else(|| dependency.uri.clone(), |node| node.to_string())
+}
+
+/// Judges every dependency against every rule of its role.
+pub fn judge(world: &mut World<'_>, statement: &Statement, build: &Build, spec: &Spec, hop: u32) -> Found {
+    let mut found = Found::default();
+    for dependency in &build.dependencies {
+        for rule in spec.inputs.iter().filter(|rule| rule.role == dependency.role) {
+            let before = found.reasons.len();
+            let nested = one(world, dependency, rule, hop, &mut found);
+            let broken = found.reasons[before..].iter().find(|reason| reason.is_error());
+            found.links.push(Link {
+                stage: "input".to_owned(),
+                status: if broken.is_some() { Status::Fail } else { Status::Pass },
+                node: name_of(dependency),
+                summary: match broken {
+                    Some(reason) => format!("{}: {}", reason.code, reason.message),
+                    None => dependency.uri.clone(),
+                },
+                evidence: ids([statement]),
+                links: nested,
+            });
+        }
+    }
+    found
+}
+
+/// One dependency under one rule. Returns the links of its own chain.
+fn one(
+    world: &mut World<'_>,
+    dependency: &Dependency,
+    rule: &Input,
+    hop: u32,
+    found: &mut Found,
+) -> Vec<Link> {
+    let node = name_of(dependency);
+    let reason = |code: Code, rule: &str, message: String| Reason::error(code, &node, rule, message);
+    // 1. Pinned.
+    if dependency.nodes.is_empty() {
+        if rule.must_be_pinned() {
+            let message = format!("{} is not pinned by digest", dependency.uri);
+            found
+                .reasons
+                .push(reason(Code::DepUnpinned, "inputs.pinned", message).because("a digest", "none"));
+        }
+        return Vec::new();
+    }
+    // 5. Tolerated.
+    if rule.tolerate {
+        return Vec::new();
+    }
+    let digests: Vec<Digest> = dependency
+        .nodes
+        .iter()
+        .filter_map(|node| match node {
+            Node::Content(digest) => Some(*digest),
+            Node::Git(_) => None,
+        })
+        .collect();
+    if world.set_conflicts(&digests) {
+        let message = "the digests of the input are of different bytes".to_owned();
+        let mut reason = reason(Code::AttDigestConflict, "inputs", message);
+        reason.stage = "input".to_owned();
+        found.reasons.push(reason);
+        return Vec::new();
+    }
+    let before = found.reasons.len();
+    // 2. From an allowed repository.
+    if let Some(allow) = &rule.allow
+        && !dependency.resource.as_ref().is_some_and(|resource| glob::any(allow, resource))
+    {
+        let message = format!("{} is not an allowed {:?}", dependency.uri, rule.role);
+        let reason = reason(Code::DepBaseNotAllowed, "inputs.allow", message);
+        found.reasons.push(reason.because(glob::texts(allow), dependency.resource.clone()));
+    }
+    // 3. Of an allowed digest.
+    let digest = digest_of(dependency);
+    if let Some(allowed) = &rule.digests
+        && !digest.is_some_and(|digest| allowed.contains(&digest))
+    {
+        let message = format!("the digest of {} is not listed", dependency.uri);
+        let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        found
+            .reasons
+            .push(reason(Code::DepBaseNotAllowed, "inputs.digests", message).because(allowed, node.clone()));
+    }
+    if !rule.chain || found.reasons.len() > before {
+        return Vec::new();
+    }
+    // 4. With a chain of its own.
+    let Some(digest) = digest.filter(|digest| world.is_known(*digest)) else {
+        let message = format!("nothing is known about {}", dependency.uri);
+        found.reasons.push(
+            reason(Code::DepBaseUnknown, "inputs.chain", message).because("a chain of its own", "none"),
+        );
+        return Vec::new();
+    };
+    let Some(resource) = &dependency.resource else {
+        let message = format!("{} names no repository, so no policy can decide about it", dependency.uri);
+        found.reasons.push(reason(Code::DepBaseUntrusted, "inputs.chain", message));
+        return Vec::new();
+    };
+    if let Some(position) = world.open.iter().position(|open| open.0 == digest && open.1 == *resource) {
+        world.met = world.met.min(position);
+        #[cfg(feature = "faults")]
+        if crate::faults::on(crate::faults::Fault::CycleProves) {
+            return Vec::new();
+        }
+        let message = format!("the chain of {resource} leads back to itself");
+        found.reasons.push(reason(Code::DepCycle, "inputs.chain", message));
+        return Vec::new();
+    }
+    let hop = hop + 1;
+    if hop > MAX_HOPS {
+        world.overflow = true;
+    }
+    if hop > rule.depth || hop > MAX_HOPS {
+        let message = format!("{resource} is input number {hop} in a row");
+        found.reasons.push(reason(Code::DepDepth, "inputs.depth", message).because(rule.depth, hop));
+        return Vec::new();
+    }
+    let chain = world.chain(digest, resource, None, hop);
+    if !chain.holds() {
+        let mut codes: Vec<String> =
+            chain.reasons.iter().filter(|r| r.is_error()).map(|r| r.code.to_string()).collect();
+        codes.dedup();
+        let message = format!("the chain of {resource} is broken: {}", codes.join(", "));
+        for leaf in chain.reasons.iter().filter(|r| r.is_error()) {
+            if !found.leaves.contains(leaf) {
+                found.leaves.push(leaf.clone());
+            }
+        }
+        found.reasons.push(reason(Code::DepBaseUntrusted, "inputs.chain", message).because("PASSED", codes));
+    }
+    chain.links.clone()
+}
+
+/// Base images that the statement does not name, found in the bytes of `x` and of the manifests under it.
+pub fn undeclared(
+    world: &mut World<'_>,
+    statement: &Statement,
+    build: &Build,
+    x: Digest,
+    spec: &Spec,
+) -> Vec<Reason> {
+    let asked = |rule: &Input| rule.role == Role::BaseImage && rule.undeclared == Tolerance::Deny;
+    if !spec.inputs.iter().any(asked) {
+        return Vec::new();
+    }
+    let children = world.runnable(x);
+    let declared: Vec<Digest> = build
+        .dependencies
+        .iter()
+        .flat_map(|d| &d.nodes)
+        .filter_map(|node| if let Node::Content(digest) = node { Some(*digest) } else { None })
+        .collect();
+    let mut reasons = Vec::new();
+    for digest in std::iter::once(x).chain(children) {
+        let hint = match world.object(digest.into()).map(|object| &object.body) {
+            Some(Body::Index(index)) => index.base.as_ref(),
+            Some(Body::Manifest(manifest)) => manifest.base.as_ref(),
+            _ => None,
+        };
+        if let Some(base) = hint.and_then(|hint| hint.digest)
+            && !is_declared(world, base, &declared)
+        {
+            let message =
+                format!("the image says that it starts from {base}, which the provenance does not name");
+            let reason = Reason::error(Code::DepUndeclaredBase, digest, "inputs.undeclared", message);
+            let declared: Vec<String> = declared.iter().map(ToString::to_string).collect();
+            reasons.push(reason.because(declared, base.to_string()).with_evidence([statement.fact.id]));
+        }
+        if let Some(config) = world.config_of(digest) {
+            for base in build.dependencies.iter().filter(|d| d.role == Role::BaseImage) {
+                if let Some(base) = digest_of(base)
+                    && !starts_with(world, config, base)
+                {
+                    let message = format!("the layers do not start with those of {base}");
+                    let reason = Reason::error(Code::DepUndeclaredBase, digest, "inputs.undeclared", message);
+                    let reason = reason.because(format!("the layers of {base}"), "other layers");
+                    reasons.push(reason.with_evidence([statement.fact.id]));
+                }
+            }
+        }
+    }
+    reasons
+}
+
+/// Whether `base` is declared: itself, as a child of a declared index, or as the index of a declared child.
+fn is_declared(world: &mut World<'_>, base: Digest, declared: &[Digest]) -> bool {
+    let holds = |world: &mut World<'_>, index: Digest, child: Digest| {
+        let object = world.object(index.into());
+        object.is_some_and(
+            |o| matches!(&o.body, Body::Index(i) if i.children.iter().any(|c| c.digest == child)),
+        )
+    };
+    declared.contains(&base) || declared.iter().any(|d| holds(world, *d, base) || holds(world, base, *d))
+}
+
+/// Whether the layers of `config` start with those of `base`, as far as they are known and for its platform.
+fn starts_with(world: &mut World<'_>, config: &Config, base: Digest) -> bool {
+    let mut manifests = world.runnable(base);
+    if manifests.is_empty() {
+        manifests.push(base);
+    }
+    let mut bases = Vec::new();
+    for manifest in manifests {
+        bases.extend(world.config_of(manifest));
+    }
+    let here = |base: &&Config| {
+        base.platform.os == config.platform.os && base.platform.architecture == config.platform.architecture
+    };
+    let mut comparable = bases.into_iter().filter(here).peekable();
+    comparable.peek().is_none() || comparable.any(|base| config.diff_ids.starts_with(&base.diff_ids))
+}

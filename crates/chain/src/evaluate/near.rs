@@ -1,0 +1,97 @@
+//! Near misses: evidence that exists and does not count, with why. It never decides anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use catenary_evidence::{
+    digest::{Digest, Node, Sha256},
+    predicate::Claim,
+};
+
+use crate::{policy::Spec, reason::Code, verdict::NearMiss};
+
+use super::{
+    Chain, registry,
+    world::{Statement, World},
+};
+
+/// How many are shown.
+const SHOWN: usize = 20;
+
+/// The first near misses by id, and whether there are more.
+pub fn misses(world: &mut World<'_>, digest: Digest, chain: &Chain) -> (Vec<NearMiss>, bool) {
+    let Some(decides) = &chain.policy else { return (Vec::new(), false) };
+    let policy = std::sync::Arc::clone(&decides.policy);
+    let spec = policy.spec();
+    let mut nodes: BTreeSet<Node> = BTreeSet::from([digest.into()]);
+    nodes.extend(world.parents(digest).into_iter().map(Node::Content));
+    nodes.extend(world.runnable(digest).into_iter().map(Node::Content));
+    let mut commits = BTreeSet::new();
+    if spec.build.is_some() {
+        for node in &nodes {
+            for statement in world.naming(*node) {
+                let Claim::Build(build) = &statement.fact.claim else { continue };
+                let commit = build.source.as_ref().and_then(|source| source.commit);
+                commits.extend(commit.filter(|_| builds(world, statement, spec)).map(Node::Git));
+            }
+        }
+    }
+    nodes.extend(commits);
+
+    let mut found: BTreeMap<Sha256, NearMiss> = BTreeMap::new();
+    for node in nodes {
+        for statement in world.claiming(node) {
+            let why = match world.conflicts(statement, node) {
+                true => Some(Code::AttDigestConflict),
+                false => why(world, statement, spec),
+            };
+            if let Some(why) = why {
+                let signers: Vec<String> = statement.fact.signers.iter().map(ToString::to_string).collect();
+                let detail = if signers.is_empty() {
+                    statement.fact.predicate_type.clone()
+                } else {
+                    signers.join(", ")
+                };
+                let id = statement.fact.id;
+                found.entry(id).or_insert(NearMiss { attestation: id, why, detail });
+            }
+        }
+    }
+    let more = found.len() > SHOWN;
+    (found.into_values().take(SHOWN).collect(), more)
+}
+
+fn builds(world: &World<'_>, statement: &Statement, spec: &Spec) -> bool {
+    spec.builders().any(|rule| world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until))
+}
+
+/// Why the statement does not count; `None` when it does, or when nothing asks for its kind.
+fn why(world: &World<'_>, statement: &Statement, spec: &Spec) -> Option<Code> {
+    if !statement.fact.is_verified() {
+        return Some(Code::AttSignerUnknown);
+    }
+    let (counts, revoked, code) = match &statement.fact.claim {
+        Claim::Build(_) if spec.build.is_some() => (
+            builds(world, statement, spec),
+            spec.builders().any(|rule| world.is_revoked(statement, &rule.signer)),
+            Code::BldSignerNotTrusted,
+        ),
+        Claim::Commit(_) if spec.source.is_some() && !spec.trust.sources.is_empty() => {
+            let rules = &spec.trust.sources;
+            let counts =
+                rules.iter().any(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until));
+            let revoked = rules.iter().any(|rule| world.is_revoked(statement, &rule.signer));
+            (counts, revoked, Code::SrcSignerNotTrusted)
+        }
+        Claim::Registry(event) if spec.registry.is_some() => (
+            spec.registries().any(|rule| registry::speaks(world, statement, rule, event)),
+            spec.registries().any(|rule| world.is_revoked(statement, &rule.signer)),
+            Code::RegPusherNotTrusted,
+        ),
+        _ => return None,
+    };
+    match (counts, revoked) {
+        (true, _) => None,
+        (false, true) => Some(Code::AttRevokedSigner),
+        (false, false) => Some(code),
+    }
+}

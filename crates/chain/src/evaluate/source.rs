@@ -1,0 +1,276 @@
+//! R2: the commit is of the expected repository and ref, with the controls that the policy wants.
+
+use catenary_evidence::{
+    digest::{Digest, GitOid, Node, Sha256},
+    object::Body,
+    predicate::{Actor, Build, Claim, Commit, Review},
+};
+
+use crate::{
+    policy::{
+        Spec,
+        document::{Source as Rules, SourceRule},
+        glob,
+    },
+    reason::{Code, Reason},
+};
+
+use super::{
+    ids,
+    world::{Statement, World},
+};
+
+/// The result of R2 for one build statement.
+pub struct Sourced {
+    pub reasons: Vec<Reason>,
+    /// The trusted commit evidence of step 4: when each says that the ref was updated.
+    pub evidence: Vec<jiff::Timestamp>,
+    /// The commit.
+    pub node: String,
+    /// Evidence that it rests on.
+    pub ids: Vec<Sha256>,
+    /// The source level, when commit evidence was found.
+    pub level: Option<u8>,
+    pub summary: String,
+}
+
+fn ref_is_allowed(rules: &Rules, reference: Option<&str>) -> bool {
+    #[cfg(feature = "faults")]
+    if crate::faults::on(crate::faults::Fault::SkipRefs) {
+        return true;
+    }
+    match &rules.refs {
+        None => true,
+        Some(refs) => reference.is_some_and(|reference| glob::any(refs, reference)),
+    }
+}
+
+/// Judges the source of `build`.
+pub fn judge(
+    world: &mut World<'_>,
+    statement: &Statement,
+    build: &Build,
+    node: Digest,
+    spec: &Spec,
+    rules: &Rules,
+) -> Sourced {
+    let mut result = Sourced {
+        reasons: Vec::new(),
+        evidence: Vec::new(),
+        node: node.to_string(),
+        ids: vec![statement.fact.id],
+        level: None,
+        summary: "no commit".to_owned(),
+    };
+    // 1. A commit.
+    let Some((source, commit)) = build.source.as_ref().and_then(|s| Some((s, s.commit?))) else {
+        let reason = Reason::error(Code::SrcMissing, node, "source", "the provenance names no git commit");
+        result.reasons.push(reason.because("a git commit", "none"));
+        return result;
+    };
+    result.node = commit.to_string();
+    result.summary =
+        format!("{} at {}", source.repository, source.reference.as_deref().unwrap_or("an unnamed ref"));
+    // 2. Of the repository.
+    let repository = &rules.repository;
+    if source.repository != repository.uri {
+        let message = format!("the build is of {}", source.repository);
+        let reason = Reason::error(Code::SrcRepoMismatch, commit, "source.repository.uri", message);
+        result.reasons.push(reason.because(repository.uri.clone(), source.repository.clone()));
+    }
+    if let (Some(wanted), Some(found)) = (&repository.id, &source.repository_id)
+        && wanted != found
+    {
+        let message = format!("the build is of repository id {found}");
+        let reason = Reason::error(Code::SrcRepoIdMismatch, commit, "source.repository.id", message);
+        result.reasons.push(reason.because(wanted.clone(), found.clone()));
+    }
+    // 3. From an allowed ref.
+    if !ref_is_allowed(rules, source.reference.as_deref()) {
+        let found = source.reference.as_deref().unwrap_or("no ref");
+        let message = format!("the build is from {found}");
+        let reason = Reason::error(Code::SrcRefNotAllowed, commit, "source.refs", message);
+        let wanted = rules.refs.as_deref().map(glob::texts).unwrap_or_default();
+        result.reasons.push(reason.because(wanted, source.reference.clone()));
+    }
+    // 4. Version control says so too.
+    if !spec.trust.sources.is_empty() {
+        match trusted(world, commit, spec, rules) {
+            Err(reason) => result.reasons.push(*reason),
+            Ok(trusted) => {
+                result.ids.extend(ids(trusted.iter().map(|t| t.statement)));
+                result.evidence = trusted.iter().map(|t| t.claim.updated_at).collect();
+                // 5. Others reviewed it.
+                if let Some(wanted) = &rules.review {
+                    result.reasons.extend(review(&trusted, commit, wanted.at_least as usize));
+                }
+                // 7. Its level.
+                let level = trusted.iter().map(|t| t.level).max().unwrap_or(0);
+                result.level = Some(level);
+                if level < rules.min_level {
+                    let message =
+                        format!("the commit is source level {level}, the policy wants {}", rules.min_level);
+                    let reason = Reason::error(Code::SrcLevelTooLow, commit, "source.minLevel", message);
+                    let evidence = ids(trusted.iter().map(|t| t.statement));
+                    result.reasons.push(reason.because(rules.min_level, level).with_evidence(evidence));
+                }
+            }
+        }
+    }
+    // 6. The commit object is signed.
+    if rules.signatures.commit.required {
+        match signature(world, commit, rules) {
+            Ok(object) => result.ids.push(object),
+            Err(reason) => result.reasons.push(*reason),
+        }
+    }
+    result
+}
+
+/// Commit evidence that counts and says what the policy wants.
+struct Trusted<'a> {
+    statement: &'a Statement,
+    claim: &'a Commit,
+    level: u8,
+}
+
+fn trusted<'a>(
+    world: &mut World<'a>,
+    commit: GitOid,
+    spec: &Spec,
+    rules: &Rules,
+) -> Result<Vec<Trusted<'a>>, Box<Reason>> {
+    let mut found = Vec::new();
+    let mut others = 0;
+    // How far the closest got: 0 nothing counts, 1 another repository, 2 another id, 3 another ref.
+    let mut furthest = 0;
+    let mut actual = String::new();
+    for statement in world.naming(Node::Git(commit)) {
+        let Claim::Commit(claim) = &statement.fact.claim else { continue };
+        let counts =
+            |rule: &&SourceRule| world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until);
+        let Some(level) = spec.trust.sources.iter().filter(counts).map(|rule| rule.max_level).max() else {
+            others += 1;
+            continue;
+        };
+        let got = if claim.repository != rules.repository.uri {
+            (1, claim.repository.clone())
+        } else if rules.repository.id.is_some() && claim.repository_id != rules.repository.id {
+            (2, claim.repository_id.clone().unwrap_or_else(|| "no id".to_owned()))
+        } else if !ref_is_allowed(rules, Some(&claim.reference)) {
+            (3, claim.reference.clone())
+        } else {
+            found.push(Trusted { statement, claim, level });
+            continue;
+        };
+        if got.0 > furthest {
+            (furthest, actual) = got;
+        }
+    }
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let reason = |code, rule: &str, message: String| Reason::error(code, commit, rule, message);
+    Err(Box::new(match furthest {
+        1 => {
+            reason(Code::SrcRepoMismatch, "source.repository.uri", format!("the commit is known in {actual}"))
+                .because(rules.repository.uri.clone(), actual)
+        }
+        2 => {
+            reason(Code::SrcRepoIdMismatch, "source.repository.id", format!("the repository has id {actual}"))
+                .because(rules.repository.id.clone(), actual)
+        }
+        3 => reason(Code::SrcRefNotAllowed, "source.refs", format!("the commit is known on {actual} only"))
+            .because(rules.refs.as_deref().map(glob::texts).unwrap_or_default(), actual),
+        _ if others > 0 => {
+            let ids: Vec<String> = spec.trust.sources.iter().map(|rule| rule.id.clone()).collect();
+            let message =
+                format!("{others} statement(s) about the commit exist, none by a signer that counts");
+            reason(Code::SrcSignerNotTrusted, "trust.sources", message).because(ids, "others")
+        }
+        _ => reason(
+            Code::SrcCommitUnknown,
+            "trust.sources",
+            "no version control evidence for the commit".to_owned(),
+        )
+        .because("a commit statement by a trusted source", "none"),
+    }))
+}
+
+/// Whether two names are one person: by id when both have one, else by name.
+fn same(a: &Actor, b: &Actor) -> bool {
+    match (&a.id, &b.id) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.name == b.name,
+    }
+}
+
+/// The best of several: an approval by enough others, or the most telling failure.
+fn review(trusted: &[Trusted<'_>], commit: GitOid, wanted: usize) -> Option<Reason> {
+    let mut worst = (0, Code::SrcUnreviewed, 0);
+    for t in trusted {
+        let judged = match &t.claim.review {
+            None => (1, Code::SrcUnreviewed, 0),
+            Some(review) if review.approved_revision != commit => (2, Code::SrcReviewStale, 0),
+            Some(review) => {
+                let (all, others) = approvals(review, t.claim.actor.as_ref());
+                if others >= wanted {
+                    return None;
+                }
+                match all >= wanted {
+                    true => (4, Code::SrcSelfApproved, others),
+                    false => (3, Code::SrcUnreviewed, others),
+                }
+            }
+        };
+        if judged.0 > worst.0 {
+            worst = judged;
+        }
+    }
+    let (_, code, found) = worst;
+    let message = format!("{found} other(s) approved this revision, the policy wants {wanted}");
+    let evidence = ids(trusted.iter().map(|t| t.statement));
+    Some(Reason::error(code, commit, "source.review", message).because(wanted, found).with_evidence(evidence))
+}
+
+/// How many distinct people approved, and how many of them are not the actor. Of an actor that nobody
+/// names, the worst is assumed: that they are one of the approvers.
+fn approvals(review: &Review, actor: Option<&Actor>) -> (usize, usize) {
+    let mut distinct: Vec<&Actor> = Vec::new();
+    for approver in &review.approvers {
+        if !distinct.iter().any(|known| same(known, approver)) {
+            distinct.push(approver);
+        }
+    }
+    let others = match actor {
+        Some(actor) => distinct.iter().filter(|approver| !same(approver, actor)).count(),
+        None => distinct.len().saturating_sub(1),
+    };
+    (distinct.len(), others)
+}
+
+/// The id of the commit object, when a key that the policy accepts signed it.
+fn signature(world: &mut World<'_>, commit: GitOid, rules: &Rules) -> Result<Sha256, Box<Reason>> {
+    let rule = "source.signatures.commit";
+    let fail = |code, message: &str| Box::new(Reason::error(code, commit, rule, message));
+    let Some(object) = world.logged_object(Node::Git(commit)) else {
+        return Err(fail(Code::SrcCommitUnknown, "the commit object is not known"));
+    };
+    let Body::Commit(body) = &object.fact.body else {
+        return Err(fail(Code::SrcCommitUnknown, "the node is not a commit"));
+    };
+    let Some(signature) = &body.signature else {
+        return Err(fail(Code::SrcUnsignedCommit, "the commit is not signed"));
+    };
+    let wanted = rules.signatures.commit.keys.as_ref();
+    let listed = |key| wanted.is_none_or(|keys| keys.contains(key));
+    match &signature.signer {
+        Some(key) if listed(key) && world.key_counts(key, object.received_at) => Ok(object.fact.id),
+        other => {
+            let found = other.map_or_else(|| "no registered key".to_owned(), |key| key.to_string());
+            let wanted: Vec<String> = wanted.into_iter().flatten().map(ToString::to_string).collect();
+            let reason = fail(Code::SrcSignerNotTrusted, "the commit is signed by a key that does not count");
+            Err(Box::new(reason.because(wanted, found)))
+        }
+    }
+}

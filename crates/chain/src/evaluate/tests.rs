@@ -1,0 +1,5 @@
+//! Chains, as stories: the golden one holds, and each of the others breaks one link of it.
+
+mod laws;
+mod scene;
+mod stories;

@@ -1,0 +1,145 @@
+//! R7: no order of events is violated, and nothing is too old.
+//!
+//! Times that a statement claims are worth as much as its signer; the only time of our own is when an
+//! entry was received.
+
+use catenary_evidence::{
+    digest::Digest,
+    predicate::{Build, Claim},
+};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    policy::{Spec, document::Order},
+    reason::{Code, Reason},
+    verdict::{Link, Status},
+};
+
+use super::{
+    build::Built,
+    later,
+    registry::Registered,
+    world::{Statement, World},
+};
+
+/// How far clocks may be apart when the policy does not say.
+const SKEW: SignedDuration = SignedDuration::from_secs(120);
+
+/// The result of R7 for the chain.
+pub struct Timed {
+    pub reasons: Vec<Reason>,
+    pub link: Link,
+}
+
+fn skew(spec: &Spec) -> SignedDuration {
+    spec.time.skew.unwrap_or(SKEW)
+}
+
+fn asks(spec: &Spec, order: Order) -> bool {
+    spec.time.order.as_ref().is_none_or(|orders| orders.contains(&order))
+}
+
+/// What one build statement claims about time. `updates`: when its trusted commit evidence says that the ref moved.
+pub fn of_statement(
+    statement: &Statement,
+    build: &Build,
+    updates: &[Timestamp],
+    node: Digest,
+    spec: &Spec,
+) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let latest = later(statement.received_at, skew(spec));
+    for (name, claimed) in [("startedOn", build.started_on), ("finishedOn", build.finished_on)] {
+        if let Some(claimed) = claimed.filter(|claimed| *claimed > latest) {
+            let message = format!("{name} {claimed} is later than when the statement was received");
+            let reason = Reason::error(Code::TimFuture, node, "time.skew", message);
+            reasons.push(reason.because(format!("at most {latest}"), claimed.to_string()));
+        }
+    }
+    let Some(earliest) = updates.iter().min().filter(|_| asks(spec, Order::SourceBeforeBuild)) else {
+        return reasons;
+    };
+    let rule = "time.order source<build";
+    match build.started_on {
+        None => {
+            let message = "the build does not say when it started";
+            reasons.push(Reason::warning(Code::TimUnordered, node, rule, message));
+        }
+        Some(started) if *earliest > later(started, skew(spec)) => {
+            let message = format!("the build started at {started}, the ref moved at {earliest}");
+            let reason = Reason::error(Code::TimBuildBeforeSource, node, rule, message);
+            reasons.push(reason.because(format!("at or after {earliest}"), started.to_string()));
+        }
+        Some(started) if *earliest > started => {
+            let message =
+                format!("the build started at {started}, the ref moved at {earliest}, within the skew");
+            reasons.push(Reason::warning(Code::TimUnordered, node, rule, message));
+        }
+        Some(_) => {}
+    }
+    reasons
+}
+
+/// Orders and ages of the whole chain.
+pub fn judge(
+    world: &mut World<'_>,
+    digest: Digest,
+    spec: &Spec,
+    built: Option<&Built<'_>>,
+    registered: Option<&Registered>,
+) -> Timed {
+    let mut reasons = Vec::new();
+    if let Some(built) = built.filter(|built| built.covered) {
+        let builds: Vec<(&Statement, &Build)> = built
+            .good
+            .iter()
+            .filter_map(|s| if let Claim::Build(build) = &s.fact.claim { Some((*s, build)) } else { None })
+            .collect();
+        if let Some(registered) =
+            registered.filter(|r| !r.pushed.is_empty() && asks(spec, Order::BuildBeforePush))
+        {
+            reasons.extend(pushed_before(digest, &builds, &registered.pushed, skew(spec)));
+        }
+        if let Some(max) = spec.time.max_artifact_age {
+            let age = |(s, b): &(&Statement, &Build)| b.finished_on.or(b.started_on).unwrap_or(s.received_at);
+            if let Some(newest) = builds.iter().map(age).max() {
+                let ends = later(newest, max);
+                world.horizons.push(ends);
+                if world.now > ends {
+                    let message = format!("the newest build is of {newest}");
+                    let reason = Reason::error(Code::TimTooOld, digest, "time.maxArtifactAge", message);
+                    reasons.push(reason.because(format!("until {ends}"), world.now.to_string()));
+                }
+            }
+        }
+    }
+    let broken = reasons.iter().any(Reason::is_error);
+    let link = Link {
+        stage: "time".to_owned(),
+        status: if broken { Status::Fail } else { Status::Pass },
+        node: digest.to_string(),
+        summary: if broken { "violated".to_owned() } else { "no order is violated".to_owned() },
+        evidence: Vec::new(),
+        links: Vec::new(),
+    };
+    Timed { reasons, link }
+}
+
+fn pushed_before(
+    digest: Digest,
+    builds: &[(&Statement, &Build)],
+    pushed: &[Timestamp],
+    skew: SignedDuration,
+) -> Option<Reason> {
+    let latest = pushed.iter().max()?;
+    let before =
+        |(_, build): &(&Statement, &Build)| build.started_on.is_some_and(|s| later(*latest, skew) < s);
+    if builds.is_empty() || !builds.iter().all(before) {
+        return None;
+    }
+    let message = format!("pushed at {latest}, before any build of it started");
+    let reason = Reason::error(Code::TimPushBeforeBuild, digest, "time.order build<push", message);
+    let started: Vec<String> =
+        builds.iter().filter_map(|(_, b)| b.started_on).map(|t| t.to_string()).collect();
+    Some(reason.because(started, latest.to_string()))
+}

@@ -1,0 +1,249 @@
+//! What every rule reads through: evidence by node, trust in signers, budgets, the memo.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use catenary_evidence::{
+    KeyId,
+    attestation::Attestation,
+    digest::{Digest, Node, Sha256},
+    object::{Body, Config, Object},
+};
+use jiff::Timestamp;
+
+use crate::{
+    control::Control,
+    gather::{Evidence, Logged},
+    policy::Signer,
+};
+
+use super::{Chain, MAX_NODES, MAX_STATEMENTS};
+
+/// An attestation in the log.
+pub(crate) type Statement = Logged<Attestation>;
+
+/// The inputs of the evaluation, and its state.
+pub(crate) struct World<'a> {
+    pub control: &'a Control,
+    pub evidence: &'a Evidence,
+    pub environment: Option<&'a str>,
+    pub now: Timestamp,
+    /// Every node that was asked for.
+    pub touched: BTreeSet<Node>,
+    /// Whether a budget is spent.
+    pub overflow: bool,
+    /// Chains worked out so far.
+    pub chains: usize,
+    /// Chains being worked out, outermost first.
+    pub open: Vec<(Digest, String)>,
+    /// Outermost open chain that was met since the innermost began; `usize::MAX` is none.
+    pub met: usize,
+    /// Finished chains by digest, resource and hop.
+    pub memo: BTreeMap<(Digest, String, u32), Rc<Chain>>,
+    /// Moments at which the answer may change by itself.
+    pub horizons: Vec<Timestamp>,
+    by_node: BTreeMap<Node, Vec<&'a Statement>>,
+    first: BTreeMap<(Sha256, KeyId), (Timestamp, Sha256)>,
+    signers: BTreeSet<KeyId>,
+}
+
+/// A window of a key or rule: `from <= t < until`.
+fn within(t: Timestamp, from: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+    #[cfg(feature = "faults")]
+    if crate::faults::on(crate::faults::Fault::IgnoreWindows) {
+        return true;
+    }
+    from.is_none_or(|from| from <= t) && until.is_none_or(|until| t < until)
+}
+
+impl<'a> World<'a> {
+    pub fn new(
+        control: &'a Control,
+        evidence: &'a Evidence,
+        environment: Option<&'a str>,
+        now: Timestamp,
+    ) -> Self {
+        let mut by_node: BTreeMap<Node, Vec<&Statement>> = BTreeMap::new();
+        let mut first: BTreeMap<(Sha256, KeyId), (Timestamp, Sha256)> = BTreeMap::new();
+        for (id, statement) in &evidence.attestations {
+            if evidence.damaged.contains(id) {
+                continue;
+            }
+            for node in statement.fact.subject_nodes() {
+                by_node.entry(node).or_default().push(statement);
+            }
+            for signer in &statement.fact.signers {
+                let this = (statement.received_at, statement.fact.id);
+                let best = first.entry((statement.fact.payload, *signer)).or_insert(this);
+                *best = (*best).min(this);
+            }
+        }
+        Self {
+            control,
+            evidence,
+            environment,
+            now,
+            touched: BTreeSet::new(),
+            overflow: false,
+            chains: 0,
+            open: Vec::new(),
+            met: usize::MAX,
+            memo: BTreeMap::new(),
+            horizons: Vec::new(),
+            by_node,
+            first,
+            signers: super::signers(control),
+        }
+    }
+
+    /// Notes that `node` is asked for, and spends the budgets.
+    pub fn touch(&mut self, node: Node) {
+        if !self.touched.insert(node) {
+            return;
+        }
+        let trusted =
+            |statement: &&&Statement| statement.fact.signers.iter().any(|s| self.signers.contains(s));
+        let statements = self.by_node.get(&node).map_or(0, |list| list.iter().filter(trusted).count());
+        if self.touched.len() > MAX_NODES
+            || statements > MAX_STATEMENTS
+            || self.evidence.truncated.contains(&node)
+        {
+            self.overflow = true;
+        }
+    }
+
+    /// The object that proves `node`.
+    pub fn object(&mut self, node: Node) -> Option<&'a Object> {
+        self.logged_object(node).map(|logged| &logged.fact)
+    }
+
+    /// The same, with its place in the log.
+    pub fn logged_object(&mut self, node: Node) -> Option<&'a Logged<Object>> {
+        self.touch(node);
+        let damaged = |logged: &&Logged<Object>| self.evidence.damaged.contains(&logged.fact.id);
+        self.evidence.objects.get(&node).filter(|logged| !damaged(logged))
+    }
+
+    /// The config of a manifest, when the bytes of both are known.
+    pub fn config_of(&mut self, manifest: Digest) -> Option<&'a Config> {
+        let Body::Manifest(manifest) = &self.object(manifest.into())?.body else { return None };
+        match &self.object(manifest.config.digest.into())?.body {
+            Body::Config(config) => Some(config),
+            _ => None,
+        }
+    }
+
+    /// The runnable children of an index, each once; none of anything else.
+    pub fn runnable(&mut self, index: Digest) -> Vec<Digest> {
+        let Some(Body::Index(index)) = self.object(index.into()).map(|o| &o.body) else { return Vec::new() };
+        let mut children = Vec::new();
+        for child in index.children.iter().filter(|child| child.is_runnable()) {
+            if !children.contains(&child.digest) {
+                children.push(child.digest);
+            }
+        }
+        children
+    }
+
+    /// The indexes whose known bytes hold `child`.
+    pub fn parents(&mut self, child: Digest) -> Vec<Digest> {
+        let evidence = self.evidence;
+        let holds =
+            |body: &Body| matches!(body, Body::Index(i) if i.children.iter().any(|c| c.digest == child));
+        let claimed = evidence.parents.get(&child).into_iter().flatten().copied();
+        claimed.filter(|parent| self.object((*parent).into()).is_some_and(|o| holds(&o.body))).collect()
+    }
+
+    /// Whether anything at all is known about `digest`.
+    pub fn is_known(&mut self, digest: Digest) -> bool {
+        let node = digest.into();
+        self.object(node).is_some()
+            || self.by_node.get(&node).is_some_and(|list| !list.is_empty())
+            || !self.parents(digest).is_empty()
+    }
+
+    /// The attestations that name `node` and whose digest sets agree with the bytes that are known.
+    pub fn naming(&mut self, node: Node) -> Vec<&'a Statement> {
+        let all = self.claiming(node);
+        all.into_iter().filter(|statement| !self.conflicts(statement, node)).collect()
+    }
+
+    /// The attestations that name `node`, in conflict or not.
+    pub fn claiming(&mut self, node: Node) -> Vec<&'a Statement> {
+        self.touch(node);
+        self.by_node.get(&node).cloned().unwrap_or_default()
+    }
+
+    /// Whether a subject of the statement that names `node` has digests of different bytes.
+    pub fn conflicts(&mut self, statement: &Statement, node: Node) -> bool {
+        let about = statement.fact.subjects.iter().filter(|s| s.digests.nodes().any(|n| n == node));
+        let sets: Vec<Vec<Digest>> = about.map(|s| s.digests.content.clone()).collect();
+        sets.iter().any(|set| self.set_conflicts(set))
+    }
+
+    /// Whether the SHA-256 and the SHA-512 of a set belong to different bytes, as far as bytes are known.
+    pub fn set_conflicts(&mut self, set: &[Digest]) -> bool {
+        let long: Vec<&Digest> = set.iter().filter(|d| matches!(d, Digest::Sha512(_))).collect();
+        if long.is_empty() {
+            return false;
+        }
+        let short = set.iter().filter(|d| matches!(d, Digest::Sha256(_)));
+        let mut known = Vec::new();
+        for digest in short {
+            known.extend(self.object((*digest).into()));
+        }
+        known.iter().any(|object| long.iter().any(|digest| **digest != object.sha512))
+    }
+
+    /// Whether the statement counts for a trust rule: a signer that the rule names, that counts, inside
+    /// both windows, and for which this is the earliest copy of the payload.
+    pub fn counts(
+        &self,
+        statement: &Statement,
+        signer: &Signer,
+        from: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> bool {
+        let t = statement.received_at;
+        within(t, from, until)
+            && statement.fact.signers.iter().any(|key| {
+                let first = self.first.get(&(statement.fact.payload, *key));
+                signer.names(key, self.control)
+                    && self.key_counts(key, t)
+                    && first == Some(&(t, statement.fact.id))
+            })
+    }
+
+    /// Whether the key counts for something received at `t`.
+    pub fn key_counts(&self, key: &KeyId, t: Timestamp) -> bool {
+        let Some(state) = self.control.keys.get(key) else { return false };
+        #[cfg(feature = "faults")]
+        if crate::faults::on(crate::faults::Fault::IgnoreRevocation) && state.effective_at.is_some() {
+            return within(t, state.key.valid_from, state.key.valid_until);
+        }
+        self.control.trusts(key) && within(t, state.key.valid_from, state.key.valid_until)
+    }
+
+    /// Whether a signer that the rule names is revoked.
+    pub fn is_revoked(&self, statement: &Statement, signer: &Signer) -> bool {
+        statement.fact.signers.iter().any(|key| {
+            signer.names(key, self.control) && self.control.keys.get(key).is_some_and(|k| k.revoked.is_some())
+        })
+    }
+
+    /// The hop under which a result is kept.
+    pub fn memo_hop(&self, hop: u32) -> u32 {
+        if self.keeps_everything() { 0 } else { hop }
+    }
+
+    /// The unsound cache, for the oracle to find.
+    pub fn keeps_everything(&self) -> bool {
+        #[cfg(feature = "faults")]
+        if crate::faults::on(crate::faults::Fault::MemoiseInProgress) {
+            return true;
+        }
+        false
+    }
+}
