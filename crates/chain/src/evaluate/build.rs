@@ -89,10 +89,9 @@ pub fn judge<'a, 's>(
                     continue;
                 }
                 counted = true;
-                if !findings.contains_key(&statement.fact.id) {
-                    let found = find(world, statement, build, artifact.digest, spec, rules, hop);
-                    findings.insert(statement.fact.id, found);
-                }
+                findings
+                    .entry(statement.fact.id)
+                    .or_insert_with(|| find(world, statement, build, artifact.digest, spec, rules, hop));
                 let (reasons, paired, level) = pair(build, rule, &builders, rules, *digest);
                 let reasons: Vec<Reason> =
                     reasons.into_iter().map(|r| r.with_evidence([statement.fact.id])).collect();

@@ -21,6 +21,9 @@ use super::{
     world::{Statement, World},
 };
 
+/// Most reasons of input chains that come along with one statement.
+const MAX_LEAVES: usize = 100;
+
 /// The result of R3 for one build statement.
 #[derive(Default)]
 pub struct Found {
@@ -165,20 +168,27 @@ fn one(
         found.reasons.push(reason(Code::DepDepth, "inputs.depth", message).because(rule.depth, hop));
         return Vec::new();
     }
+    let worked_out = world.chains;
     let chain = world.chain(digest, resource, None, hop);
+    let is_new = world.chains > worked_out;
     if !chain.holds() {
         let mut codes: Vec<String> =
             chain.reasons.iter().filter(|r| r.is_error()).map(|r| r.code.to_string()).collect();
         codes.dedup();
         let message = format!("the chain of {resource} is broken: {}", codes.join(", "));
         for leaf in chain.reasons.iter().filter(|r| r.is_error()) {
-            if !found.leaves.contains(leaf) {
+            if found.leaves.len() < MAX_LEAVES && !found.leaves.contains(leaf) {
                 found.leaves.push(leaf.clone());
             }
         }
         found.reasons.push(reason(Code::DepBaseUntrusted, "inputs.chain", message).because("PASSED", codes));
     }
-    chain.links.clone()
+    // A chain that many inputs share is drawn in full once: drawn each time, a tower of diamonds would
+    // double with every floor.
+    match is_new {
+        true => chain.links.clone(),
+        false => chain.links.iter().map(|link| Link { links: Vec::new(), ..link.clone() }).collect(),
+    }
 }
 
 /// Base images that the statement does not name, found in the bytes of `x` and of the manifests under it.

@@ -241,6 +241,23 @@ fn a_diamond_is_worked_out_once_and_holds() {
 }
 
 #[test]
+fn a_tower_of_diamonds_is_not_drawn_twice_as_large_on_every_floor() {
+    let mut scene = tower(0, 32, None);
+    for i in 0..20 {
+        for side in ["l", "r"] {
+            let name = format!("{side}{i}");
+            scene.manifest(&name, "amd64", &[]);
+            scene.push(&name, APP);
+            let below = [base(&format!("l{}", i + 1), APP), base(&format!("r{}", i + 1), APP)];
+            scene.build(&[&name], |b| b.dependencies.extend(below.into_iter().filter(|_| i < 19)));
+        }
+    }
+    let verdict = scene.ask("l0");
+    check("diamonds", &verdict, &[]);
+    assert!(verdict.to_json_bytes().len() < 200_000);
+}
+
+#[test]
 fn a_web_of_cycles_ends() {
     let mut scene = tower(0, 32, None);
     for i in 0..14 {
@@ -446,7 +463,8 @@ fn a_review_is_of_this_revision_and_by_others() {
     let reviewed =
         "  source: {repository: {uri: \"git+https://git.acme.test/acme/app\"}, review: {atLeast: 1}}\n";
     let person = |name: &str| Actor { name: name.into(), id: None };
-    let cases: [(&str, Option<(&str, &[&str])>, &[crate::Code]); 5] = [
+    type Approved<'a> = Option<(&'a str, &'a [&'a str])>;
+    let cases: [(&str, Approved<'_>, &[crate::Code]); 5] = [
         ("by bob", Some(("c1", &["bob"])), &[]),
         ("none", None, &[SrcUnreviewed]),
         ("empty", Some(("c1", &[])), &[SrcUnreviewed]),
