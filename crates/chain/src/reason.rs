@@ -326,6 +326,14 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_of_verdicts_knows_every_code() {
+        let schema = include_str!("../../../api/verdict.schema.json");
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        let names: Vec<Value> = Code::all().iter().map(|code| Value::from(code.as_str())).collect();
+        assert_eq!(schema["$defs"]["code"]["enum"], Value::from(names));
+    }
+
+    #[test]
     fn a_code_is_spelled_the_same_everywhere() {
         for code in Code::all() {
             assert_eq!(serde_json::to_value(code).unwrap(), Value::from(code.as_str()));
