@@ -11,6 +11,8 @@ mod entry;
 mod error;
 mod facts;
 mod gather;
+pub mod checkpoints;
+pub mod follow;
 pub mod keys;
 pub mod ladder;
 mod load;
