@@ -238,7 +238,7 @@ impl Shared {
         let told = tenant.snapshot().is_ok();
         let evidence = entries.iter().any(|row| !needs_body(&row.kind));
         let touched = if told && evidence {
-            self.store.touched(tenant.name(), from, to).await?
+            self.store.touched(tenant.name(), &entries, to).await?
         } else {
             BTreeMap::new()
         };

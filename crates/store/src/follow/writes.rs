@@ -3,50 +3,39 @@
 use std::collections::BTreeMap;
 
 use catenary_evidence::{
-    attestation::Attestation,
     digest::Node,
     object::{Body, Object},
 };
+use catenary_tlog::leaf::kind;
 
-use crate::{
-    Store, StoreError,
-    entry::{from_sql, to_sql},
-};
+use crate::{EntryRow, Store, StoreError, entry::from_sql};
 
 impl Store {
-    /// For each evidence entry of `from..to`, the nodes that it is about. An entry that is missing here has
-    /// no readable facts, and may be about anything.
+    /// For each evidence entry below `to`, the nodes that it is about. An entry that is missing here has no
+    /// facts under a seal that holds, and may be about anything.
     pub(crate) async fn touched(
         &self,
         tenant: &str,
-        from: u64,
+        entries: &[EntryRow],
         to: u64,
     ) -> Result<BTreeMap<u64, Vec<Node>>, StoreError> {
+        let ids = |wanted: &str| -> Vec<Vec<u8>> {
+            entries.iter().filter(|row| row.kind == wanted).map(|row| row.id.0.to_vec()).collect()
+        };
         let mut touched = BTreeMap::new();
-        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-            "select log_index, facts from attestation where tenant = $1 and log_index >= $2 and log_index < $3",
-        )
-        .bind(tenant)
-        .bind(to_sql(from))
-        .bind(to_sql(to))
-        .fetch_all(self.reads())
-        .await?;
-        for (index, facts) in rows {
-            if let Ok(facts) = serde_json::from_slice::<Attestation>(&facts) {
-                touched.insert(from_sql(index), facts.subject_nodes());
+        for row in self.load_attestations(tenant, &ids(kind::ATTESTATION), to).await? {
+            if let Some(facts) = row.record.open(tenant, self.seal()) {
+                touched.insert(from_sql(row.record.log_index), facts.subject_nodes());
             }
         }
-        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-            "select log_index, facts from object where tenant = $1 and log_index >= $2 and log_index < $3",
-        )
-        .bind(tenant)
-        .bind(to_sql(from))
-        .bind(to_sql(to))
-        .fetch_all(self.reads())
-        .await?;
-        for (index, facts) in rows {
-            if let Ok(facts) = serde_json::from_slice::<Object>(&facts) {
-                touched.insert(from_sql(index), object_nodes(&facts));
+        let nodes: Vec<String> = entries
+            .iter()
+            .filter(|row| row.kind == kind::OBJECT)
+            .filter_map(|row| row.decode().ok()?.extra.get("node").cloned())
+            .collect();
+        for row in self.load_objects(tenant, &nodes, to).await? {
+            if let Some(facts) = row.record.open(tenant, self.seal()) {
+                touched.insert(from_sql(row.record.log_index), object_nodes(&facts));
             }
         }
         Ok(touched)
