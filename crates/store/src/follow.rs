@@ -377,6 +377,7 @@ impl Follower {
         let mut snapshot = self.refreshed(tenant).await?;
         for _ in 0..ATTEMPTS {
             let entry = decide(&snapshot).map_err(AppendError::Refused)?;
+            fold::check(&entry).map_err(|what| FollowError::Store(StoreError::Unloggable(what)))?;
             let waits = takes_away(&entry);
             let new = New::Control { entry: Box::new(entry), submitter };
             match self.shared.store.append_if(tenant, snapshot.size, new).await {
