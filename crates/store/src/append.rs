@@ -71,7 +71,14 @@ impl Pending {
                 if media_type.contains('\0') {
                     return Err(StoreError::Unloggable("a NUL in the media type".into()));
                 }
-                Self { id, bytes, kind: kind::OBJECT, submitter, facts: Facts::Object { media_type, facts }, guard }
+                Self {
+                    id,
+                    bytes,
+                    kind: kind::OBJECT,
+                    submitter,
+                    facts: Facts::Object { media_type, facts },
+                    guard,
+                }
             }
             New::Control { entry, submitter } => {
                 let bytes =
@@ -197,7 +204,9 @@ impl Writer {
                 Ok(answers) => return Ok(answers),
                 Err(Failure::Store(error)) => return Err(error),
                 Err(Failure::Commit(error)) if !is_retryable(&error) => {
-                    return Err(StoreError::Unavailable(format!("the outcome of a commit is unknown: {error}")));
+                    return Err(StoreError::Unavailable(format!(
+                        "the outcome of a commit is unknown: {error}"
+                    )));
                 }
                 Err(Failure::Commit(error) | Failure::Sql(error)) => error,
             };
@@ -217,7 +226,12 @@ impl Writer {
 
     /// 1. bodies; 2. the head's lock; 3. what is known already; 4. indexes, leaves, the right edge; 5. facts;
     /// 6. entries and full tiles; 7. the head.
-    async fn apply(&self, db: &mut PgConnection, tenant: &str, batch: &[Pending]) -> Result<Answers, Failure> {
+    async fn apply(
+        &self,
+        db: &mut PgConnection,
+        tenant: &str,
+        batch: &[Pending],
+    ) -> Result<Answers, Failure> {
         rows::insert_bodies(db, tenant, batch).await?;
         let head = rows::lock_head(db, tenant).await?;
         let time = entry_time(&head)?;
@@ -255,7 +269,8 @@ impl Writer {
                     subjects.extend(subject_rows(facts).into_iter().map(|row| (row, entry.index, item.id)));
                 }
                 Facts::Object { media_type, facts } => {
-                    let record = ObjectRecord::new(tenant, facts, media_type, entry.index, plan.time, &self.seal);
+                    let record =
+                        ObjectRecord::new(tenant, facts, media_type, entry.index, plan.time, &self.seal);
                     child_rows.extend(
                         children(facts).into_iter().map(|child| (child, record.node.clone(), entry.index)),
                     );
@@ -350,7 +365,14 @@ impl Plan {
                 return Err(StoreError::OtherKind { index: known.index, kind: known.kind.clone() });
             }
             let (index, time, leaf) = (known.index, known.time, known.leaf.clone());
-            return Ok(Appended { id: item.id, index, time, created: false, size_after: self.size_before, leaf });
+            return Ok(Appended {
+                id: item.id,
+                index,
+                time,
+                created: false,
+                size_after: self.size_before,
+                leaf,
+            });
         }
         self.check(item)?;
         let (leaf, bytes) = item.leaf(self.time)?;
@@ -366,8 +388,22 @@ impl Plan {
         }
         let known = Known { index, kind: item.kind.to_owned(), time: leaf.time, leaf: bytes.clone() };
         self.known.insert(item.id, known);
-        self.entries.push(NewEntry { item: position, index, id: item.id, kind: item.kind, leaf: bytes.clone(), hash });
-        Ok(Appended { id: item.id, index, time: leaf.time, created: true, size_after: index + 1, leaf: bytes })
+        self.entries.push(NewEntry {
+            item: position,
+            index,
+            id: item.id,
+            kind: item.kind,
+            leaf: bytes.clone(),
+            hash,
+        });
+        Ok(Appended {
+            id: item.id,
+            index,
+            time: leaf.time,
+            created: true,
+            size_after: index + 1,
+            leaf: bytes,
+        })
     }
 
     fn check(&self, item: &Pending) -> Result<(), StoreError> {

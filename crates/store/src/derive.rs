@@ -48,7 +48,11 @@ impl Store {
         let Some(row) = row else { return Ok(None) };
         let index = from_sql(row.log_index);
         let (Ok(leaf), Some(bytes)) = (Leaf::decode(&row.leaf), row.bytes) else { return Ok(None) };
-        if index >= at.size || id_of(leaf.id) != id || id_of(leaf.body.sha256) != id || Sha256::of(&bytes) != id {
+        if index >= at.size
+            || id_of(leaf.id) != id
+            || id_of(leaf.body.sha256) != id
+            || Sha256::of(&bytes) != id
+        {
             return Ok(None);
         }
         let Ok(proof) = self.inclusion(tenant, index, at.size).await else { return Ok(None) };
@@ -98,7 +102,13 @@ impl Store {
     }
 
     /// Repairs row and index rows. In a task of its own, as every transaction; the answer does not need it.
-    async fn rewrite_attestation(&self, tenant: &str, record: AttestationRecord, fact: &Attestation, index: u64) {
+    async fn rewrite_attestation(
+        &self,
+        tenant: &str,
+        record: AttestationRecord,
+        fact: &Attestation,
+        index: u64,
+    ) {
         let (pool, tenant, id) = (self.writes().clone(), tenant.to_owned(), fact.id);
         let rows: Vec<_> = subject_rows(fact).into_iter().map(|row| (row, index, id)).collect();
         let write = tokio::spawn(async move {

@@ -8,11 +8,7 @@ use catenary_evidence::{
 };
 use jiff::Timestamp;
 
-use crate::{
-    SealKeys,
-    entry::to_sql,
-    seal::Sealed,
-};
+use crate::{SealKeys, entry::to_sql, seal::Sealed};
 
 /// The longest text that is put into an index: Postgres takes index rows of at most 2,704 bytes.
 const MAX_INDEXED: usize = 1024;
@@ -49,7 +45,13 @@ pub(crate) struct ObjectRecord {
 
 impl AttestationRecord {
     /// The sealed row of these facts.
-    pub(crate) fn new(tenant: &str, facts: &Attestation, index: u64, time: Timestamp, keys: &SealKeys) -> Self {
+    pub(crate) fn new(
+        tenant: &str,
+        facts: &Attestation,
+        index: u64,
+        time: Timestamp,
+        keys: &SealKeys,
+    ) -> Self {
         let (builder, source_repository, source_commit, resource) = columns(facts);
         let mut record = Self {
             id: facts.id.0.to_vec(),
@@ -153,8 +155,10 @@ pub(crate) fn subject_rows(facts: &Attestation) -> Vec<SubjectRow> {
         signers => signers.iter().map(ToString::to_string).collect(),
     };
     let nodes = facts.subject_nodes();
-    let mut rows: Vec<SubjectRow> =
-        nodes.iter().flat_map(|node| signers.iter().map(|signer| (node.to_string(), signer.clone()))).collect();
+    let mut rows: Vec<SubjectRow> = nodes
+        .iter()
+        .flat_map(|node| signers.iter().map(|signer| (node.to_string(), signer.clone())))
+        .collect();
     rows.sort();
     rows.dedup();
     rows

@@ -38,10 +38,8 @@ impl Store {
 
     /// Appends many, each with its own result, in the order given.
     pub async fn append_all(&self, tenant: &str, new: Vec<New>) -> Vec<Result<Appended, StoreError>> {
-        let waiting: Vec<_> = new
-            .into_iter()
-            .map(|new| self.sequencer().push(tenant, Pending::new(new, None)?))
-            .collect();
+        let waiting: Vec<_> =
+            new.into_iter().map(|new| self.sequencer().push(tenant, Pending::new(new, None)?)).collect();
         let mut answers = Vec::with_capacity(waiting.len());
         for answer in waiting {
             answers.push(match answer {
@@ -54,7 +52,12 @@ impl Store {
 
     /// Appends if no *control* entry was logged at or after `expected_size`; else [`StoreError::Conflict`].
     /// Evidence that arrives meanwhile does not matter: it cannot change what the caller read.
-    pub async fn append_if(&self, tenant: &str, expected_size: u64, new: New) -> Result<Appended, StoreError> {
+    pub async fn append_if(
+        &self,
+        tenant: &str,
+        expected_size: u64,
+        new: New,
+    ) -> Result<Appended, StoreError> {
         self.push(tenant, Pending::new(new, Some(expected_size))?).await
     }
 
@@ -97,7 +100,8 @@ impl Store {
 
     /// Every tenant that has a log, by name.
     pub async fn tenants(&self) -> Result<Vec<String>, StoreError> {
-        retry(|| sqlx::query_scalar!("select tenant from log_head order by tenant").fetch_all(self.reads())).await
+        retry(|| sqlx::query_scalar!("select tenant from log_head order by tenant").fetch_all(self.reads()))
+            .await
     }
 
     /// The entries `from..to` in order; a gap is an [`StoreError::Integrity`].
@@ -144,7 +148,11 @@ impl Store {
     }
 
     /// Bodies by id, exactly as sent. Those whose bytes are gone or do not hash to their id are left out.
-    pub async fn bodies(&self, tenant: &str, ids: &[Sha256]) -> Result<BTreeMap<Sha256, Vec<u8>>, StoreError> {
+    pub async fn bodies(
+        &self,
+        tenant: &str,
+        ids: &[Sha256],
+    ) -> Result<BTreeMap<Sha256, Vec<u8>>, StoreError> {
         let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.0.to_vec()).collect();
         let rows = retry(|| {
             sqlx::query!("select id, bytes from body where tenant = $1 and id = any($2)", tenant, &ids)

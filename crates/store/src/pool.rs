@@ -109,3 +109,60 @@ where
         result => Ok(result?),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin, task::Poll};
+
+    use super::*;
+    use crate::ladder::PrivateCluster;
+
+    /// Drops a `begin` after it was polled `polls` times: a client that hangs up at that moment.
+    async fn begin_cancelled(pool: &PgPool, polls: u32) {
+        let mut begin = pin!(pool.begin());
+        for _ in 0..polls {
+            let done = poll_fn(|context| Poll::Ready(begin.as_mut().poll(context).is_ready())).await;
+            if done {
+                return;
+            }
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn d04_a_cancelled_begin_leaves_no_transaction_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let options = StoreOptions { writers: 1, readers: 1, ..StoreOptions::default() };
+        let pools = Pools::open(cluster.connect_options(), &options).await.unwrap();
+        sqlx::raw_sql("create table t (n bigint)").execute(&pools.write).await.unwrap();
+        for n in 0..60 {
+            begin_cancelled(&pools.write, n % 6).await;
+            sqlx::query("insert into t values ($1)").bind(i64::from(n)).execute(&pools.write).await.unwrap();
+            let seen: i64 =
+                sqlx::query_scalar("select count(*) from t").fetch_one(&pools.read).await.unwrap();
+            assert_eq!(seen, i64::from(n) + 1, "an insert that looked done was not committed");
+        }
+        let idle: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity where state like 'idle in transaction%'",
+        )
+        .fetch_one(&pools.read)
+        .await
+        .unwrap();
+        assert_eq!(idle, 0);
+    }
+
+    #[tokio::test]
+    async fn the_server_keeps_our_limits() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let pools = Pools::open(cluster.connect_options(), &StoreOptions::default()).await.unwrap();
+        for (name, value) in LIMITS {
+            let sql = sqlx::AssertSqlSafe(format!("show {name}"));
+            let shown: String = sqlx::query_scalar(sql).fetch_one(&pools.write).await.unwrap();
+            assert_eq!(shown, value, "{name}");
+        }
+        let slow = sqlx::query("select pg_sleep(9)").execute(&pools.read).await.unwrap_err();
+        assert!(matches!(StoreError::from(slow), StoreError::Unavailable(_)));
+    }
+}

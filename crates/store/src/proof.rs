@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 
 use catenary_tlog::{
-    BundleId, Hash, ProofError, TileId, TileSet, leaf_hash, needed_consistency, needed_inclusion, needed_root,
-    proof::Node, prove_consistency, prove_inclusion, root_at, tile, tiles_needed,
+    BundleId, Hash, ProofError, TileId, TileSet, leaf_hash, needed_consistency, needed_inclusion,
+    needed_root, proof::Node, prove_consistency, prove_inclusion, root_at, tile, tiles_needed,
 };
 
-use crate::{Store, StoreError, entry::{from_sql, to_sql}, log::hash_from, pool::retry};
+use crate::{
+    Store, StoreError,
+    entry::{from_sql, to_sql},
+    log::hash_from,
+    pool::retry,
+};
 
 impl Store {
     /// The proof that entry `index` is in the tree of `size` entries.
@@ -167,8 +172,6 @@ fn beyond(error: ProofError) -> StoreError {
     match error {
         ProofError::IndexBeyondSize { index: asked, size }
         | ProofError::Shrinks { old_size: asked, new_size: size } => StoreError::BeyondHead { asked, size },
-        other => {
-            StoreError::Integrity { table: "log_tile", key: String::new(), what: other.to_string() }
-        }
+        other => StoreError::Integrity { table: "log_tile", key: String::new(), what: other.to_string() },
     }
 }

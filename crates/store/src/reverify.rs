@@ -30,10 +30,16 @@ impl Store {
     /// What is logged meanwhile was verified with the key already, or is refused as
     /// [`StoreError::KeysMoved`]: the caller logs `trust.added` first.
     pub async fn reverify(&self, tenant: &str, ring: &KeyRing, key: KeyId) -> Result<u64, StoreError> {
-        Ok(self.reverify_attestations(tenant, ring, key).await? + self.reverify_objects(tenant, ring, key).await?)
+        Ok(self.reverify_attestations(tenant, ring, key).await?
+            + self.reverify_objects(tenant, ring, key).await?)
     }
 
-    async fn reverify_attestations(&self, tenant: &str, ring: &KeyRing, key: KeyId) -> Result<u64, StoreError> {
+    async fn reverify_attestations(
+        &self,
+        tenant: &str,
+        ring: &KeyRing,
+        key: KeyId,
+    ) -> Result<u64, StoreError> {
         let (mut after, mut changed) = (-1, 0);
         loop {
             let page = retry(|| {
@@ -52,7 +58,8 @@ impl Store {
             let ids: Vec<Vec<u8>> = page.into_iter().map(|row| row.id).collect();
             let items = self.intact_attestations(tenant, &ids, key).await?;
             let ring = ring.clone();
-            let verified = blocking(move || items.into_iter().filter_map(|i| vouched(i, &ring, key)).collect());
+            let verified =
+                blocking(move || items.into_iter().filter_map(|i| vouched(i, &ring, key)).collect());
             let verified: Vec<(AttestationRecord, Attestation)> = verified.await?;
             for (old, facts) in verified {
                 changed += u64::from(self.update_attestation(tenant, old, facts).await?);
@@ -72,10 +79,16 @@ impl Store {
             match record.open(tenant, self.seal()) {
                 Some(facts) if intact && !facts.signers.contains(&key) => found.push((record, facts)),
                 Some(_) if intact => {}
-                _ => self.alarm(tenant, "attestation", &hex::encode(&record.id), "the row or its body is changed"),
+                _ => self.alarm(
+                    tenant,
+                    "attestation",
+                    &hex::encode(&record.id),
+                    "the row or its body is changed",
+                ),
             }
         }
-        let mut bodies = self.bodies(tenant, &found.iter().map(|(_, facts)| facts.id).collect::<Vec<_>>()).await?;
+        let mut bodies =
+            self.bodies(tenant, &found.iter().map(|(_, facts)| facts.id).collect::<Vec<_>>()).await?;
         Ok(found
             .into_iter()
             .filter_map(|(record, facts)| bodies.remove(&facts.id).map(|bytes| (record, facts, bytes)))
@@ -157,7 +170,8 @@ impl Store {
                 })
                 .collect();
             let ring = ring.clone();
-            let verified = blocking(move || items.into_iter().filter_map(|i| signed(i, &ring, key)).collect());
+            let verified =
+                blocking(move || items.into_iter().filter_map(|i| signed(i, &ring, key)).collect());
             let verified: Vec<(ObjectRecord, Object)> = verified.await?;
             for (old, facts) in verified {
                 changed += u64::from(self.update_object(tenant, &old, &facts).await?);
@@ -165,7 +179,12 @@ impl Store {
         }
     }
 
-    async fn update_object(&self, tenant: &str, old: &ObjectRecord, facts: &Object) -> Result<bool, StoreError> {
+    async fn update_object(
+        &self,
+        tenant: &str,
+        old: &ObjectRecord,
+        facts: &Object,
+    ) -> Result<bool, StoreError> {
         let (index, time) = (from_sql(old.log_index), time_from(old.time_us));
         let new = ObjectRecord::new(tenant, facts, &old.media_type, index, time, self.seal());
         let updated = sqlx::query!(

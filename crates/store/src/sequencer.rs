@@ -66,7 +66,11 @@ impl Sequencer {
     }
 
     /// Queues an item. The answer comes when its transaction is committed or has failed.
-    pub(crate) fn push(&self, tenant: &str, pending: Pending) -> Result<oneshot::Receiver<Answer>, StoreError> {
+    pub(crate) fn push(
+        &self,
+        tenant: &str,
+        pending: Pending,
+    ) -> Result<oneshot::Receiver<Answer>, StoreError> {
         let kib = u32::try_from(pending.bytes.len() / 1024 + 1).unwrap_or(MAX_QUEUE_KIB).min(MAX_QUEUE_KIB);
         let Ok(room) = self.room.clone().try_acquire_many_owned(kib) else {
             return Err(StoreError::Busy);

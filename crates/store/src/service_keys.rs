@@ -19,8 +19,10 @@ impl Store {
     /// Every recorded key, oldest generation first.
     pub async fn service_keys(&self) -> Result<Vec<ServiceKeyRow>, StoreError> {
         let rows = retry(|| {
-            sqlx::query!("select purpose, generation, key_id, public from service_key order by purpose, generation")
-                .fetch_all(self.reads())
+            sqlx::query!(
+                "select purpose, generation, key_id, public from service_key order by purpose, generation"
+            )
+            .fetch_all(self.reads())
         })
         .await?;
         let rows = rows.into_iter().map(|row| ServiceKeyRow {
@@ -60,7 +62,8 @@ impl Store {
 
 fn compare(recorded: &[ServiceKeyRow], at_hand: &[ServiceKeyRow]) -> Result<(), StoreError> {
     for key in recorded {
-        let same = |other: &&ServiceKeyRow| (&other.purpose, other.generation) == (&key.purpose, key.generation);
+        let same =
+            |other: &&ServiceKeyRow| (&other.purpose, other.generation) == (&key.purpose, key.generation);
         let found = at_hand.iter().find(same);
         if found != Some(key) {
             return Err(StoreError::WrongKeys {

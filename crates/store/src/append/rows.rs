@@ -17,7 +17,11 @@ use super::{
 use crate::facts::SubjectRow;
 
 /// Bodies, ordered by id so that two writers meet in one order. Damaged bytes that are sent again are whole again.
-pub(super) async fn insert_bodies(db: &mut PgConnection, tenant: &str, batch: &[Pending]) -> Result<(), sqlx::Error> {
+pub(super) async fn insert_bodies(
+    db: &mut PgConnection,
+    tenant: &str,
+    batch: &[Pending],
+) -> Result<(), sqlx::Error> {
     let bodies: BTreeMap<Sha256, &[u8]> = batch.iter().map(|item| (item.id, item.bytes.as_slice())).collect();
     let ids: Vec<Vec<u8>> = bodies.keys().map(|id| id.0.to_vec()).collect();
     let bytes: Vec<Vec<u8>> = bodies.values().map(|bytes| bytes.to_vec()).collect();
@@ -112,9 +116,10 @@ pub(super) async fn taken_nodes(
         return Ok(BTreeMap::new());
     }
     let nodes: Vec<String> = nodes.into_iter().collect();
-    let rows = sqlx::query!("select node, id from object where tenant = $1 and node = any($2)", tenant, &nodes)
-        .fetch_all(db)
-        .await?;
+    let rows =
+        sqlx::query!("select node, id from object where tenant = $1 and node = any($2)", tenant, &nodes)
+            .fetch_all(db)
+            .await?;
     Ok(rows.into_iter().filter_map(|row| Some((row.node, id_from(&row.id)?))).collect())
 }
 
@@ -302,8 +307,12 @@ pub(super) async fn insert_tiles(
         if let std::collections::btree_map::Entry::Vacant(vacant) = rows.entry(tile.level) {
             vacant.insert(older_roots(db, tenant, tile.level, tile.row().start).await?);
         }
-        let hashes: Vec<Hash> =
-            rows.get(&tile.level).into_iter().flat_map(|row| row.range(tile.row())).map(|(_, hash)| *hash).collect();
+        let hashes: Vec<Hash> = rows
+            .get(&tile.level)
+            .into_iter()
+            .flat_map(|row| row.range(tile.row()))
+            .map(|(_, hash)| *hash)
+            .collect();
         if hashes.len() != usize::from(WIDTH) {
             let what = format!("{} of its 256 hashes are there", hashes.len());
             return Err(StoreError::Integrity { table: "log_tile", key: tile.to_string(), what }.into());

@@ -1,0 +1,197 @@
+//! Evidence goes in, and comes out as it was, found by what it is about.
+
+use catenary_chain::gather::{Evidence, Want};
+use catenary_evidence::digest::{Node, Sha256};
+use catenary_store::{Filter, New, Prefix};
+use catenary_testkit::{Envelope, Key, Statement, Subject, World, oci};
+
+use crate::common::{Ground, TENANT, facts, key_id, node, ring, statement, token_revoked};
+
+#[tokio::test]
+async fn d20_bytes_come_back_as_they_were_sent() {
+    let ground = Ground::new("d20").await;
+    let honest = statement("image").signed_by(&ground.ci).to_json();
+    // Spaces, another order of members, numbers in another spelling: other bytes, another id, kept apart.
+    let spaced = honest.replace(',', " ,\n ").replace(':', " : ");
+    let payload =
+        statement("image").to_json().replace("\"predicate\":{", "\"predicate\":{\"n\":1.0,  \"m\":1,");
+    let odd = Envelope::statement(payload).signed_by(&ground.ci).to_json();
+    for text in [honest, spaced, odd] {
+        let new = ground.verified(text.clone().into_bytes());
+        let appended = ground.store.append(TENANT, new).await.unwrap();
+        assert_eq!(appended.id, Sha256::of(text.as_bytes()));
+        let bodies = ground.store.bodies(TENANT, &[appended.id]).await.unwrap();
+        assert_eq!(bodies[&appended.id], text.as_bytes());
+        let again = ground.verified(bodies[&appended.id].clone());
+        assert_eq!(facts(&again).signers, [key_id(&ground.ci)]);
+        let row = ground.store.attestation(TENANT, appended.id, u64::MAX).await.unwrap().unwrap();
+        assert_eq!(&row.facts, facts(&again), "facts survive the row");
+    }
+}
+
+#[tokio::test]
+async fn the_golden_world_is_found_frontier_by_frontier() {
+    let mut ground = Ground::new("world").await;
+    let world = World::golden(1, 1_763_000_000);
+    ground.ring = ring(&[&world.k_vcs, &world.k_ci, &world.k_reg, &world.k_dev]);
+    let mut sent = 0;
+    for blob in world.objects() {
+        ground.store.append(TENANT, ground.git_object(&blob.media_type, &blob.bytes)).await.unwrap();
+        sent += 1;
+    }
+    for envelope in world.envelopes() {
+        ground.store.append(TENANT, ground.verified(envelope.to_bytes())).await.unwrap();
+        sent += 1;
+    }
+    assert_eq!(ground.prefix().await.size, sent + 1);
+    let want = Want {
+        nodes: vec![
+            world.index.digest().parse().unwrap(),
+            format!("gitCommit:{}", world.commit.oid()).parse().unwrap(),
+        ],
+        signers: vec![key_id(&world.k_vcs), key_id(&world.k_ci), key_id(&world.k_reg)],
+    };
+    let mut evidence = Evidence::default();
+    ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
+    assert_eq!(evidence.objects.len(), 2);
+    assert!(evidence.attestations.len() >= 3, "{:?}", evidence.attestations.keys());
+    assert!(evidence.damaged.is_empty() && evidence.truncated.is_empty());
+    let filter = |filter| {
+        let store = ground.store.clone();
+        async move { store.list_attestations(TENANT, &filter, u64::MAX, 50).await.unwrap().len() }
+    };
+    let build = world.build.body.builder_id.clone();
+    assert_eq!(filter(Filter { builder: Some(build), ..Filter::default() }).await, 1);
+    assert_eq!(filter(Filter { resource: Some(world.resource.clone()), ..Filter::default() }).await, 1);
+    assert_eq!(filter(Filter { source_commit: Some(want.nodes[1]), ..Filter::default() }).await, 2);
+}
+
+#[tokio::test]
+async fn only_the_prefix_is_read() {
+    let ground = Ground::new("prefix").await;
+    ground.store.append(TENANT, ground.attested("image")).await.unwrap();
+    let early = ground.prefix().await;
+    let late = ground.verified(
+        Statement::new("https://example.com/late", serde_json::json!({}))
+            .subject(Subject::new("x", "sha256", &node("image").to_string()[7..]))
+            .signed_by(&ground.ci)
+            .to_bytes(),
+    );
+    ground.store.append(TENANT, late).await.unwrap();
+    let want = Want { nodes: vec![node("image")], signers: vec![key_id(&ground.ci)] };
+    let mut evidence = Evidence::default();
+    ground.store.gather(TENANT, &want, &early, &mut evidence).await.unwrap();
+    assert_eq!(evidence.attestations.len(), 1);
+    assert_eq!(ground.gather(&[node("image")]).await.attestations.len(), 2);
+}
+
+fn about(subject: &str, n: usize, key: &Key) -> Vec<u8> {
+    let predicate = serde_json::json!({ "n": n });
+    Statement::new("https://example.com/many", predicate)
+        .subject(Subject::new("x", "sha256", &node(subject).to_string()[7..]))
+        .signed_by(key)
+        .to_bytes()
+}
+
+#[tokio::test]
+async fn noise_never_pushes_an_answer_out() {
+    let ground = Ground::new("noise").await;
+    let mallory = Key::ed25519("mallory");
+    let noise: Vec<New> = (0..300).map(|n| ground.verified(about("image", n, &mallory))).collect();
+    assert!(ground.store.append_all(TENANT, noise).await.iter().all(Result::is_ok));
+    let real = ground.store.append(TENANT, ground.attested("image")).await.unwrap();
+    let evidence = ground.gather(&[node("image")]).await;
+    assert!(evidence.attestations.contains_key(&real.id));
+    assert_eq!(evidence.attestations.len(), 21, "and twenty near misses, the first ones");
+    assert!(evidence.truncated.is_empty());
+}
+
+#[tokio::test]
+async fn more_than_a_thousand_of_trusted_signers_is_told() {
+    let ground = Ground::new("thousand").await;
+    let many = |range: std::ops::Range<usize>| -> Vec<New> {
+        range.map(|n| ground.verified(about("image", n, &ground.ci))).collect()
+    };
+    assert!(ground.store.append_all(TENANT, many(0..1000)).await.iter().all(Result::is_ok));
+    let evidence = ground.gather(&[node("image")]).await;
+    assert_eq!((evidence.attestations.len(), evidence.truncated.len()), (1000, 0));
+    assert!(ground.store.append_all(TENANT, many(1000..1001)).await.iter().all(Result::is_ok));
+    let evidence = ground.gather(&[node("image"), node("other")]).await;
+    assert_eq!(evidence.truncated.into_iter().collect::<Vec<_>>(), [node("image")]);
+    assert_eq!(evidence.attestations.len(), 1000);
+}
+
+#[tokio::test]
+async fn lists_are_filtered_and_paged_newest_first() {
+    let ground = Ground::new("lists").await;
+    let mallory = Key::ed25519("mallory");
+    for n in 0..5 {
+        ground.store.append(TENANT, ground.attested(&format!("s{n}"))).await.unwrap();
+        ground.store.append(TENANT, ground.vouched_by(&mallory, &format!("s{n}"))).await.unwrap();
+    }
+    ground.store.append(TENANT, token_revoked(1)).await.unwrap();
+    let list = |filter: Filter, before, limit| {
+        let store = ground.store.clone();
+        async move {
+            let rows = store.list_attestations(TENANT, &filter, before, limit).await.unwrap();
+            rows.iter().map(|row| row.index).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(list(Filter::default(), u64::MAX, 4).await, [10, 9, 8, 7]);
+    assert_eq!(list(Filter::default(), 7, 4).await, [6, 5, 4, 3]);
+    assert_eq!(
+        list(Filter { verified: Some(true), ..Filter::default() }, u64::MAX, 9).await,
+        [9, 7, 5, 3, 1]
+    );
+    let signer = Some(key_id(&ground.ci));
+    assert_eq!(list(Filter { signer, ..Filter::default() }, 8, 2).await, [7, 5]);
+    let subject = Some(node("s1"));
+    assert_eq!(list(Filter { subject, ..Filter::default() }, u64::MAX, 9).await, [4, 3]);
+    assert_eq!(list(Filter { subject, signer, ..Filter::default() }, u64::MAX, 9).await, [3]);
+    let predicate_type = Some("https://example.com/predicate/v1".to_owned());
+    assert_eq!(list(Filter { predicate_type, ..Filter::default() }, u64::MAX, 99).await.len(), 10);
+    let predicate_type = Some("https://example.com/predicate/v2\0".to_owned());
+    assert_eq!(list(Filter { predicate_type, ..Filter::default() }, u64::MAX, 99).await, [0u64; 0]);
+    let times = ground.store.list_attestations(TENANT, &Filter::default(), u64::MAX, 20).await.unwrap();
+    let since = Some(times[3].time);
+    assert_eq!(list(Filter { since, ..Filter::default() }, u64::MAX, 99).await, [10, 9, 8, 7]);
+    assert_eq!(list(Filter { until: since, ..Filter::default() }, u64::MAX, 99).await, [6, 5, 4, 3, 2, 1]);
+}
+
+#[tokio::test]
+async fn an_artifact_knows_its_family() {
+    let ground = Ground::new("family").await;
+    let image = oci::Image::new("linux/amd64", vec![b"layer".to_vec()]);
+    let index = oci::Index::new(vec![image.clone()]);
+    for blob in [image.config(), image.manifest(), index.document()] {
+        let new = ground.object(&blob);
+        let appended = ground.store.append(TENANT, new).await.unwrap();
+        let node: Node = blob.digest().parse().unwrap();
+        let row = ground.store.object(TENANT, node, u64::MAX).await.unwrap().unwrap();
+        assert_eq!(
+            (row.index, row.media_type, row.facts.node),
+            (appended.index, blob.media_type.clone(), node)
+        );
+    }
+    let parents = |digest: String| {
+        let store = ground.store.clone();
+        async move {
+            let rows = store.parents(TENANT, digest.parse().unwrap(), u64::MAX, 10).await.unwrap();
+            rows.into_iter().map(|row| row.facts.node.to_string()).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(parents(image.digest()).await, [index.digest()]);
+    assert_eq!(parents(image.config().digest()).await, [image.digest()]);
+    assert!(parents(index.digest()).await.is_empty());
+}
+
+#[tokio::test]
+async fn text_that_postgres_cannot_keep_does_not_stop_the_others() {
+    let ground = Ground::new("nul").await;
+    let New::Attestation { bytes, mut facts, submitter, keys_at } = ground.attested("nul") else { panic!() };
+    facts.predicate_type = "a\0b".repeat(400);
+    let odd = New::Attestation { bytes, facts, submitter, keys_at };
+    let answers = ground.store.append_all(TENANT, vec![ground.attested("fine"), odd]).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let _: Prefix = ground.prefix().await;
+}
