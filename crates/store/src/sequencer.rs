@@ -83,10 +83,9 @@ impl Sequencer {
             let task = tokio::spawn(serve(self.writer.clone(), tenant.to_owned(), incoming));
             queues.insert(tenant.to_owned(), Queue { jobs, task });
         }
-        match queues.get(tenant).map(|queue| queue.jobs.try_send(job)) {
-            Some(Ok(())) => Ok(answered),
-            _ => Err(StoreError::Busy),
-        }
+        let Some(queue) = queues.get(tenant) else { return Err(StoreError::Busy) };
+        queue.jobs.try_send(job).map_err(|_| StoreError::Busy)?;
+        Ok(answered)
     }
 
     /// How many items wait.
