@@ -64,11 +64,13 @@ pub fn evaluate(
 ) -> Verdict {
     let mut world = World::new(control, evidence, question.environment.as_deref(), now);
     let chain = answer(&mut world, question);
+    // Near misses never decide: what they read spends no budget.
+    let overflow = world.overflow;
     let (near_misses, truncated) = near::misses(&mut world, question.image.digest, &chain);
 
     let mut reasons = chain.reasons.clone();
     let broken = reasons.iter().any(Reason::is_error);
-    if world.overflow {
+    if overflow {
         reasons.retain(|reason| reason.code != Code::SysLimitExceeded);
         let message = "the chain is larger than the evaluator's limits";
         reasons.insert(0, Reason::error(Code::SysLimitExceeded, question.image.digest, "", message));
@@ -79,7 +81,7 @@ pub fn evaluate(
         (false, true) => Outcome::Failed,
         (false, false) => Outcome::Passed,
     };
-    if !evidence.damaged.is_empty() {
+    if !evidence.damaged.is_empty() && chain.policy.is_some() {
         let message =
             format!("{} item(s) of stored evidence no longer match their hash", evidence.damaged.len());
         let mut reason = Reason::error(Code::SysIntegrityViolation, question.image.digest, "", message)
@@ -182,9 +184,23 @@ pub fn signers(control: &Control) -> BTreeSet<KeyId> {
 }
 
 fn answer(world: &mut World<'_>, question: &Question) -> Rc<Chain> {
-    // The digest is read whatever the policies say, so that an answer always rests on something.
-    world.touch(Node::Content(question.image.digest));
-    world.chain(question.image.digest, &question.image.resource, question.platform.as_ref(), 0)
+    let (digest, resource) = (question.image.digest, &question.image.resource);
+    // A question that no policy decides is answered before any budget counts. The digest is read whatever
+    // the policies say, so that an answer always rests on something.
+    let decides = select::select(world.control, resource, world.environment);
+    world.touch(Node::Content(digest));
+    let decides = match decides {
+        Ok(decides) => decides,
+        Err(reason) => {
+            world.overflow = false;
+            return Rc::new(Chain::refused(*reason, None));
+        }
+    };
+    let chain = world.chain(digest, resource, question.platform.as_ref(), 0);
+    match chain.policy {
+        Some(_) => chain,
+        None => Rc::new(Chain { policy: Some(decides), ..(*chain).clone() }),
+    }
 }
 
 /// The policy that decides.

@@ -92,7 +92,7 @@ pub fn judge<'a, 's>(
                 findings
                     .entry(statement.fact.id)
                     .or_insert_with(|| find(world, statement, build, artifact.digest, spec, rules, hop));
-                let (reasons, paired, level) = pair(build, rule, &builders, rules, *digest);
+                let (reasons, paired, level) = pair(build, rule, &spec.trust.builders, rules, *digest);
                 let reasons: Vec<Reason> =
                     reasons.into_iter().map(|r| r.with_evidence([statement.fact.id])).collect();
                 let domain = domain(rule);
@@ -154,7 +154,7 @@ fn about<'a>(world: &mut World<'a>, digest: Digest, with_parents: bool) -> Vec<&
 fn pair(
     build: &predicate::Build,
     rule: &BuilderRule,
-    all: &[&BuilderRule],
+    all: &[BuilderRule],
     rules: &Rules,
     node: Digest,
 ) -> (Vec<Reason>, bool, u8) {
