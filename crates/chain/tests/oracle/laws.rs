@@ -146,7 +146,11 @@ fn gathering_finds_all_that_an_evaluation_needs() {
         if all.attestations.len() > 20 {
             // Of many near misses the store serves the first ones of each node.
             assert_eq!(essence(&full), essence(&part), "seed {seed} {:?}", world.story);
-            assert_eq!(full.reasons, part.reasons, "seed {seed} {:?}", world.story);
+            // How many strangers there are is told in a message, and nowhere else.
+            let told = |v: &Verdict| -> Vec<_> {
+                v.reasons.iter().map(|r| (r.code, r.severity, r.node.clone(), r.expected.clone())).collect()
+            };
+            assert_eq!(told(&full), told(&part), "seed {seed} {:?}", world.story);
             continue;
         }
         assert_eq!(full, part, "seed {seed} {:?}", world.story);

@@ -697,7 +697,8 @@ const MUTATIONS: &[Mutation] = &[
     ("an input is not pinned", |w, rng| {
         has(!w.policies[0].inputs.is_empty())?;
         let b = build_of(a_build(w, rng)?)?;
-        b.deps.first_mut()?.digest = None;
+        let d = b.deps.first_mut()?;
+        (d.digest, d.wide) = (None, None);
         Some(())
     }),
     ("an input from elsewhere", |w, rng| {
