@@ -153,6 +153,10 @@ pub struct ActivePolicy {
     pub digest: Sha256,
     /// The parsed document; `Err` when this engine cannot read what an older one accepted (POL_INVALID).
     pub policy: Result<Arc<Policy>, String>,
+    /// The document, exactly as it was sent.
+    pub document: Arc<str>,
+    /// Documents that were active before: digest to revision. Their bytes do not come back by themselves.
+    pub older: BTreeMap<Sha256, u64>,
 }
 
 /// A token and what became of it.
@@ -181,7 +185,15 @@ impl Control {
             Entry::PolicyApplied { name, revision, document } => {
                 let policy = Policy::parse(document).map(Arc::new).map_err(|e| e.to_string());
                 let digest = Sha256::of(document.as_bytes());
-                self.policies.insert(name.clone(), ActivePolicy { revision: *revision, digest, policy });
+                let before = self.policies.remove(name);
+                let older = before.map_or_else(BTreeMap::new, |before| {
+                    let mut older = before.older;
+                    older.insert(before.digest, before.revision);
+                    older
+                });
+                let document = Arc::from(document.as_str());
+                let active = ActivePolicy { revision: *revision, digest, policy, document, older };
+                self.policies.insert(name.clone(), active);
                 self.epoch += 1;
             }
             Entry::Revocation(revocation) => {

@@ -1,1 +1,231 @@
-//! server
+//! The only crate with axum: routes, authentication, collectors.
+//!
+//! Handlers are three moves: extract, ask, answer. What evidence is true is decided by `catenary-evidence`, what it
+//! is worth by `catenary-chain`, what is kept by `catenary-store`; only [`problem`] knows status codes and only
+//! [`auth`] knows who may do what.
+
+pub mod auth;
+mod backend;
+mod bootstrap;
+mod cache;
+mod collector;
+pub mod config;
+mod edge;
+mod export;
+mod extract;
+mod freshness;
+mod ingest;
+mod listen;
+mod metrics;
+pub mod openapi;
+mod page;
+pub mod problem;
+mod routes;
+mod tags;
+mod trust;
+mod verdict;
+mod vsa;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use catenary_store::{
+    Store, StoreError, StoreOptions,
+    checkpoints::{CheckpointStore, CheckpointsError},
+    follow::Follower,
+    keys::{KeysError, ServiceKeys},
+    ladder::{Database, LadderError, Rungs},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use config::{Config, ConfigError};
+pub use extract::MAX_BODY;
+pub use freshness::MAX_WAIT;
+pub use page::MAX_LIMIT;
+pub use routes::MAX_QUESTIONS;
+
+/// The longest that a request takes, waiting included.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What every handler shares. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) backend: backend::Backend,
+    pub(crate) issuers: auth::oidc::Issuers,
+    pub(crate) collector: Arc<collector::Collector>,
+    pub(crate) answers: Arc<cache::Answers>,
+    pub(crate) workers: ingest::Workers,
+    pub(crate) places: extract::BodyPlaces,
+    pub(crate) metrics: Arc<metrics::Metrics>,
+    pub(crate) in_flight: Arc<tokio::sync::Semaphore>,
+    /// Work that outlives its request.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no database.
+    #[error(transparent)]
+    Ladder(#[from] LadderError),
+    /// The database is refused, or refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The service keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The outside checkpoints cannot be used.
+    #[error(transparent)]
+    Checkpoints(#[from] CheckpointsError),
+    /// The first tenants, keys or tokens could not be made.
+    #[error("first start: {0}")]
+    Bootstrap(String),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A running service.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// An administrator of tenant `default`, when this was the first start or the file is still there.
+    pub admin_token: Option<String>,
+    /// The platform administrator, likewise.
+    pub platform_token: Option<String>,
+    /// Where the database is, for people.
+    pub database: String,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+    app: App,
+    owned: Option<Database>,
+}
+
+impl Server {
+    /// Climbs the ladder to a database and starts.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let url = config.database_url.as_ref().map(config::Secret::expose);
+        std::fs::create_dir_all(&config.data).map_err(|source| ConfigError::Read { path: config.data.clone(), source })?;
+        let database = Database::climb(url, &config.data, Rungs::from_env()?).await?;
+        Self::start_on(config, database).await
+    }
+
+    /// Starts on a database, which the service stops with itself.
+    pub async fn start_on(config: Config, database: Database) -> Result<Self, StartError> {
+        let keys = Arc::new(ServiceKeys::open_or_create(&config.keys())?);
+        let options = StoreOptions { single_connection: database.max_connections() == 1, ..StoreOptions::default() };
+        let store = Store::open(database.connect_options(), keys.seal_keys(), &options).await?;
+        store.bind_service_keys(&keys.rows()).await?;
+        let outside = config.checkpoints().map(|folder| CheckpointStore::open(&folder)).transpose()?;
+        bootstrap::make_logs(&store, &config.origin).await?;
+        let follower = Follower::start(store.clone(), keys.clone(), outside).await?;
+        let backend = backend::Backend { store, follower, keys, origin: config.origin.clone() };
+        let tokens = bootstrap::first_start(&backend, &config).await?;
+        let app = App::new(backend, &config)?;
+        let listener = tokio::net::TcpListener::bind(&config.listen).await;
+        let listener = listener.map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
+        let stop = CancellationToken::new();
+        let router = edge::router(app.clone());
+        let serving = tokio::spawn(listen::serve(listener, router, config.connections, stop.clone()));
+        tracing::info!(%address, database = database.describe(), "serving");
+        Ok(Self {
+            address,
+            admin_token: tokens.admin,
+            platform_token: tokens.platform,
+            database: database.describe(),
+            stop,
+            serving,
+            app,
+            owned: Some(database),
+        })
+    }
+
+    /// `http://address`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Takes no new requests, lets the running ones end, and stops what was started.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        let _ = (&mut self.serving).await;
+        self.app.tasks.close();
+        let _ = tokio::time::timeout(Duration::from_secs(10), self.app.tasks.wait()).await;
+        self.app.backend.follower.stop();
+        self.app.backend.store.close().await;
+        if let Some(database) = self.owned.take() {
+            database.shutdown().await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl App {
+    fn new(backend: backend::Backend, config: &Config) -> Result<Self, StartError> {
+        let answers = Arc::new(cache::Answers::new(config.cache_bytes));
+        for tenant in backend.follower.tenants() {
+            if let Ok(snapshot) = backend.follower.snapshot(&tenant) {
+                answers.start(&tenant, snapshot.size);
+            }
+        }
+        let observed = answers.clone();
+        backend.follower.observe(Arc::new(move |change| observed.follow(&change.tenant, change.from, &change.writes)));
+        Ok(Self {
+            backend,
+            issuers: auth::oidc::Issuers::new(&config.oidc)?,
+            collector: Arc::new(collector::Collector::new(&config.registry)?),
+            answers,
+            workers: ingest::Workers::default(),
+            places: extract::BodyPlaces::default(),
+            metrics: Arc::default(),
+            in_flight: Arc::new(tokio::sync::Semaphore::new(edge::IN_FLIGHT)),
+            tasks: TaskTracker::new(),
+        })
+    }
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let server = Server::start(config).await?;
+    ended().await;
+    tracing::info!("stopping");
+    server.shutdown().await;
+    Ok(())
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub async fn ended() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+/// JSON lines on standard error; `RUST_LOG` says how much.
+pub fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
+    // A second call, as in tests, changes nothing.
+    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

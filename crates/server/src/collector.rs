@@ -1,0 +1,269 @@
+//! The collector: a registry reports a push, we fetch what was pushed, hash it, keep it, and sign what we saw.
+//!
+//! It talks to configured registries only, and to nothing that an event names. Lost, doubled and reordered events
+//! are harmless: there is one statement for a digest, a repository and a tag.
+
+mod fetch;
+
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use catenary_evidence::{
+    digest::{Digest, Node},
+    object::{Body, Object},
+    predicate::{Claim, REGISTRY_EVENT_V1},
+    reference::ResourceName,
+};
+use catenary_store::{Filter, keys::Purpose};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use self::fetch::Registry;
+use crate::{
+    App,
+    auth::{Principal, Role, bearer, scope::Scope},
+    config::{self, ConfigError},
+    ingest,
+    problem::Fault,
+    vsa,
+};
+
+/// The most manifests of one index that are fetched.
+const MAX_CHILDREN: usize = 256;
+/// How deep indexes nest.
+const MAX_DEPTH: usize = 3;
+
+/// A push, as a registry tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct Push {
+    /// In the registry.
+    pub(crate) repository: String,
+    /// What was pushed.
+    pub(crate) digest: Digest,
+    /// Under which tag.
+    pub(crate) tag: Option<String>,
+    /// When, as the registry says.
+    pub(crate) occurred_at: Timestamp,
+    /// By whom, as the registry says.
+    pub(crate) actor: Option<String>,
+    /// `distribution` or `reconcile`.
+    pub(crate) source: &'static str,
+}
+
+/// The configured registries.
+pub(crate) struct Collector {
+    registries: Vec<Registry>,
+    /// One statement at a time, so that doubled events find each other's.
+    stating: Mutex<()>,
+}
+
+impl Collector {
+    /// Makes a client for each registry.
+    pub(crate) fn new(registries: &[config::Registry]) -> Result<Self, ConfigError> {
+        let registries = registries.iter().map(Registry::new).collect::<Result<_, _>>()?;
+        Ok(Self { registries, stating: Mutex::default() })
+    }
+
+    /// The registry whose bearer this is. All are compared, each in constant time.
+    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<&Registry, Fault> {
+        let text = bearer(headers)?.as_bytes();
+        let same = |registry: &&Registry| {
+            let expected = registry.config.notification_token.expose().as_bytes();
+            aws_lc_rs::constant_time::verify_slices_are_equal(expected, text).is_ok()
+        };
+        let found = self.registries.iter().filter(same).next_back();
+        found.ok_or_else(|| crate::auth::token::TokenError::Unknown.into())
+    }
+
+    /// The registry of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Registry> {
+        self.registries.iter().find(|registry| registry.config.name == name)
+    }
+
+    /// The registries of a tenant.
+    pub(crate) fn of_tenant(&self, tenant: &str) -> impl Iterator<Item = &Registry> {
+        self.registries.iter().filter(move |registry| registry.config.tenant == tenant)
+    }
+
+    /// Fetches, hashes, keeps and states one push. `false`: it was stated before.
+    pub(crate) async fn collect(&self, app: &App, registry: &Registry, push: &Push) -> Result<bool, Fault> {
+        let resource = format!("{}/{}", registry.config.name, push.repository);
+        resource.parse::<ResourceName>()?;
+        if let Some(tag) = &push.tag {
+            // The same grammar that references have.
+            let named = format!("{resource}:{tag}@{}", push.digest);
+            named.parse::<catenary_evidence::reference::ImageReference>()?;
+        }
+        let who = Principal {
+            tenant: registry.config.tenant.clone(),
+            role: Role::Submitter,
+            scope: Scope::default(),
+            name: format!("collector {}", registry.config.name),
+        };
+        if is_stated(app, &who, &resource, push).await? {
+            return Ok(false);
+        }
+        let manifest = self.keep(app, &who, registry, push, MAX_DEPTH).await?;
+        let _one = self.stating.lock().await;
+        if is_stated(app, &who, &resource, push).await? {
+            return Ok(false);
+        }
+        let item = state(app, registry, push, &manifest)?;
+        let result = ingest::attestations(app, &who, vec![item]).await.pop();
+        let kept = result.unwrap_or(Err(Fault::Internal))?;
+        tracing::info!(resource, digest = %push.digest, tag = push.tag, id = %kept.entry.id, "collected a push");
+        Ok(true)
+    }
+
+    /// Keeps the manifest and what it names: children and configs, first the parts and then the whole.
+    async fn keep(
+        &self,
+        app: &App,
+        who: &Principal,
+        registry: &Registry,
+        push: &Push,
+        depth: usize,
+    ) -> Result<Object, Fault> {
+        let (media_type, bytes) = registry.manifest(&push.repository, &push.digest.to_string()).await?;
+        let facts = read(&media_type, &bytes, push.digest)?;
+        match &facts.body {
+            Body::Index(index) if depth > 0 => {
+                for child in index.children.iter().take(MAX_CHILDREN) {
+                    let child = Push { digest: child.digest, tag: None, ..push.clone() };
+                    // A sparse index is fine: what is missing is missing in the verdict.
+                    if let Err(fault) = Box::pin(self.keep(app, who, registry, &child, depth - 1)).await {
+                        tracing::info!(digest = %child.digest, %fault, "a part of an index was not collected");
+                    }
+                }
+            }
+            Body::Manifest(manifest) if is_image_config(&manifest.config.media_type) => {
+                match registry.blob(&push.repository, &manifest.config.digest).await {
+                    Ok(bytes) => {
+                        let claimed = Some(Node::from(manifest.config.digest));
+                        ingest::object(app, who, &manifest.config.media_type, claimed, bytes).await?;
+                    }
+                    Err(fault) => tracing::info!(digest = %manifest.config.digest, %fault, "a config was not collected"),
+                }
+            }
+            _ => {}
+        }
+        let (_, facts) = ingest::object(app, who, &media_type, Some(push.digest.into()), bytes).await?;
+        Ok(facts)
+    }
+}
+
+/// Reads a manifest to find its parts; it is proved again when it is kept.
+fn read(media_type: &str, bytes: &Bytes, digest: Digest) -> Result<Object, Fault> {
+    let keys = catenary_evidence::KeyRing::new();
+    Ok(catenary_evidence::object::read(media_type, bytes, &keys, Some(digest.into()))?)
+}
+
+fn is_image_config(media_type: &str) -> bool {
+    matches!(media_type, "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json")
+}
+
+/// Whether our collector already stated this digest in this repository under this tag.
+async fn is_stated(app: &App, who: &Principal, resource: &str, push: &Push) -> Result<bool, Fault> {
+    let head = app.backend.store.head(&who.tenant).await?.ok_or(Fault::NotFound { what: "tenant" })?;
+    let filter = Filter {
+        subject: Some(push.digest.into()),
+        predicate_type: Some(REGISTRY_EVENT_V1.to_owned()),
+        verified: Some(true),
+        ..Filter::default()
+    };
+    let ours: Vec<_> = (app.backend.keys.public_parts().iter())
+        .filter(|part| part.purpose == Purpose::Collector)
+        .map(|part| part.key_id)
+        .collect();
+    let rows = app.backend.store.list_attestations(&who.tenant, &filter, head.size, 1000).await?;
+    Ok(rows.iter().any(|row| {
+        let same = matches!(&row.facts.claim, Claim::Registry(event) if event.resource == resource && event.tag == push.tag);
+        same && row.facts.signers.iter().any(|signer| ours.contains(signer))
+    }))
+}
+
+/// The signed statement.
+fn state(app: &App, registry: &Registry, push: &Push, manifest: &Object) -> Result<Bytes, Fault> {
+    let digest = push.digest.to_string();
+    let (algorithm, hex) = digest.split_once(':').unwrap_or_default();
+    let media_type = match &manifest.body {
+        Body::Index(index) => Some(&index.media_type),
+        Body::Manifest(manifest) => Some(&manifest.media_type),
+        _ => None,
+    };
+    let mut predicate = json!({
+        "event": "push",
+        "registry": registry.config.name,
+        "repository": push.repository,
+        "mediaType": media_type,
+        "occurredAt": push.occurred_at,
+        "source": { "kind": push.source },
+        "verified": { "manifestFetched": true, "digestMatches": true },
+    });
+    if let Some(tag) = &push.tag {
+        predicate["tag"] = json!(tag);
+    }
+    if let Some(actor) = push.actor.as_ref().filter(|actor| !actor.is_empty() && actor.len() <= 256) {
+        predicate["actor"] = json!({ "name": actor });
+    }
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": format!("{}/{}", registry.config.name, push.repository), "digest": { algorithm: hex } }],
+        "predicateType": REGISTRY_EVENT_V1,
+        "predicate": predicate,
+    });
+    let envelope = vsa::envelope(&app.backend.keys, vsa::By::Collector, &statement)?;
+    Ok(serde_json::to_vec(&envelope).map_err(|_| Fault::Internal)?.into())
+}
+
+/// What one run over a registry found.
+#[derive(Debug, Default, serde::Serialize, utoipa::ToSchema)]
+pub(crate) struct Found {
+    /// The registry's name.
+    registry: String,
+    /// Repositories looked at.
+    repositories: usize,
+    /// Tags looked at.
+    tags: usize,
+    /// Pushes stated now.
+    collected: usize,
+    /// Tags that could not be collected.
+    failed: usize,
+}
+
+/// Looks at every tag of the tenant's registries and collects what no event told.
+pub(crate) async fn reconcile(app: &App, tenant: &str) -> Result<Vec<Found>, Fault> {
+    let mut all = Vec::new();
+    for registry in app.collector.of_tenant(tenant) {
+        let mut found = Found { registry: registry.config.name.clone(), ..Found::default() };
+        for repository in registry.repositories().await? {
+            found.repositories += 1;
+            for tag in registry.tags(&repository).await? {
+                found.tags += 1;
+                match reconcile_tag(app, registry, &repository, &tag).await {
+                    Ok(true) => found.collected += 1,
+                    Ok(false) => {}
+                    Err(fault) => {
+                        tracing::warn!(repository, tag, %fault, "a tag was not reconciled");
+                        found.failed += 1;
+                    }
+                }
+            }
+        }
+        all.push(found);
+    }
+    Ok(all)
+}
+
+async fn reconcile_tag(app: &App, registry: &Registry, repository: &str, tag: &str) -> Result<bool, Fault> {
+    let (_, bytes) = registry.manifest(repository, tag).await?;
+    let push = Push {
+        repository: repository.to_owned(),
+        digest: Digest::sha256(&bytes),
+        tag: Some(tag.to_owned()),
+        occurred_at: Timestamp::now(),
+        actor: None,
+        source: "reconcile",
+    };
+    app.collector.collect(app, registry, &push).await
+}

@@ -1,0 +1,388 @@
+//! Configuration: a TOML file and the environment, which wins. Unknown names are refused in both.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use figment::{
+    Figment,
+    providers::{Env, Format as _, Toml},
+};
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
+
+/// Everything that an operator decides.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address and port; port 0 takes a free one.
+    #[serde(default = "default_listen")]
+    pub listen: String,
+    /// Private database, keys, checkpoints, first tokens.
+    #[serde(default = "default_data")]
+    pub data: PathBuf,
+    /// Postgres; without it, the ladder.
+    #[serde(default)]
+    pub database_url: Option<Secret>,
+    /// Folder of the service keys; `data/keys` without it.
+    #[serde(default)]
+    pub keys: Option<PathBuf>,
+    /// Folder of the outside checkpoints, or `off`; `data/checkpoints` without it.
+    #[serde(default)]
+    pub checkpoints: Option<String>,
+    /// Name of the logs: origin = name + `/` + tenant.
+    #[serde(default = "default_origin")]
+    pub origin: String,
+    /// Registries that the collector may talk to.
+    #[serde(default)]
+    pub registry: Vec<Registry>,
+    /// Issuers of CI tokens.
+    #[serde(default)]
+    pub oidc: Vec<Issuer>,
+    /// Bytes of verdicts kept ready.
+    #[serde(default = "default_cache_bytes")]
+    pub cache_bytes: u64,
+    /// Connections at a time.
+    #[serde(default = "default_connections")]
+    pub connections: usize,
+}
+
+/// A registry whose pushes are collected.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// The host as image names have it.
+    pub name: String,
+    /// Where it is reached.
+    pub url: String,
+    /// Whose evidence it gives.
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    /// The static bearer of its notifications.
+    pub notification_token: Secret,
+    /// For basic authentication.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// For basic authentication.
+    #[serde(default)]
+    pub password: Option<Secret>,
+}
+
+/// An issuer of CI tokens. Nothing of it is discovered from a token.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    /// `iss`, byte for byte.
+    pub issuer: String,
+    /// The one `aud` that a token for this deployment has.
+    pub audience: String,
+    /// Pinned address of its keys.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// Or a file with them.
+    #[serde(default)]
+    pub jwks_file: Option<PathBuf>,
+    /// The tenant that its tokens write to.
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    /// Signature algorithms; never taken from a token.
+    #[serde(default = "default_algorithms")]
+    pub algorithms: Vec<Algorithm>,
+    /// The most seconds between `iat` and `exp`.
+    #[serde(default = "default_lifetime")]
+    pub max_lifetime: u64,
+    /// Who may submit what. The first rule that fits decides; none fits: 403.
+    #[serde(default)]
+    pub rule: Vec<ClaimRule>,
+}
+
+/// Claims that a token must have, and what its bearer may then submit.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimRule {
+    /// Claim name to exact text or glob. All must fit. `sub` is refused.
+    pub claims: BTreeMap<String, String>,
+    /// Repositories that may be spoken about; empty = all.
+    #[serde(default)]
+    pub repositories: Vec<String>,
+    /// Predicate types that may be posted; empty = all.
+    #[serde(default)]
+    pub predicate_types: Vec<String>,
+}
+
+/// A text that no log and no error shows.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Why the configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A name that nobody knows, or a value of the wrong form.
+    #[error("configuration: {0}")]
+    Form(Box<figment::Error>),
+    /// A variable `CATENARY_…` that nobody reads: most likely a typing error, and a setting that is not in force.
+    #[error("environment: {name} is not known{}", suggestion.as_ref().map(|s| format!("; did you mean {s}?")).unwrap_or_default())]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// The known one that looks most like it.
+        suggestion: Option<String>,
+    },
+    /// A value that cannot work.
+    #[error("configuration: {name}: {why}")]
+    Value {
+        /// The setting.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Settings that the environment may give.
+const SETTINGS: [&str; 6] = ["listen", "data", "database_url", "keys", "checkpoints", "origin"];
+
+/// Variables that other parts of the program read: the file itself, the ladder, the command line.
+const OTHERS: [&str; 4] = ["config", "ladder", "server", "token"];
+
+const PREFIX: &str = "CATENARY_";
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: default_listen(),
+            data: default_data(),
+            database_url: None,
+            keys: None,
+            checkpoints: None,
+            origin: default_origin(),
+            registry: Vec::new(),
+            oidc: Vec::new(),
+            cache_bytes: default_cache_bytes(),
+            connections: default_connections(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file (that of `CATENARY_CONFIG` when none is given) and the environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        refuse_unknown_variables(std::env::vars_os().map(|(name, _)| name))?;
+        let named = std::env::var_os("CATENARY_CONFIG").filter(|f| !f.is_empty()).map(PathBuf::from);
+        let text = match file.map(Path::to_owned).or(named) {
+            Some(path) => std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path, source })?,
+            None => String::new(),
+        };
+        let environment = Env::prefixed(PREFIX).only(&SETTINGS);
+        Self::read(Figment::new().merge(Toml::string(&text)).merge(environment))
+    }
+
+    /// Reads one TOML text.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::read(Figment::new().merge(Toml::string(text)))
+    }
+
+    fn read(figment: Figment) -> Result<Self, ConfigError> {
+        let config: Self = figment.extract().map_err(|e| ConfigError::Form(Box::new(e)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The folder of the service keys.
+    pub fn keys(&self) -> PathBuf {
+        self.keys.clone().unwrap_or_else(|| self.data.join("keys"))
+    }
+
+    /// The folder of the outside checkpoints; `None` when rollback detection is off.
+    pub fn checkpoints(&self) -> Option<PathBuf> {
+        match self.checkpoints.as_deref() {
+            Some("off") => None,
+            Some(folder) => Some(PathBuf::from(folder)),
+            None => Some(self.data.join("checkpoints")),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |name: &str, why: &str| ConfigError::Value { name: name.to_owned(), why: why.to_owned() };
+        if self.origin.is_empty() || self.origin.contains([' ', '+', '\n']) {
+            return Err(wrong("origin", "a name without spaces and `+`"));
+        }
+        for registry in &self.registry {
+            if !registry.url.starts_with("http://") && !registry.url.starts_with("https://") {
+                return Err(wrong("registry.url", "starts with http:// or https://"));
+            }
+            if registry.notification_token.expose().len() < 8 {
+                return Err(wrong("registry.notification_token", "has at least 8 characters"));
+            }
+        }
+        for issuer in &self.oidc {
+            issuer.check()?;
+        }
+        Ok(())
+    }
+}
+
+impl Issuer {
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |name: &str, why: &str| ConfigError::Value { name: format!("oidc.{name}"), why: why.to_owned() };
+        if self.issuer.is_empty() || self.audience.is_empty() {
+            return Err(wrong("issuer", "issuer and audience are not empty"));
+        }
+        if self.jwks_url.is_some() == self.jwks_file.is_some() {
+            return Err(wrong("jwks_url", "give exactly one of jwks_url and jwks_file"));
+        }
+        let loopback = |url: &str| ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|p| url.starts_with(p));
+        if self.jwks_url.as_deref().is_some_and(|url| !url.starts_with("https://") && !loopback(url)) {
+            return Err(wrong("jwks_url", "starts with https://"));
+        }
+        // A shared secret would let whoever verifies also sign.
+        let symmetric = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+        if self.algorithms.is_empty() || self.algorithms.iter().any(|a| symmetric.contains(a)) {
+            return Err(wrong("algorithms", "lists signature algorithms with public keys"));
+        }
+        for rule in &self.rule {
+            if rule.claims.is_empty() {
+                return Err(wrong("rule.claims", "a rule without claims would admit everybody"));
+            }
+            // Its shape changed more than once, and a name in it may be taken over by somebody else.
+            if rule.claims.contains_key("sub") {
+                return Err(wrong("rule.claims", "never decide on `sub`; use numeric ids such as repository_id or project_id"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `$XDG_DATA_HOME/catenary`, as root `/var/lib/catenary`.
+pub fn default_data() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    match std::env::var_os("XDG_DATA_HOME").filter(|d| !d.is_empty()).map(PathBuf::from) {
+        Some(data) => data.join("catenary"),
+        None if nix::unistd::Uid::effective().is_root() => PathBuf::from("/var/lib/catenary"),
+        None => home().unwrap_or_else(|| PathBuf::from(".")).join("catenary"),
+    }
+}
+
+fn default_listen() -> String {
+    "127.0.0.1:8440".to_owned()
+}
+
+fn default_origin() -> String {
+    "catenary.local".to_owned()
+}
+
+fn default_tenant() -> String {
+    "default".to_owned()
+}
+
+fn default_algorithms() -> Vec<Algorithm> {
+    vec![Algorithm::RS256]
+}
+
+fn default_lifetime() -> u64 {
+    900
+}
+
+fn default_cache_bytes() -> u64 {
+    64 * 1024 * 1024
+}
+
+fn default_connections() -> usize {
+    1024
+}
+
+fn refuse_unknown_variables(names: impl Iterator<Item = OsString>) -> Result<(), ConfigError> {
+    let known = || SETTINGS.iter().chain(&OTHERS).map(|name| format!("{PREFIX}{}", name.to_uppercase()));
+    for name in names {
+        let name = name.to_string_lossy().into_owned();
+        if !name.starts_with(PREFIX) || known().any(|k| k == name) {
+            continue;
+        }
+        let suggestion = known().map(|k| (distance(&k, &name), k)).min().filter(|(d, _)| *d <= 4).map(|(_, k)| k);
+        return Err(ConfigError::UnknownVariable { name, suggestion });
+    }
+    Ok(())
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_are_refused() {
+        assert!(Config::from_toml("origin = 'log.example'").is_ok());
+        let error = Config::from_toml("orgin = 'log.example'").unwrap_err().to_string();
+        assert!(error.contains("orgin"), "{error}");
+        assert!(Config::from_toml("[[oidc]]\nissuer='a'\naudience='b'\njwks_file='c'\naudiences='d'").is_err());
+    }
+
+    #[test]
+    fn an_unknown_variable_is_refused_with_the_one_that_was_meant() {
+        let check = |name: &str| refuse_unknown_variables([OsString::from(name)].into_iter());
+        assert!(check("CATENARY_ORIGIN").is_ok());
+        assert!(check("PATH").is_ok());
+        let error = check("CATENARY_CHECKPOINT").unwrap_err().to_string();
+        assert!(error.ends_with("did you mean CATENARY_CHECKPOINTS?"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = Config::from_toml("database_url = 'postgres://u:hunter2@db/x'").unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_rule_on_sub_is_refused() {
+        let rule = |claims: &str| {
+            format!("[[oidc]]\nissuer='https://i.test'\naudience='a'\njwks_file='k.json'\n[[oidc.rule]]\nclaims={{{claims}}}")
+        };
+        assert!(Config::from_toml(&rule("repository_id='1'")).is_ok());
+        assert!(Config::from_toml(&rule("sub='repo:acme/app:*'")).is_err());
+        assert!(Config::from_toml(&rule("")).is_err());
+    }
+}

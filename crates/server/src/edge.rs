@@ -1,0 +1,131 @@
+//! The layers around every route, outermost first: request id, log line, panic, load, time, authorization, freshness.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use http_body_util::BodyExt as _;
+use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
+use tracing::Instrument as _;
+
+use crate::{App, auth, freshness, problem::{Fault, PROBLEM_JSON}, routes};
+
+/// Requests at a time; more are turned away.
+pub(crate) const IN_FLIGHT: usize = 512;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The service as one router.
+pub(crate) fn router(app: App) -> Router {
+    let (routes, _) = routes::all().split_for_parts();
+    let inner = routes
+        .route_layer(middleware::from_fn_with_state(app.clone(), freshness::freshness))
+        .route_layer(middleware::from_fn_with_state(app.clone(), auth::authorize))
+        .fallback(|| async { Fault::NotFound { what: "route" } })
+        .method_not_allowed_fallback(|path: Option<MatchedPath>| async move {
+            Fault::Method { allow: path.map(|p| auth::allowed(p.as_str())).unwrap_or_default() }
+        })
+        .with_state(app.clone());
+    inner
+        .layer(middleware::from_fn_with_state(app.clone(), bounded))
+        .layer(CatchPanicLayer::custom(|_| Fault::Internal.into_response()))
+        .layer(middleware::from_fn_with_state(app, outermost))
+        .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
+}
+
+/// Bounds how many requests run, and for how long.
+async fn bounded(State(app): State<App>, request: Request, next: Next) -> Response {
+    // Whoever watches us must see in, however busy we are.
+    let probe = matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
+    let _place = match app.in_flight.clone().try_acquire_owned() {
+        Ok(place) => Some(place),
+        Err(_) if probe => None,
+        Err(_) => return Fault::Busy.into_response(),
+    };
+    match tokio::time::timeout(crate::REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Fault::Timeout { limit: crate::REQUEST_TIMEOUT }.into_response(),
+    }
+}
+
+/// Gives the request an id, tells the log and the metrics how it went.
+async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.headers_mut().remove(&REQUEST_ID);
+    let span = tracing::info_span!("request", id);
+    // A layer sees the route only after routing; the template is asked for by the same rules.
+    let mut response = next.run(request).instrument(span.clone()).await;
+    response = with_id(response, &id).await;
+    let took = started.elapsed();
+    let status = response.status().as_u16();
+    app.metrics.request(&method, template(&path), status, took);
+    span.in_scope(|| tracing::info!(%method, path, status, ms = millis(took), "answered"));
+    response
+}
+
+fn millis(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// 96 random bits. An id that a client sends is not used: it could be anybody's.
+fn request_id() -> String {
+    let mut bytes = [0; 12];
+    // Without randomness the id is all zeros; the request itself does not depend on it.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    hex::encode(bytes)
+}
+
+/// Puts the id into the header, and into the document of a problem.
+async fn with_id(response: Response, id: &str) -> Response {
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == PROBLEM_JSON);
+    let (mut parts, body) = response.into_parts();
+    if let Ok(value) = HeaderValue::from_str(id) {
+        parts.headers.insert(REQUEST_ID, value);
+    }
+    if !is_problem {
+        return Response::from_parts(parts, body);
+    }
+    // Problems are ours, whole and small.
+    let bytes = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    let bytes = match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) {
+        Ok(mut document) => {
+            document.insert("requestId".into(), id.into());
+            Bytes::from(serde_json::to_vec(&document).unwrap_or_default())
+        }
+        Err(_) => bytes,
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(bytes))
+}
+
+/// The route's template by the path, `other` for what is not served: labels must stay few.
+fn template(path: &str) -> &'static str {
+    let parts: Vec<&str> = path.split('/').collect();
+    let fits = |template: &str| {
+        let own: Vec<&str> = template.split('/').collect();
+        own.len() == parts.len() && own.iter().zip(&parts).all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
+    };
+    auth::TABLE.iter().map(|(_, template, _)| *template).find(|template| fits(template)).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h49_paths_do_not_become_labels() {
+        assert_eq!(template("/v1/attestations/sha256:aa/raw"), "/v1/attestations/{id}/raw");
+        assert_eq!(template("/v1/verdict"), "/v1/verdict");
+        for n in 0..1000 {
+            assert_eq!(template(&format!("/v1/x{n}")), "other");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Our own extractors, so that no refusal but a problem document ever leaves the service.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Request, rejection::PathRejection},
+    http::{HeaderMap, header, request::Parts},
+};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{App, auth::Principal, problem::Fault};
+
+/// The most bytes of a body.
+pub const MAX_BODY: usize = 8 * 1024 * 1024;
+/// Bodies up to this are read at once; larger ones wait for a place, so that memory stays bounded.
+const SMALL_BODY: usize = 64 * 1024;
+/// Places for large bodies: 3 × 8 MiB.
+const LARGE_BODIES: usize = 3;
+/// From the first to the last byte of a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a large body waits for its place.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Places for large bodies.
+#[derive(Debug, Clone)]
+pub struct BodyPlaces(Arc<Semaphore>);
+
+impl Default for BodyPlaces {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LARGE_BODIES)))
+    }
+}
+
+/// A whole body. A large one keeps its place until this is dropped.
+#[derive(Debug)]
+pub struct Payload {
+    /// Exactly as sent.
+    pub bytes: Bytes,
+    /// `Content-Type` without parameters, lower case.
+    pub media_type: Option<String>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl FromRequest<App> for Payload {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Fault> {
+        let media_type = media_type(request.headers())?;
+        refuse_encoded(request.headers())?;
+        let (bytes, place) = match tokio::time::timeout(BODY_TIMEOUT, read(request, &app.places)).await {
+            Ok(result) => result?,
+            Err(_) => return Err(Fault::BodySlow { limit: BODY_TIMEOUT }),
+        };
+        Ok(Self { bytes, media_type, _place: place })
+    }
+}
+
+/// Reads a body, cut at the limit whatever its announced length.
+async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Fault> {
+    let too_large = Fault::BodyTooLarge { limit: MAX_BODY };
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(too_large);
+    }
+    let mut body: Body = request.into_body();
+    let mut buffer = Vec::new();
+    let mut place = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Fault::BodyCut)?;
+        let Ok(data) = frame.into_data() else { continue };
+        let length = buffer.len() + data.len();
+        if length > MAX_BODY {
+            return Err(too_large);
+        }
+        if length > SMALL_BODY && place.is_none() {
+            let waiting = tokio::time::timeout(PLACE_TIMEOUT, places.0.clone().acquire_owned());
+            place = Some(waiting.await.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)?);
+            // Room for the rest at once: growing step by step would hold two copies.
+            buffer.reserve_exact(MAX_BODY - buffer.len());
+        }
+        buffer.extend_from_slice(&data);
+    }
+    if place.is_some() {
+        buffer.shrink_to_fit();
+    }
+    Ok((buffer.into(), place))
+}
+
+fn media_type(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| Fault::Header("content-type"))?;
+    Ok(Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()))
+}
+
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), Fault> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Fault::Encoding { found: String::from_utf8_lossy(value.as_bytes()).into_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A strict JSON body. Unknown members are refused by the type.
+#[derive(Debug)]
+pub struct ApiJson<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<App> for ApiJson<T> {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Fault> {
+        let payload = Payload::from_request(request, app).await?;
+        match payload.media_type.as_deref() {
+            Some("application/json") => {}
+            found => {
+                return Err(Fault::MediaType { found: found.unwrap_or_default().into(), expected: "application/json" });
+            }
+        }
+        Ok(Self(catenary_evidence::json::parse(&payload.bytes)?))
+    }
+}
+
+/// A query. `minIndex` and `wait`, which every read takes, are read by [`crate::freshness`].
+#[derive(Debug)]
+pub struct ApiQuery<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for ApiQuery<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Fault> {
+        let query = parts.uri.query().unwrap_or_default();
+        let own: Vec<&str> = query.split('&').filter(|pair| !crate::freshness::is_member(pair)).collect();
+        let uri = format!("/?{}", own.join("&")).parse().map_err(|_| Fault::Query("not a query".into()))?;
+        let parsed = axum::extract::Query::<T>::try_from_uri(&uri);
+        parsed.map(|axum::extract::Query(value)| Self(value)).map_err(|e| {
+            let text = e.body_text();
+            if text.contains("limit") || text.contains("cursor") { Fault::Pagination(text) } else { Fault::Query(text) }
+        })
+    }
+}
+
+/// Parts of the path.
+#[derive(Debug)]
+pub struct ApiPath<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for ApiPath<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Fault> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, app).await;
+        path.map(|axum::extract::Path(value)| Self(value)).map_err(|e: PathRejection| Fault::Path(e.body_text()))
+    }
+}
+
+impl FromRequestParts<App> for Principal {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Fault> {
+        // The authorization layer put it there; a route that it does not know has none.
+        parts.extensions.get::<Self>().cloned().ok_or(Fault::Internal)
+    }
+}

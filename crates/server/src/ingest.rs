@@ -1,0 +1,171 @@
+//! From posted bytes to log entries: verify on a bounded pool, check the scope, append.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::available_parallelism,
+};
+
+use bytes::Bytes;
+use catenary_evidence::{KeyRing, Node, Refusal, attestation, attestation::Attestation, object, object::Object};
+use catenary_store::{Appended, New, StoreError};
+use tokio::sync::Semaphore;
+
+use crate::{App, auth::Principal, problem::Fault};
+
+/// The most submissions that wait for a processor; more are turned away at once.
+const QUEUE: usize = 256;
+/// How often a submission is verified anew because a key was registered meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// Processors for verifying: as many as the machine has, so that verdicts and reads keep theirs.
+#[derive(Clone)]
+pub struct Workers {
+    places: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        Self { places: Arc::new(Semaphore::new(cores)), waiting: Arc::default() }
+    }
+}
+
+impl Workers {
+    /// Runs `work` on a thread that may block.
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(&self.waiting);
+        if before >= QUEUE {
+            return Err(Fault::Busy);
+        }
+        let place = self.places.clone().acquire_owned().await.map_err(|_| Fault::Busy)?;
+        drop(waiting);
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        // The only way to fail is a panic, which the pool has kept to this one task.
+        done.await.map_err(|_| Fault::Internal)
+    }
+
+    /// How many wait for a processor.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// An attestation that is in the log.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Where.
+    pub entry: Appended,
+    /// Its facts as they were when it was sent now.
+    pub facts: Attestation,
+}
+
+/// Takes in attestations; each has its own result.
+pub async fn attestations(app: &App, who: &Principal, items: Vec<Bytes>) -> Vec<Result<Kept, Fault>> {
+    let mut results: Vec<Option<Result<Kept, Fault>>> = vec![None; items.len()];
+    for _ in 0..ATTEMPTS {
+        let open: Vec<usize> = (0..items.len()).filter(|i| results[*i].is_none()).collect();
+        if open.is_empty() {
+            break;
+        }
+        let batch = open.iter().map(|i| items[*i].clone()).collect();
+        match attempt(app, who, batch).await {
+            Err(fault) => open.into_iter().for_each(|i| results[i] = Some(Err(fault.clone()))),
+            // `None`: verify again, a key was registered meanwhile.
+            Ok(answers) => open.into_iter().zip(answers).for_each(|(i, answer)| results[i] = answer),
+        }
+    }
+    let results: Vec<_> = results.into_iter().map(|r| r.unwrap_or(Err(Fault::Busy))).collect();
+    for result in &results {
+        app.metrics.ingest(result);
+    }
+    results
+}
+
+async fn attempt(app: &App, who: &Principal, items: Vec<Bytes>) -> Result<Vec<Option<Result<Kept, Fault>>>, Fault> {
+    let snapshot = app.backend.snapshot(&who.tenant).await?;
+    let ring = snapshot.keys.clone();
+    let verified = verify_all(app, items.clone(), ring).await?;
+    let mut answers: Vec<Option<Result<Kept, Fault>>> = Vec::with_capacity(items.len());
+    let mut new = Vec::new();
+    let mut sent = Vec::new();
+    for (position, (bytes, result)) in items.into_iter().zip(verified).enumerate() {
+        let judged = result.map_err(Fault::from).and_then(|facts| {
+            who.scope.admits(&facts)?;
+            Ok(facts)
+        });
+        match judged {
+            Err(fault) => answers.push(Some(Err(fault))),
+            Ok(facts) => {
+                answers.push(None);
+                new.push(New::Attestation {
+                    bytes: bytes.into(),
+                    facts: Box::new(facts.clone()),
+                    submitter: who.submitter(),
+                    keys_at: snapshot.size,
+                });
+                sent.push((position, facts));
+            }
+        }
+    }
+    let appended = app.backend.store.append_all(&who.tenant, new).await;
+    for ((position, facts), result) in sent.into_iter().zip(appended) {
+        answers[position] = match result {
+            Ok(entry) => Some(Ok(Kept { entry, facts })),
+            Err(StoreError::KeysMoved { at, .. }) => {
+                app.backend.wait_for(&who.tenant, at, crate::freshness::MAX_WAIT).await?;
+                None
+            }
+            Err(error) => Some(Err(error.into())),
+        };
+    }
+    Ok(answers)
+}
+
+async fn verify_all(app: &App, items: Vec<Bytes>, ring: KeyRing) -> Result<Vec<Result<Attestation, Refusal>>, Fault> {
+    app.workers.run(move || items.iter().map(|item| attestation::verify(item, &ring)).collect()).await
+}
+
+/// Takes in one object.
+pub async fn object(
+    app: &App,
+    who: &Principal,
+    media_type: &str,
+    claimed: Option<Node>,
+    bytes: Bytes,
+) -> Result<(Appended, Object), Fault> {
+    for _ in 0..ATTEMPTS {
+        let snapshot = app.backend.snapshot(&who.tenant).await?;
+        let ring = snapshot.keys.clone();
+        let (media, own) = (media_type.to_owned(), bytes.clone());
+        let facts = app.workers.run(move || object::read(&media, &own, &ring, claimed)).await??;
+        let new = New::Object {
+            bytes: bytes.to_vec(),
+            media_type: media_type.to_owned(),
+            facts: Box::new(facts.clone()),
+            submitter: who.submitter(),
+            keys_at: snapshot.size,
+        };
+        match app.backend.store.append(&who.tenant, new).await {
+            Ok(entry) => return Ok((entry, facts)),
+            Err(StoreError::KeysMoved { at, .. }) => {
+                app.backend.wait_for(&who.tenant, at, crate::freshness::MAX_WAIT).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Fault::Busy)
+}

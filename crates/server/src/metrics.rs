@@ -1,0 +1,100 @@
+//! Metrics for Prometheus. Every label has few values, whatever is sent.
+
+use std::time::Duration;
+
+use axum::http::Method;
+use metrics::{counter, gauge, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::{App, ingest::Kept, problem::Fault};
+
+/// Seconds: from a cached verdict to a slow one.
+const BUCKETS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// The metrics of one service; not global, so that several can run in one process.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let builder = PrometheusBuilder::new();
+        // Fails for an empty list only.
+        let recorder = builder.set_buckets(&BUCKETS).unwrap_or_default().build_recorder();
+        let handle = recorder.handle();
+        Self { recorder, handle }
+    }
+}
+
+impl Metrics {
+    /// One answered request.
+    pub fn request(&self, method: &Method, route: &'static str, status: u16, took: Duration) {
+        let method = match method.as_str() {
+            "GET" => "GET",
+            "POST" => "POST",
+            "PUT" => "PUT",
+            "HEAD" => "HEAD",
+            _ => "other",
+        };
+        let class = match status {
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            _ => "5xx",
+        };
+        with_local_recorder(&self.recorder, || {
+            counter!("catenary_requests_total", "method" => method, "route" => route, "status" => class).increment(1);
+            histogram!("catenary_request_seconds", "route" => route).record(took.as_secs_f64());
+        });
+    }
+
+    /// One attestation that was sent.
+    pub fn ingest(&self, result: &Result<Kept, Fault>) {
+        let outcome = match result {
+            Ok(kept) if !kept.entry.created => "known",
+            Ok(kept) if kept.facts.is_verified() => "verified",
+            Ok(_) => "unverified",
+            Err(fault) if fault.status() >= 500 => "failed",
+            Err(_) => "refused",
+        };
+        with_local_recorder(&self.recorder, || counter!("catenary_ingest_total", "outcome" => outcome).increment(1));
+    }
+
+    /// One verdict that was given.
+    pub fn verdict(&self, outcome: &'static str, took: Duration) {
+        with_local_recorder(&self.recorder, || {
+            counter!("catenary_verdicts_total", "outcome" => outcome).increment(1);
+            histogram!("catenary_verdict_seconds").record(took.as_secs_f64());
+        });
+    }
+
+    /// Whether a verdict was ready.
+    pub fn cache(&self, hit: bool) {
+        let result = if hit { "hit" } else { "miss" };
+        with_local_recorder(&self.recorder, || counter!("catenary_verdict_cache_total", "result" => result).increment(1));
+    }
+
+    /// The text, with what is only known when it is asked for.
+    pub fn render(&self, app: &App) -> String {
+        let follower = &app.backend.follower;
+        let tenants = follower.tenants();
+        let sizes = tenants.iter().filter_map(|t| follower.snapshot(t).ok()).map(|s| s.size);
+        let (entries, largest) = sizes.fold((0, 0), |(sum, max), size| (sum + size, max.max(size)));
+        let lease = tenants.iter().filter_map(|t| follower.lease_age(t)).max().unwrap_or_default();
+        let broken = tenants.iter().filter(|t| follower.broken(t).is_some()).count();
+        with_local_recorder(&self.recorder, || {
+            gauge!("catenary_log_entries").set(entries as f64);
+            gauge!("catenary_log_entries_largest").set(largest as f64);
+            gauge!("catenary_tenants").set(tenants.len() as f64);
+            gauge!("catenary_tenants_broken").set(broken as f64);
+            gauge!("catenary_lease_age_seconds").set(lease.as_secs_f64());
+            gauge!("catenary_ingest_queue").set(app.workers.waiting() as f64);
+            gauge!("catenary_verdict_cache_bytes").set(app.answers.bytes() as f64);
+            gauge!("catenary_rollback_detection").set(f64::from(u8::from(follower.detects_rollback())));
+            counter!("catenary_integrity_alarms_total").absolute(app.backend.store.alarms());
+        });
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+}

@@ -1,0 +1,113 @@
+//! The routes: one resource a file, each handler three moves: extract, ask, answer.
+
+mod artifacts;
+mod attestations;
+mod events;
+mod keys;
+mod log;
+mod meta;
+mod objects;
+mod policies;
+mod tenants;
+mod tokens;
+mod verdicts;
+
+pub(crate) use tokens::make as make_token;
+pub use verdicts::MAX_QUESTIONS;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use serde::Serialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{App, problem::success};
+
+/// Every route, documented.
+pub(crate) fn all() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(attestations::submit, attestations::list))
+        .routes(routes!(attestations::get))
+        .routes(routes!(attestations::raw))
+        .routes(routes!(attestations::proof))
+        .routes(routes!(objects::submit))
+        .routes(routes!(objects::raw))
+        .routes(routes!(objects::facts))
+        .routes(routes!(artifacts::get))
+        .routes(routes!(artifacts::graph))
+        .routes(routes!(artifacts::evidence))
+        .routes(routes!(verdicts::get))
+        .routes(routes!(verdicts::many))
+        .routes(routes!(verdicts::gate))
+        .routes(routes!(verdicts::signed))
+        .routes(routes!(policies::list))
+        .routes(routes!(policies::get, policies::apply))
+        .routes(routes!(policies::lint))
+        .routes(routes!(keys::list, keys::add))
+        .routes(routes!(keys::get))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(events::distribution))
+        .routes(routes!(events::reconcile))
+        .routes(routes!(log::checkpoint))
+        .routes(routes!(log::inclusion))
+        .routes(routes!(log::consistency))
+        .routes(routes!(log::tile))
+        .route("/v1/log/{tenant}/tile/{level}/{a}/{b}", axum::routing::get(log::deep_tile))
+        .route("/v1/log/{tenant}/tile/{level}/{a}/{b}/{c}", axum::routing::get(log::deep_tile))
+        .route("/v1/log/{tenant}/tile/{level}/{a}/{b}/{c}/{d}", axum::routing::get(log::deep_tile))
+        .routes(routes!(meta::keys))
+        .routes(routes!(meta::vsa_pem))
+        .routes(routes!(meta::healthz))
+        .routes(routes!(meta::readyz))
+        .routes(routes!(meta::metrics))
+        .routes(routes!(meta::openapi))
+        .routes(routes!(meta::reason))
+}
+
+/// An answer that may be kept by the asker's own cache only, and asked about again each time.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+
+/// JSON that depends on who asks.
+pub(crate) fn json(body: &impl Serialize) -> Response {
+    bytes(serde_json::to_vec(body).unwrap_or_default().into(), "application/json")
+}
+
+/// Bytes that depend on who asks.
+pub(crate) fn bytes(body: Bytes, media_type: &str) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    let media_type = HeaderValue::from_str(media_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_TYPE, media_type);
+    headers.insert(header::CACHE_CONTROL, PRIVATE);
+    headers.insert(header::VARY, HeaderValue::from_static("Authorization"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The same with a strong validator; 304 when the asker has it.
+pub(crate) fn tagged(asked: &HeaderMap, etag: &str, body: Bytes, media_type: &str) -> Response {
+    let Ok(value) = HeaderValue::from_str(etag) else { return bytes(body, media_type) };
+    let has_it = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok()).any(|list| {
+        list.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    });
+    if has_it {
+        let mut response = success::not_modified(header::ETAG, value);
+        response.headers_mut().insert(header::CACHE_CONTROL, PRIVATE);
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Authorization"));
+        return response;
+    }
+    let mut response = bytes(body, media_type);
+    response.headers_mut().insert(header::ETAG, value);
+    response
+}
+
+/// 201 or 200 with JSON.
+pub(crate) fn kept(created: bool, body: &impl Serialize) -> Response {
+    success::kept(created, json(body)).into_response()
+}

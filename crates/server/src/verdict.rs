@@ -1,0 +1,144 @@
+//! From a question to a ready answer: cache, else gather and evaluate.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use catenary_chain::{
+    Evidence, Gather, Outcome, Question, Verdict,
+    evaluate::{self, evaluate},
+    gather::ReadSet,
+    verdict::LogView,
+};
+use catenary_evidence::{
+    digest::{Digest, Sha256},
+    object::Platform,
+    reference::ImageReference,
+};
+use catenary_store::follow::Snapshot;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::{
+    App,
+    cache::{self, Ready},
+    problem::Fault,
+};
+
+/// The longest that one answer may take.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// An answer, and through which log position it is known to hold.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The answer.
+    pub ready: Arc<Ready>,
+    /// The followed size.
+    pub log_size: u64,
+}
+
+/// Answers one question.
+pub async fn ask(app: &App, tenant: &str, question: &Question) -> Result<Answer, Fault> {
+    let started = Instant::now();
+    let answer = match tokio::time::timeout(DEADLINE, cached_or_computed(app, tenant, question)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Fault::Timeout { limit: DEADLINE }),
+    };
+    let outcome = answer.as_ref().map_or("none", |a| outcome_label(a.ready.verdict.outcome));
+    app.metrics.verdict(outcome, started.elapsed());
+    answer
+}
+
+fn outcome_label(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Failed => "failed",
+        Outcome::Indeterminate => "indeterminate",
+    }
+}
+
+async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Result<Answer, Fault> {
+    if let Some(answer) = cached(app, tenant, question)? {
+        app.metrics.cache(true);
+        return Ok(answer);
+    }
+    app.metrics.cache(false);
+    let snapshot = app.backend.snapshot(tenant).await?;
+    app.answers.start(tenant, snapshot.size);
+    let (verdict, read_set, _) = compute(app, tenant, &snapshot, question).await?;
+    let ready = Arc::new(Ready::new(verdict, read_set));
+    app.answers.insert(tenant, cache::key(tenant, snapshot.control.epoch, question), &ready);
+    Ok(Answer { ready, log_size: snapshot.size })
+}
+
+/// The lease is taken before the look-up and asked last, just before answering.
+fn cached(app: &App, tenant: &str, question: &Question) -> Result<Option<Answer>, Fault> {
+    let follower = &app.backend.follower;
+    let (Some(lease), Ok(snapshot)) = (follower.lease(tenant), follower.snapshot(tenant)) else { return Ok(None) };
+    let key = cache::key(tenant, snapshot.control.epoch, question);
+    let Some(ready) = app.answers.get(tenant, &key, snapshot.size, Timestamp::now()) else { return Ok(None) };
+    Ok(lease.holds().then_some(Answer { ready, log_size: snapshot.size }))
+}
+
+/// Gathers frontier by frontier from the first `snapshot.size` entries, and evaluates.
+pub async fn compute(
+    app: &App,
+    tenant: &str,
+    snapshot: &Snapshot,
+    question: &Question,
+) -> Result<(Verdict, ReadSet, Evidence), Fault> {
+    let at = snapshot.prefix();
+    let mut evidence = Evidence::default();
+    let mut gather = Gather::new(question, &snapshot.control);
+    while let Some(want) = gather.next(&evidence) {
+        app.backend.store.gather(tenant, &want, &at, &mut evidence).await?;
+    }
+    let read_set = gather.read_set();
+    let log = LogView { size: snapshot.size, root: Sha256(snapshot.root.0) };
+    let verdict = evaluate(question, &snapshot.control, &evidence, log, Timestamp::now());
+    Ok((verdict, read_set, evidence))
+}
+
+/// The repositories in which a digest is known.
+pub async fn resources(app: &App, tenant: &str, digest: Digest) -> Result<BTreeSet<String>, Fault> {
+    let snapshot = app.backend.snapshot(tenant).await?;
+    let at = snapshot.prefix();
+    let mut evidence = Evidence::default();
+    let mut gather = Gather::about(digest, &snapshot.control);
+    while let Some(want) = gather.next(&evidence) {
+        app.backend.store.gather(tenant, &want, &at, &mut evidence).await?;
+    }
+    Ok(evaluate::known_resources(digest, &snapshot.control, &evidence))
+}
+
+/// Reads `registry/repository@algorithm:hex`, an environment and `os/architecture[/variant]`.
+pub fn question(image: &str, environment: Option<&str>, platform: Option<&str>) -> Result<Question, Fault> {
+    let image: ImageReference = image.parse()?;
+    let environment = environment.map(environment_name).transpose()?;
+    let platform = platform.map(platform_name).transpose()?;
+    Ok(Question { image, environment, platform })
+}
+
+fn environment_name(text: &str) -> Result<String, Fault> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if text.is_empty() || text.len() > 63 || !text.bytes().all(plain) {
+        return Err(Fault::Query("an environment is 1 to 63 letters, digits, `-`, `_`, `.`".into()));
+    }
+    Ok(text.to_owned())
+}
+
+fn platform_name(text: &str) -> Result<Platform, Fault> {
+    let malformed = || Fault::Query("a platform is os/architecture or os/architecture/variant".into());
+    let plain = |part: &&str| {
+        !part.is_empty() && part.len() <= 32 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    let parts: Vec<&str> = text.split('/').collect();
+    if !parts.iter().all(plain) {
+        return Err(malformed());
+    }
+    let [os, architecture, variant @ ..] = &parts[..] else { return Err(malformed()) };
+    let variant = match variant {
+        [] => None,
+        [one] => Some((*one).to_owned()),
+        _ => return Err(malformed()),
+    };
+    Ok(Platform { os: (*os).to_owned(), architecture: (*architecture).to_owned(), variant })
+}
