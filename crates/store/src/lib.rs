@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod facts;
 mod gather;
+pub mod audit;
 pub mod checkpoints;
 pub mod follow;
 pub mod keys;

@@ -86,7 +86,7 @@ impl Fold {
                 if Sha256::of(body).0 != leaf.body.sha256.0 || body.len() as u64 != leaf.body.size {
                     return Err(bad("its body is not the one that the leaf names".to_owned()));
                 }
-                let (entry, key) = read(body)
+                let (entry, key) = read_control(body)
                     .map_err(|error| bad(format!("this version cannot read a `{}`: {error}", leaf.kind)))?;
                 if kind_of(&entry) != leaf.kind {
                     return Err(bad(format!("its body is not a `{}`", leaf.kind)));
@@ -102,7 +102,7 @@ impl Fold {
 }
 
 /// A control entry from its body, and the key that it registers.
-fn read(body: &[u8]) -> Result<(Entry, Option<PublicKey>), String> {
+pub fn read_control(body: &[u8]) -> Result<(Entry, Option<PublicKey>), String> {
     let entry: Entry = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let Entry::TrustAdded(added) = &entry else { return Ok((entry, None)) };
     let key = PublicKey::from_pem(&added.pem, Some(added.scheme)).map_err(|error| error.to_string())?;
@@ -115,7 +115,7 @@ fn read(body: &[u8]) -> Result<(Entry, Option<PublicKey>), String> {
 /// Whether the entry could be read back. One that could not would stop every yes of the tenant for good.
 pub fn check(entry: &Entry) -> Result<(), String> {
     let body = serde_json::to_vec(entry).map_err(|error| error.to_string())?;
-    let (again, _) = read(&body)?;
+    let (again, _) = read_control(&body)?;
     if again == *entry { Ok(()) } else { Err("it would be read back as something else".to_owned()) }
 }
 
