@@ -52,8 +52,8 @@ fn sqlx() -> Result<()> {
 /// Rewrites the generated parts of `api/`; the tests compare them with what is committed.
 fn api() -> Result<()> {
     run(Command::new("cargo")
-        .args(["test", "-p", "catenary-server", "-p", "catenary-chain", "api_"])
-        .env("CATENARY_UPDATE_API", "1"))
+        .args(["test", "-p", "catenary-server", "-p", "catenary-chain"])
+        .env("UPDATE_EXPECT", "1"))
 }
 
 fn cargo(args: &[&str]) -> Result<()> {
