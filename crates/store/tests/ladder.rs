@@ -228,3 +228,37 @@ fn servers_on(dir: &Path) -> Vec<u32> {
     }
     found
 }
+
+/// The whole store on one connection: migrations, an append, following, and the audit.
+#[cfg(feature = "embedded")]
+#[tokio::test]
+async fn pglite_carries_a_log() {
+    use std::sync::Arc;
+
+    use catenary_evidence::{KeyRing, attestation, digest::Sha256};
+    use catenary_store::{New, Store, StoreOptions, audit::log_verify, follow::Follower, keys::ServiceKeys};
+    use catenary_testkit::{Key, Statement, Subject, sha256_hex};
+
+    let dir = folder();
+    let database = Database::climb(None, dir.path(), "embedded".parse().unwrap()).await.unwrap();
+    let keys = Arc::new(ServiceKeys::open_or_create(&dir.path().join("keys")).unwrap());
+    let options =
+        StoreOptions { single_connection: database.max_connections() == 1, ..StoreOptions::default() };
+    let store = Store::open(database.connect_options(), keys.seal_keys(), &options).await.unwrap();
+    store.bind_service_keys(&keys.rows()).await.unwrap();
+    store.create_tenant("acme", "catenary.test/acme").await.unwrap();
+    let follower = Follower::start(store.clone(), keys.clone(), None).await.unwrap();
+    let bytes = Statement::new("https://example.com/check/v1", serde_json::json!({}))
+        .subject(Subject::new("image", "sha256", &sha256_hex(b"image")))
+        .signed_by(&Key::ed25519("ci"))
+        .to_bytes();
+    let facts = Box::new(attestation::verify(&bytes, &KeyRing::new()).unwrap());
+    let new = New::Attestation { bytes, facts, submitter: Sha256([0; 32]), keys_at: u64::MAX };
+    let index = store.append("acme", new).await.unwrap().index;
+    follower.wait_for("acme", index, Duration::from_secs(5)).await.unwrap();
+    let report = log_verify(&store, None, &keys, None).await.unwrap();
+    assert!(report.is_clean() && report.logs[0].entries == 2, "{report:#?}");
+    follower.stop();
+    store.close().await;
+    database.shutdown().await;
+}

@@ -94,7 +94,9 @@ impl PrivateCluster {
         let mut keeper = Keeper { stop, thread: Some(thread), ended, pid: 0 };
         keeper.pid = match answer.await {
             Ok(result) => result?,
-            Err(_) => return Err(LadderError::Embedded("the database thread ended".to_owned())),
+            Err(_) => {
+                return Err(LadderError::Exited { status: "unknown".to_owned(), tail: log_tail(&base) });
+            }
         };
         let cluster = Self { base, sockets, keeper: Some(keeper) };
         cluster.wait_until_accepting(START_LIMIT).await?;
