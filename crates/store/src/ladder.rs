@@ -24,7 +24,7 @@ pub use embedded::Embedded;
 pub use private::PrivateCluster;
 
 /// A database to connect to, and the server behind it when we started one.
-#[expect(clippy::large_enum_variant, reason = "one per process")]
+#[cfg_attr(not(feature = "embedded"), expect(clippy::large_enum_variant, reason = "one per process"))]
 pub enum Database {
     /// Someone else's server.
     Url(PgConnectOptions),

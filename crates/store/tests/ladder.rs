@@ -124,6 +124,10 @@ async fn a_long_path_gets_its_socket_elsewhere() {
     let long = dir.path().join("a-long-name-".repeat(10));
     let database = climb(&long).await.unwrap();
     connection(&database).await;
+    let sockets = PathBuf::from(database.connect_options().get_host());
+    assert!(sockets.exists() && !sockets.starts_with(&long));
+    database.shutdown().await;
+    assert!(!sockets.exists(), "and leaves nothing there");
 }
 
 #[tokio::test]

@@ -183,6 +183,9 @@ impl Work {
             }
         }
         end(&mut child);
+        if self.sockets != self.base {
+            let _ = fs::remove_dir(&self.sockets);
+        }
         drop(self.lock);
     }
 
