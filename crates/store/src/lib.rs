@@ -5,15 +5,15 @@
 //! by `catenary-chain`; that bytes are what they say, by `catenary-evidence`.
 
 mod append;
+pub mod audit;
 mod browse;
+pub mod checkpoints;
 mod derive;
 mod entry;
 mod error;
 mod facts;
-mod gather;
-pub mod audit;
-pub mod checkpoints;
 pub mod follow;
+mod gather;
 pub mod keys;
 pub mod ladder;
 mod load;
