@@ -29,7 +29,7 @@ mod vsa;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use catenary_store::{
-    Store, StoreError, StoreOptions,
+    Store, StoreError, StoreOptions, audit,
     checkpoints::{CheckpointStore, CheckpointsError},
     follow::Follower,
     keys::{KeysError, ServiceKeys},
@@ -195,6 +195,23 @@ impl App {
             tasks: TaskTracker::new(),
         })
     }
+}
+
+/// Recomputes one log, or all, from the stored bytes and names each difference. Nothing is written.
+///
+/// A private cluster that a running service started cannot be started twice: stop that service first, or name the
+/// database with `CATENARY_DATABASE_URL`.
+pub async fn log_verify(config: Config, tenant: Option<&str>) -> Result<audit::Report, StartError> {
+    let url = config.database_url.as_ref().map(config::Secret::expose);
+    let database = Database::climb(url, &config.data, Rungs::from_env()?).await?;
+    let keys = Arc::new(ServiceKeys::open_or_create(&config.keys())?);
+    let options = StoreOptions { single_connection: database.max_connections() == 1, ..StoreOptions::default() };
+    let store = Store::open(database.connect_options(), keys.seal_keys(), &options).await?;
+    let outside = config.checkpoints().map(|folder| CheckpointStore::open(&folder)).transpose()?;
+    let report = audit::log_verify(&store, tenant, &keys, outside.as_ref()).await;
+    store.close().await;
+    database.shutdown().await;
+    Ok(report?)
 }
 
 /// Serves until SIGINT or SIGTERM.

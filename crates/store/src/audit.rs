@@ -34,7 +34,8 @@ pub const NO_EVIDENCE: [&str; 1] = ["_sqlx_migrations"];
 const MAX_DIFFERENCES: usize = 10_000;
 
 /// How a row differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// It is not what it must be.
     Altered,
@@ -45,7 +46,7 @@ pub enum Fault {
 }
 
 /// One row that differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Difference {
     /// The tenant; empty for what belongs to the installation.
     pub tenant: String,
@@ -72,7 +73,7 @@ impl fmt::Display for Difference {
 }
 
 /// A log that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Audited {
     /// The tenant.
     pub tenant: String,
@@ -83,7 +84,7 @@ pub struct Audited {
 }
 
 /// What was found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Report {
     /// The logs that were read.
     pub logs: Vec<Audited>,

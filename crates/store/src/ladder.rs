@@ -9,6 +9,7 @@ mod binaries;
 mod embedded;
 mod place;
 mod private;
+mod scratch;
 
 use std::{
     fmt, io,
@@ -22,6 +23,7 @@ use thiserror::Error;
 #[cfg(feature = "embedded")]
 pub use embedded::Embedded;
 pub use private::PrivateCluster;
+pub use scratch::Scratch;
 
 /// A database to connect to, and the server behind it when we started one.
 #[cfg_attr(not(feature = "embedded"), expect(clippy::large_enum_variant, reason = "one per process"))]
@@ -145,6 +147,9 @@ pub enum LadderError {
         /// The end of its log.
         tail: String,
     },
+    /// The server that the URL names lets us make no database.
+    #[error("cannot make a database of its own on the server of CATENARY_DATABASE_URL: {0}")]
+    Scratch(#[source] sqlx::Error),
     /// The bundled pglite did not start.
     #[error("the embedded database did not start: {0}")]
     Embedded(String),

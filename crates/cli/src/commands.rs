@@ -1,0 +1,14 @@
+//! One command a file.
+
+pub mod attest;
+pub mod demo;
+pub mod key;
+pub mod log;
+pub mod policy;
+pub mod push;
+pub mod registry;
+pub mod serve;
+pub mod tenant;
+pub mod token;
+pub mod verdict;
+pub mod vsa;

@@ -1,0 +1,114 @@
+//! `catenary verdict` and `catenary explain`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    client::{Client, query},
+    draw,
+    exit::Exit,
+    output::Output,
+};
+
+/// May this image run here?
+#[derive(Args)]
+pub struct Verdict {
+    /// `registry/repository@sha256:…`
+    image: String,
+    /// The environment, for example prod.
+    #[arg(long, alias = "env")]
+    environment: Option<String>,
+    /// One platform of an index, for example linux/amd64.
+    #[arg(long)]
+    platform: Option<String>,
+    /// Wait this long for evidence that is still on its way, for example 30s.
+    #[arg(long)]
+    wait: Option<String>,
+    /// Answer only with this log entry taken into account.
+    #[arg(long)]
+    min_index: Option<u64>,
+    /// Write a signed verdict (VSA) here.
+    #[arg(long, value_name = "FILE")]
+    vsa: Option<PathBuf>,
+    /// Decide from an exported evidence file, with no service.
+    #[arg(long, value_name = "EVIDENCE", requires = "policy")]
+    offline: Option<PathBuf>,
+    /// The policy for --offline.
+    #[arg(long, value_name = "FILE", requires = "offline")]
+    policy: Option<PathBuf>,
+    /// Public key of the log (vkey), to check the file's checkpoint with.
+    #[arg(long, value_name = "VKEY", requires = "offline")]
+    log_key: Option<String>,
+}
+
+/// The same, with the chain drawn.
+#[derive(Args)]
+pub struct Explain {
+    #[command(flatten)]
+    verdict: Verdict,
+}
+
+impl Verdict {
+    /// One line for people.
+    pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
+        let answer = self.ask(client).await?;
+        output.show(&answer, |v| format!("{} {}", draw::outcome(v), draw::string(&v["summary"])));
+        Ok(exit(&answer))
+    }
+
+    async fn ask(&self, client: &Client) -> Result<Value> {
+        if let (Some(evidence), Some(policy)) = (&self.offline, &self.policy) {
+            return crate::offline::verdict(
+                evidence,
+                policy,
+                &self.image,
+                self.environment.as_deref(),
+                self.log_key.as_deref(),
+            );
+        }
+        let question = self.query();
+        if let Some(file) = &self.vsa {
+            let envelope = client.get(&format!("/v1/verdict?{question}&format=vsa")).await?;
+            std::fs::write(file, serde_json::to_vec(&envelope)?)?;
+        }
+        client.get(&format!("/v1/verdict?{question}")).await
+    }
+
+    fn query(&self) -> String {
+        let mut text = format!("image={}", query(&self.image));
+        let min_index = self.min_index.map(|i| i.to_string());
+        let parts = [
+            ("environment", &self.environment),
+            ("platform", &self.platform),
+            ("wait", &self.wait),
+            ("minIndex", &min_index),
+        ];
+        for (name, value) in parts {
+            if let Some(value) = value {
+                text += &format!("&{name}={}", query(value));
+            }
+        }
+        text
+    }
+}
+
+impl Explain {
+    /// The chain as a tree.
+    pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
+        let answer = self.verdict.ask(client).await?;
+        output.show(&answer, draw::verdict);
+        Ok(exit(&answer))
+    }
+}
+
+/// 0 allowed, 1 denied, 2 indeterminate. What is not plainly allowed is not allowed.
+fn exit(verdict: &Value) -> Exit {
+    match (verdict["allowed"].as_bool(), verdict["outcome"].as_str()) {
+        (Some(true), _) => Exit::Allowed,
+        (_, Some("INDETERMINATE")) => Exit::Indeterminate,
+        _ => Exit::Denied,
+    }
+}
