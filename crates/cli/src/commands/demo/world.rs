@@ -308,7 +308,7 @@ spec:
     /// The verdict, with everything sent so far taken into account and the push observed.
     pub async fn ask(&self, image: &ImageReference) -> Result<Value> {
         let asked = std::time::Instant::now();
-        let path = format!("/v1/verdict?image={}&minIndex={}&wait=10s", query(&image.to_string()), self.seen);
+        let path = format!("/v1/verdict?image={}&minIndex={}&wait=1s", query(&image.to_string()), self.seen);
         let mut reconciled = false;
         loop {
             let verdict = self.client.get(&path).await?;
