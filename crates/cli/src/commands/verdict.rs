@@ -55,7 +55,9 @@ impl Verdict {
     /// One line for people.
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         let answer = self.ask(client).await?;
-        output.show(&answer, |v| format!("{} {}", draw::outcome(v), draw::string(&v["summary"])));
+        // The summary begins with the outcome, which is painted here.
+        let rest = |v: &Value| draw::string(&v["summary"]).split_once(' ').map_or("", |(_, rest)| rest).to_owned();
+        output.show(&answer, |v| format!("{} {}", draw::outcome(v), rest(v)));
         Ok(exit(&answer))
     }
 

@@ -62,7 +62,7 @@ struct Registered {
 
 /// Registered keys.
 #[derive(Debug, Serialize, ToSchema)]
-struct List {
+struct KeyList {
     items: Vec<Registered>,
 }
 
@@ -148,10 +148,10 @@ async fn find(app: &App, who: &Principal, id: KeyId) -> Result<Registered, Fault
 }
 
 /// The registered keys
-#[utoipa::path(get, path = "/v1/keys", tag = "keys", responses((status = 200, description = "By id", body = List)))]
+#[utoipa::path(get, path = "/v1/keys", tag = "keys", responses((status = 200, description = "By id", body = KeyList)))]
 pub(crate) async fn list(State(app): State<App>, who: Principal, _: ApiQuery<NoQuery>) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
-    Ok(super::json(&List { items: snapshot.control.keys.values().map(Registered::from).collect() }))
+    Ok(super::json(&KeyList { items: snapshot.control.keys.values().map(Registered::from).collect() }))
 }
 
 /// One key

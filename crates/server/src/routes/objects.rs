@@ -27,7 +27,7 @@ pub(crate) struct SubmitQuery {
 /// An object that is in the log.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Known {
+struct KnownObject {
     id: String,
     /// The node that the bytes prove.
     node: String,
@@ -48,7 +48,7 @@ struct Known {
 #[utoipa::path(post, path = "/v1/objects", tag = "objects", params(SubmitQuery),
     request_body(content((String = "application/vnd.oci.image.index.v1+json"), (String = "application/vnd.oci.image.manifest.v1+json"),
         (String = "application/vnd.oci.image.config.v1+json"), (String = "application/x-git-commit"), (String = "application/x-git-tag"))),
-    responses((status = 200, description = "Known already", body = Known), (status = 201, description = "In the log", body = Known)))]
+    responses((status = 200, description = "KnownObject already", body = KnownObject), (status = 201, description = "In the log", body = KnownObject)))]
 pub(crate) async fn submit(
     State(app): State<App>,
     who: Principal,
@@ -58,7 +58,7 @@ pub(crate) async fn submit(
     let claimed = query.digest.as_deref().map(str::parse::<Node>).transpose()?;
     let media_type = payload.media_type.clone().unwrap_or_default();
     let (entry, facts) = ingest::object(&app, &who, &media_type, claimed, payload.bytes.clone()).await?;
-    let known = Known {
+    let known = KnownObject {
         id: entry.id.to_string(),
         node: facts.node.to_string(),
         index: entry.index,
@@ -111,10 +111,10 @@ pub(crate) async fn raw(
 /// Its facts
 #[utoipa::path(get, path = "/v1/objects/{node}/facts", tag = "objects",
     params(("node" = String, Path, description = "`sha256:…` or `gitCommit:…`")),
-    responses((status = 200, description = "What was read from the bytes", body = Known)))]
+    responses((status = 200, description = "What was read from the bytes", body = KnownObject)))]
 pub(crate) async fn facts(State(app): State<App>, who: Principal, ApiPath(node): ApiPath<String>) -> Result<Response, Fault> {
     let row = find(&app, &who, &node).await?;
-    let known = Known {
+    let known = KnownObject {
         id: row.facts.id.to_string(),
         node: row.facts.node.to_string(),
         index: row.index,

@@ -34,7 +34,7 @@ struct Active {
 
 /// The active policies.
 #[derive(Debug, Serialize, ToSchema)]
-struct List {
+struct PolicyList {
     items: Vec<Active>,
 }
 
@@ -109,7 +109,7 @@ pub(crate) async fn lint(_: Principal, payload: Payload) -> Result<Response, Fau
 
 /// The active policies
 #[utoipa::path(get, path = "/v1/policies", tag = "policies",
-    responses((status = 200, description = "By name", body = List)))]
+    responses((status = 200, description = "By name", body = PolicyList)))]
 pub(crate) async fn list(State(app): State<App>, who: Principal, _: ApiQuery<NoQuery>) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
     let items = snapshot.control.policies.iter().map(|(name, active)| Active {
@@ -120,7 +120,7 @@ pub(crate) async fn list(State(app): State<App>, who: Principal, _: ApiQuery<NoQ
         valid: active.policy.is_ok(),
         document: None,
     });
-    Ok(super::json(&List { items: items.collect() }))
+    Ok(super::json(&PolicyList { items: items.collect() }))
 }
 
 /// The active revision of one policy

@@ -38,7 +38,7 @@ struct Tenant {
 
 /// Every tenant.
 #[derive(Debug, Serialize, ToSchema)]
-struct List {
+struct TenantList {
     items: Vec<Tenant>,
 }
 
@@ -56,10 +56,10 @@ pub(crate) async fn create(State(app): State<App>, who: Principal, ApiJson(body)
 }
 
 /// The tenants
-#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", responses((status = 200, description = "By name", body = List)))]
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", responses((status = 200, description = "By name", body = TenantList)))]
 pub(crate) async fn list(State(app): State<App>, _: Principal, _: ApiQuery<NoQuery>) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(PLATFORM).await?;
     let tenants = snapshot.control.tenants.iter();
     let items = tenants.map(|(name, public_log)| Tenant { name: name.clone(), public_log: *public_log, admin_token: None });
-    Ok(super::json(&List { items: items.collect() }))
+    Ok(super::json(&TenantList { items: items.collect() }))
 }

@@ -47,7 +47,7 @@ pub(crate) struct NewToken {
 /// A token as it is known: without its text.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Known {
+struct KnownToken {
     id: String,
     name: String,
     role: String,
@@ -62,12 +62,12 @@ struct Known {
 
 /// The tokens of a tenant.
 #[derive(Debug, Serialize, ToSchema)]
-struct List {
-    items: Vec<Known>,
+struct TokenList {
+    items: Vec<KnownToken>,
 }
 
-fn known(token: &Token, revoked: bool, text: Option<String>) -> Known {
-    Known {
+fn known(token: &Token, revoked: bool, text: Option<String>) -> KnownToken {
+    KnownToken {
         id: token.id.clone(),
         name: token.name.clone(),
         role: token.role.clone(),
@@ -115,7 +115,7 @@ pub(crate) fn make(
 ///
 /// Its text is in this answer only.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = NewToken,
-    responses((status = 201, description = "With its text", body = Known)))]
+    responses((status = 201, description = "With its text", body = KnownToken)))]
 pub(crate) async fn create(State(app): State<App>, who: Principal, ApiJson(body): ApiJson<NewToken>) -> Result<Response, Fault> {
     let role = Role::from_name(&body.role).filter(|role| (*role == Role::PlatformAdmin) == (who.tenant == PLATFORM));
     let role = role.ok_or(Fault::Member { pointer: "/role", why: "is submitter, reader, auditor or admin".into() })?;
@@ -140,11 +140,11 @@ pub(crate) async fn create(State(app): State<App>, who: Principal, ApiJson(body)
 }
 
 /// The tokens
-#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", responses((status = 200, description = "Without their texts", body = List)))]
+#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", responses((status = 200, description = "Without their texts", body = TokenList)))]
 pub(crate) async fn list(State(app): State<App>, who: Principal, _: ApiQuery<NoQuery>) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
     let items = snapshot.control.tokens.values().map(|state| known(&state.token, state.revoked, None)).collect();
-    Ok(super::json(&List { items }))
+    Ok(super::json(&TokenList { items }))
 }
 
 /// Revoke a token
