@@ -14,10 +14,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use catenary_chain::{
-    Control, Evidence, Policy, Question, Verdict,
-    control::Entry,
-    evaluate,
-    verdict::LogView,
+    Control, Evidence, Policy, Question, Verdict, control::Entry, evaluate, verdict::LogView,
 };
 use catenary_evidence::{KeyRing, PublicKey, Sha256, attestation, object, reference::ImageReference};
 use catenary_tlog::{Checkpoint, Hash, Leaf, Verifier, leaf::kind, leaf_hash, verify_inclusion};
@@ -177,7 +174,8 @@ impl Export {
         if let Some(name) = decided["name"].as_str() {
             control.policies.remove(name);
         }
-        let entry = Entry::PolicyApplied { name: policy.name().to_owned(), revision, document: document.to_owned() };
+        let entry =
+            Entry::PolicyApplied { name: policy.name().to_owned(), revision, document: document.to_owned() };
         let epoch = control.epoch;
         control.apply(0, &entry);
         // It is not an event of the log: the verdict names the log's own epoch.

@@ -36,7 +36,8 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] = [Self::Submitter, Self::Reader, Self::Auditor, Self::Admin, Self::PlatformAdmin];
+    pub const ALL: [Self; 5] =
+        [Self::Submitter, Self::Reader, Self::Auditor, Self::Admin, Self::PlatformAdmin];
 
     /// As it is written.
     pub fn as_str(self) -> &'static str {
@@ -205,7 +206,12 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Princ
     let text = bearer(headers)?;
     if oidc::looks_like_one(text) {
         let admitted = app.issuers.admit(text).await?;
-        return Ok(Principal { tenant: admitted.tenant, role: Role::Submitter, scope: admitted.scope, name: admitted.name });
+        return Ok(Principal {
+            tenant: admitted.tenant,
+            role: Role::Submitter,
+            scope: admitted.scope,
+            name: admitted.name,
+        });
     }
     let presented = token::parse(text)?;
     let Some(snapshot) = app.backend.snapshot_if_known(presented.tenant).await? else {
@@ -259,14 +265,18 @@ mod tests {
         assert_eq!(more, ["GET /v1/artifacts/{digest}/evidence", "GET /v1/tokens"]);
         let admin = may(Role::Admin);
         assert!(admin.iter().all(|r| !r.contains("/v1/tenants")));
-        assert_eq!(admin.len(), TABLE.iter().filter(|(_, t, _)| t.starts_with("/v1/") && !t.contains("/log/")).count() - 3);
+        assert_eq!(
+            admin.len(),
+            TABLE.iter().filter(|(_, t, _)| t.starts_with("/v1/") && !t.contains("/log/")).count() - 3
+        );
     }
 
     #[test]
     fn what_is_open_to_anybody_is_listed_here() {
         let open: Vec<_> = TABLE.iter().filter(|(.., a)| *a == Access::Anyone).map(|(_, t, _)| *t).collect();
         assert!(open.iter().all(|t| !t.starts_with("/v1/")), "{open:?}");
-        let special: Vec<_> = TABLE.iter().filter(|(.., a)| *a == Access::Collector).map(|(_, t, _)| *t).collect();
+        let special: Vec<_> =
+            TABLE.iter().filter(|(.., a)| *a == Access::Collector).map(|(_, t, _)| *t).collect();
         assert_eq!(special, ["/v1/events/distribution"]);
     }
 

@@ -71,7 +71,12 @@ fn platform_file(config: &Config) -> PathBuf {
 }
 
 /// Makes a tenant and gives its first administrator's token.
-pub(crate) async fn make_tenant(app: &App, name: &str, public_log: bool, by: Sha256) -> Result<String, Fault> {
+pub(crate) async fn make_tenant(
+    app: &App,
+    name: &str,
+    public_log: bool,
+    by: Sha256,
+) -> Result<String, Fault> {
     let backend = app.backend.clone();
     if name == PLATFORM || backend.snapshot(PLATFORM).await?.control.tenants.contains_key(name) {
         return Err(Fault::Conflict(format!("there is a tenant `{name}`")));
@@ -102,7 +107,13 @@ async fn record_tenant(backend: &Backend, name: &str, public_log: bool, by: Sha2
 /// Registers the current collector key, so that policies can say `service: collector`.
 async fn trust_collector(backend: &Backend, tenant: &str) -> Result<(), Fault> {
     let part = backend.keys.current(Purpose::Collector);
-    let known = backend.snapshot(tenant).await?.control.keys.get(&part.key_id).is_some_and(|k| k.effective_at.is_some());
+    let known = backend
+        .snapshot(tenant)
+        .await?
+        .control
+        .keys
+        .get(&part.key_id)
+        .is_some_and(|k| k.effective_at.is_some());
     if known {
         return Ok(());
     }
@@ -121,13 +132,19 @@ async fn trust_collector(backend: &Backend, tenant: &str) -> Result<(), Fault> {
 
 async fn make_admin(backend: &Backend, tenant: &str, role: Role, by: Sha256) -> Result<String, Fault> {
     let lives = SignedDuration::from_hours(24 * 365);
-    let (token, text) = make_token(tenant, "first administrator".into(), role, lives, Vec::new(), Vec::new())?;
+    let (token, text) =
+        make_token(tenant, "first administrator".into(), role, lives, Vec::new(), Vec::new())?;
     backend.append_control(tenant, by, move |_| Ok(Some(Entry::TokenCreated(token.clone())))).await?;
     Ok(text)
 }
 
 /// The token of the first start: made when the tenant has none of its role, else read from its file.
-async fn first_token(backend: &Backend, tenant: &str, role: Role, file: &Path) -> Result<Option<String>, StartError> {
+async fn first_token(
+    backend: &Backend,
+    tenant: &str,
+    role: Role,
+    file: &Path,
+) -> Result<Option<String>, StartError> {
     let failed = |why: String| StartError::Bootstrap(why);
     let snapshot = backend.snapshot(tenant).await.map_err(|f| failed(f.to_string()))?;
     if snapshot.control.tokens.values().any(|state| state.token.role == role.as_str()) {

@@ -71,7 +71,7 @@ impl Collector {
             let expected = registry.config.notification_token.expose().as_bytes();
             aws_lc_rs::constant_time::verify_slices_are_equal(expected, text).is_ok()
         };
-        let found = self.registries.iter().filter(same).next_back();
+        let found = self.registries.iter().rfind(same);
         found.ok_or_else(|| crate::auth::token::TokenError::Unknown.into())
     }
 
@@ -142,7 +142,9 @@ impl Collector {
                         let claimed = Some(Node::from(manifest.config.digest));
                         ingest::object(app, who, &manifest.config.media_type, claimed, bytes).await?;
                     }
-                    Err(fault) => tracing::info!(digest = %manifest.config.digest, %fault, "a config was not collected"),
+                    Err(fault) => {
+                        tracing::info!(digest = %manifest.config.digest, %fault, "a config was not collected")
+                    }
                 }
             }
             _ => {}
@@ -159,7 +161,10 @@ fn read(media_type: &str, bytes: &Bytes, digest: Digest) -> Result<Object, Fault
 }
 
 fn is_image_config(media_type: &str) -> bool {
-    matches!(media_type, "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json")
+    matches!(
+        media_type,
+        "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
+    )
 }
 
 /// Whether our collector already stated this digest in this repository under this tag.

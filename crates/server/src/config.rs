@@ -199,7 +199,9 @@ impl Config {
         refuse_unknown_variables(std::env::vars_os().map(|(name, _)| name))?;
         let named = std::env::var_os("CATENARY_CONFIG").filter(|f| !f.is_empty()).map(PathBuf::from);
         let text = match file.map(Path::to_owned).or(named) {
-            Some(path) => std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path, source })?,
+            Some(path) => {
+                std::fs::read_to_string(&path).map_err(|source| ConfigError::Read { path, source })?
+            }
             None => String::new(),
         };
         let environment = Env::prefixed(PREFIX).only(&SETTINGS);
@@ -253,14 +255,17 @@ impl Config {
 
 impl Issuer {
     fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |name: &str, why: &str| ConfigError::Value { name: format!("oidc.{name}"), why: why.to_owned() };
+        let wrong =
+            |name: &str, why: &str| ConfigError::Value { name: format!("oidc.{name}"), why: why.to_owned() };
         if self.issuer.is_empty() || self.audience.is_empty() {
             return Err(wrong("issuer", "issuer and audience are not empty"));
         }
         if self.jwks_url.is_some() == self.jwks_file.is_some() {
             return Err(wrong("jwks_url", "give exactly one of jwks_url and jwks_file"));
         }
-        let loopback = |url: &str| ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|p| url.starts_with(p));
+        let loopback = |url: &str| {
+            ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|p| url.starts_with(p))
+        };
         if self.jwks_url.as_deref().is_some_and(|url| !url.starts_with("https://") && !loopback(url)) {
             return Err(wrong("jwks_url", "starts with https://"));
         }
@@ -275,7 +280,10 @@ impl Issuer {
             }
             // Its shape changed more than once, and a name in it may be taken over by somebody else.
             if rule.claims.contains_key("sub") {
-                return Err(wrong("rule.claims", "never decide on `sub`; use numeric ids such as repository_id or project_id"));
+                return Err(wrong(
+                    "rule.claims",
+                    "never decide on `sub`; use numeric ids such as repository_id or project_id",
+                ));
             }
         }
         Ok(())
@@ -327,7 +335,8 @@ fn refuse_unknown_variables(names: impl Iterator<Item = OsString>) -> Result<(),
         if !name.starts_with(PREFIX) || known().any(|k| k == name) {
             continue;
         }
-        let suggestion = known().map(|k| (distance(&k, &name), k)).min().filter(|(d, _)| *d <= 4).map(|(_, k)| k);
+        let suggestion =
+            known().map(|k| (distance(&k, &name), k)).min().filter(|(d, _)| *d <= 4).map(|(_, k)| k);
         return Err(ConfigError::UnknownVariable { name, suggestion });
     }
     Ok(())
@@ -358,7 +367,9 @@ mod tests {
         assert!(Config::from_toml("origin = 'log.example'").is_ok());
         let error = Config::from_toml("orgin = 'log.example'").unwrap_err().to_string();
         assert!(error.contains("orgin"), "{error}");
-        assert!(Config::from_toml("[[oidc]]\nissuer='a'\naudience='b'\njwks_file='c'\naudiences='d'").is_err());
+        assert!(
+            Config::from_toml("[[oidc]]\nissuer='a'\naudience='b'\njwks_file='c'\naudiences='d'").is_err()
+        );
     }
 
     #[test]
@@ -379,7 +390,9 @@ mod tests {
     #[test]
     fn a_rule_on_sub_is_refused() {
         let rule = |claims: &str| {
-            format!("[[oidc]]\nissuer='https://i.test'\naudience='a'\njwks_file='k.json'\n[[oidc.rule]]\nclaims={{{claims}}}")
+            format!(
+                "[[oidc]]\nissuer='https://i.test'\naudience='a'\njwks_file='k.json'\n[[oidc.rule]]\nclaims={{{claims}}}"
+            )
         };
         assert!(Config::from_toml(&rule("repository_id='1'")).is_ok());
         assert!(Config::from_toml(&rule("sub='repo:acme/app:*'")).is_err());

@@ -14,7 +14,11 @@ use http_body_util::BodyExt as _;
 use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRequestHeadersLayer};
 use tracing::Instrument as _;
 
-use crate::{App, auth, freshness, problem::{Fault, PROBLEM_JSON}, routes};
+use crate::{
+    App, auth, freshness,
+    problem::{Fault, PROBLEM_JSON},
+    routes,
+};
 
 /// Requests at a time; more are turned away.
 pub(crate) const IN_FLIGHT: usize = 512;
@@ -111,7 +115,8 @@ fn template(path: &str) -> &'static str {
     let parts: Vec<&str> = path.split('/').collect();
     let fits = |template: &str| {
         let own: Vec<&str> = template.split('/').collect();
-        own.len() == parts.len() && own.iter().zip(&parts).all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
+        own.len() == parts.len()
+            && own.iter().zip(&parts).all(|(t, p)| t == p || (t.starts_with('{') && !p.is_empty()))
     };
     auth::TABLE.iter().map(|(_, template, _)| *template).find(|template| fits(template)).unwrap_or("other")
 }

@@ -62,7 +62,11 @@ fn media_type(object: &catenary_evidence::object::Object) -> String {
 }
 
 /// Every entry that is not evidence: origin and control.
-async fn control_entries(app: &App, tenant: &str, snapshot: &Snapshot) -> Result<BTreeMap<u64, EntryRow>, Fault> {
+async fn control_entries(
+    app: &App,
+    tenant: &str,
+    snapshot: &Snapshot,
+) -> Result<BTreeMap<u64, EntryRow>, Fault> {
     let mut found = BTreeMap::new();
     let mut from = 0;
     while from < snapshot.size {

@@ -20,6 +20,8 @@ pub const MAX_BODY: usize = 8 * 1024 * 1024;
 const SMALL_BODY: usize = 64 * 1024;
 /// Places for large bodies: 3 × 8 MiB.
 const LARGE_BODIES: usize = 3;
+/// How much of a refused body is read and thrown away before the connection is closed.
+const DISCARD: usize = 512 * 1024 * 1024;
 /// From the first to the last byte of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a large body waits for its place.
@@ -62,11 +64,17 @@ impl FromRequest<App> for Payload {
 /// Reads a body, cut at the limit whatever its announced length.
 async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Fault> {
     let too_large = Fault::BodyTooLarge { limit: MAX_BODY };
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let asks_first = request.headers().contains_key(header::EXPECT);
+    let mut body: Body = request.into_body();
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
+        // Who sent `Expect: 100-continue` has not sent the body, and now need not.
+        if !asks_first {
+            discard(body).await;
+        }
         return Err(too_large);
     }
-    let mut body: Body = request.into_body();
     let mut buffer = Vec::new();
     let mut place = None;
     while let Some(frame) = body.frame().await {
@@ -74,6 +82,8 @@ async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<Ow
         let Ok(data) = frame.into_data() else { continue };
         let length = buffer.len() + data.len();
         if length > MAX_BODY {
+            drop((buffer, place));
+            discard(body).await;
             return Err(too_large);
         }
         if length > SMALL_BODY && place.is_none() {
@@ -88,6 +98,19 @@ async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<Ow
         buffer.shrink_to_fit();
     }
     Ok((buffer.into(), place))
+}
+
+/// Reads the rest of a body that is refused and keeps none of it: a client that is cut off while it still writes
+/// sees a broken connection and never the answer.
+async fn discard(mut body: Body) {
+    let mut left = DISCARD;
+    while let Some(Ok(frame)) = body.frame().await {
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        if size > left {
+            return;
+        }
+        left -= size;
+    }
 }
 
 fn media_type(headers: &HeaderMap) -> Result<Option<String>, Fault> {
@@ -117,7 +140,10 @@ impl<T: DeserializeOwned> FromRequest<App> for ApiJson<T> {
         match payload.media_type.as_deref() {
             Some("application/json") => {}
             found => {
-                return Err(Fault::MediaType { found: found.unwrap_or_default().into(), expected: "application/json" });
+                return Err(Fault::MediaType {
+                    found: found.unwrap_or_default().into(),
+                    expected: "application/json",
+                });
             }
         }
         Ok(Self(catenary_evidence::json::parse(&payload.bytes)?))
@@ -138,7 +164,11 @@ impl<T: DeserializeOwned> FromRequestParts<App> for ApiQuery<T> {
         let parsed = axum::extract::Query::<T>::try_from_uri(&uri);
         parsed.map(|axum::extract::Query(value)| Self(value)).map_err(|e| {
             let text = e.body_text();
-            if text.contains("limit") || text.contains("cursor") { Fault::Pagination(text) } else { Fault::Query(text) }
+            if text.contains("limit") || text.contains("cursor") {
+                Fault::Pagination(text)
+            } else {
+                Fault::Query(text)
+            }
         })
     }
 }
@@ -152,7 +182,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for ApiPath<T> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Fault> {
         let path = axum::extract::Path::<T>::from_request_parts(parts, app).await;
-        path.map(|axum::extract::Path(value)| Self(value)).map_err(|e: PathRejection| Fault::Path(e.body_text()))
+        path.map(|axum::extract::Path(value)| Self(value))
+            .map_err(|e: PathRejection| Fault::Path(e.body_text()))
     }
 }
 

@@ -51,19 +51,25 @@ impl Freshness {
     fn read(query: &str) -> Result<Self, Fault> {
         let mut fresh = Self::default();
         let mut seen = Vec::new();
-        for (name, value) in query.split('&').filter(|pair| is_member(pair)).map(|p| p.split_once('=').unwrap_or((p, ""))) {
+        for (name, value) in
+            query.split('&').filter(|pair| is_member(pair)).map(|p| p.split_once('=').unwrap_or((p, "")))
+        {
             if seen.contains(&name) {
                 return Err(Fault::Query(format!("`{name}` is given twice")));
             }
             seen.push(name);
-            let digits = |text: &str| text.len() <= 15 && !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let digits =
+                |text: &str| text.len() <= 15 && !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
             if name == "minIndex" {
                 let index = Some(value).filter(|v| digits(v)).and_then(|v| v.parse().ok());
                 fresh.min_index = Some(index.ok_or_else(|| Fault::Query("`minIndex` is a number".into()))?);
             } else {
-                let seconds = Some(value.strip_suffix('s').unwrap_or(value)).filter(|v| digits(v)).and_then(|v| v.parse().ok());
+                let seconds = Some(value.strip_suffix('s').unwrap_or(value))
+                    .filter(|v| digits(v))
+                    .and_then(|v| v.parse().ok());
                 let wait = seconds.map(Duration::from_secs).filter(|wait| *wait <= MAX_WAIT);
-                fresh.wait = wait.ok_or_else(|| Fault::Query("`wait` is at most 30 seconds, for example 5s".into()))?;
+                fresh.wait =
+                    wait.ok_or_else(|| Fault::Query("`wait` is at most 30 seconds, for example 5s".into()))?;
             }
         }
         Ok(fresh)
@@ -81,7 +87,9 @@ mod tests {
         assert_eq!(read("image=x"), fresh(None, 0));
         assert_eq!(read("minIndex=7&wait=5s"), fresh(Some(7), 5));
         assert_eq!(read("wait=30"), fresh(None, 30));
-        for bad in ["wait=31", "wait=-1", "wait=1e9", "wait=", "minIndex=-1", "minIndex=x", "minIndex=1&minIndex=2"] {
+        for bad in
+            ["wait=31", "wait=-1", "wait=1e9", "wait=", "minIndex=-1", "minIndex=x", "minIndex=1&minIndex=2"]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -9,7 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use catenary_evidence::{KeyRing, Node, Refusal, attestation, attestation::Attestation, object, object::Object};
+use catenary_evidence::{
+    KeyRing, Node, Refusal, attestation, attestation::Attestation, object, object::Object,
+};
 use catenary_store::{Appended, New, StoreError};
 use tokio::sync::Semaphore;
 
@@ -17,6 +19,9 @@ use crate::{App, auth::Principal, problem::Fault};
 
 /// The most submissions that wait for a processor; more are turned away at once.
 const QUEUE: usize = 256;
+
+/// How long an acknowledgement waits for its entry to be followed.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often a submission is verified anew because a key was registered meanwhile.
 const ATTEMPTS: usize = 4;
 
@@ -36,7 +41,10 @@ impl Default for Workers {
 
 impl Workers {
     /// Runs `work` on a thread that may block.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
         struct Waiting<'a>(&'a AtomicUsize);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
@@ -95,7 +103,11 @@ pub async fn attestations(app: &App, who: &Principal, items: Vec<Bytes>) -> Vec<
     results
 }
 
-async fn attempt(app: &App, who: &Principal, items: Vec<Bytes>) -> Result<Vec<Option<Result<Kept, Fault>>>, Fault> {
+async fn attempt(
+    app: &App,
+    who: &Principal,
+    items: Vec<Bytes>,
+) -> Result<Vec<Option<Result<Kept, Fault>>>, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
     let ring = snapshot.keys.clone();
     let verified = verify_all(app, items.clone(), ring).await?;
@@ -122,6 +134,8 @@ async fn attempt(app: &App, who: &Principal, items: Vec<Bytes>) -> Result<Vec<Op
         }
     }
     let appended = app.backend.store.append_all(&who.tenant, new).await;
+    let newest = appended.iter().flatten().filter(|entry| entry.created).map(|entry| entry.index).max();
+    show(app, &who.tenant, newest).await;
     for ((position, facts), result) in sent.into_iter().zip(appended) {
         answers[position] = match result {
             Ok(entry) => Some(Ok(Kept { entry, facts })),
@@ -135,7 +149,21 @@ async fn attempt(app: &App, who: &Principal, items: Vec<Bytes>) -> Result<Vec<Op
     Ok(answers)
 }
 
-async fn verify_all(app: &App, items: Vec<Bytes>, ring: KeyRing) -> Result<Vec<Result<Attestation, Refusal>>, Fault> {
+/// What this instance acknowledged, its next answer takes into account: one look at the log head, shared by all
+/// that wait for it. The entry is durable already, so a look that fails changes nothing but that.
+async fn show(app: &App, tenant: &str, newest: Option<u64>) {
+    if let Some(index) = newest
+        && let Err(error) = app.backend.wait_for(tenant, index, LOOK).await
+    {
+        tracing::debug!(%error, tenant, "acknowledged before it is followed");
+    }
+}
+
+async fn verify_all(
+    app: &App,
+    items: Vec<Bytes>,
+    ring: KeyRing,
+) -> Result<Vec<Result<Attestation, Refusal>>, Fault> {
     app.workers.run(move || items.iter().map(|item| attestation::verify(item, &ring)).collect()).await
 }
 
@@ -160,7 +188,10 @@ pub async fn object(
             keys_at: snapshot.size,
         };
         match app.backend.store.append(&who.tenant, new).await {
-            Ok(entry) => return Ok((entry, facts)),
+            Ok(entry) => {
+                show(app, &who.tenant, Some(entry.index).filter(|_| entry.created)).await;
+                return Ok((entry, facts));
+            }
             Err(StoreError::KeysMoved { at, .. }) => {
                 app.backend.wait_for(&who.tenant, at, crate::freshness::MAX_WAIT).await?;
             }

@@ -112,7 +112,8 @@ impl Server {
     /// Climbs the ladder to a database and starts.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let url = config.database_url.as_ref().map(config::Secret::expose);
-        std::fs::create_dir_all(&config.data).map_err(|source| ConfigError::Read { path: config.data.clone(), source })?;
+        std::fs::create_dir_all(&config.data)
+            .map_err(|source| ConfigError::Read { path: config.data.clone(), source })?;
         let database = Database::climb(url, &config.data, Rungs::from_env()?).await?;
         Self::start_on(config, database).await
     }
@@ -120,7 +121,8 @@ impl Server {
     /// Starts on a database, which the service stops with itself.
     pub async fn start_on(config: Config, database: Database) -> Result<Self, StartError> {
         let keys = Arc::new(ServiceKeys::open_or_create(&config.keys())?);
-        let options = StoreOptions { single_connection: database.max_connections() == 1, ..StoreOptions::default() };
+        let options =
+            StoreOptions { single_connection: database.max_connections() == 1, ..StoreOptions::default() };
         let store = Store::open(database.connect_options(), keys.seal_keys(), &options).await?;
         store.bind_service_keys(&keys.rows()).await?;
         let outside = config.checkpoints().map(|folder| CheckpointStore::open(&folder)).transpose()?;
@@ -130,8 +132,11 @@ impl Server {
         let tokens = bootstrap::first_start(&backend, &config).await?;
         let app = App::new(backend, &config)?;
         let listener = tokio::net::TcpListener::bind(&config.listen).await;
-        let listener = listener.map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
+        let listener =
+            listener.map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
         let stop = CancellationToken::new();
         let router = edge::router(app.clone());
         let serving = tokio::spawn(listen::serve(listener, router, config.connections, stop.clone()));
@@ -182,7 +187,9 @@ impl App {
             }
         }
         let observed = answers.clone();
-        backend.follower.observe(Arc::new(move |change| observed.follow(&change.tenant, change.from, &change.writes)));
+        backend
+            .follower
+            .observe(Arc::new(move |change| observed.follow(&change.tenant, change.from, &change.writes)));
         Ok(Self {
             backend,
             issuers: auth::oidc::Issuers::new(&config.oidc)?,
@@ -205,7 +212,8 @@ pub async fn log_verify(config: Config, tenant: Option<&str>) -> Result<audit::R
     let url = config.database_url.as_ref().map(config::Secret::expose);
     let database = Database::climb(url, &config.data, Rungs::from_env()?).await?;
     let keys = Arc::new(ServiceKeys::open_or_create(&config.keys())?);
-    let options = StoreOptions { single_connection: database.max_connections() == 1, ..StoreOptions::default() };
+    let options =
+        StoreOptions { single_connection: database.max_connections() == 1, ..StoreOptions::default() };
     let store = Store::open(database.connect_options(), keys.seal_keys(), &options).await?;
     let outside = config.checkpoints().map(|folder| CheckpointStore::open(&folder)).transpose()?;
     let report = audit::log_verify(&store, tenant, &keys, outside.as_ref()).await;
@@ -241,8 +249,9 @@ pub async fn ended() {
 
 /// JSON lines on standard error; `RUST_LOG` says how much.
 pub fn init_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn,sqlx::postgres::notice=error"));
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("info,sqlx=warn,sqlx::postgres::notice=error")
+    });
     // A second call, as in tests, changes nothing.
     let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

@@ -9,7 +9,10 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::{net::{TcpListener, TcpStream}, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
@@ -25,7 +28,12 @@ const DRAIN: Duration = Duration::from_secs(10);
 const HEADER_BYTES: usize = 16 * 1024;
 
 /// Serves until `stop`, then drains.
-pub(crate) async fn serve(listener: TcpListener, router: Router, connections: usize, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    connections: usize,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(connections));
     let open = TaskTracker::new();
     loop {
@@ -72,7 +80,11 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
     }
     let service = router.map_request(|request: Request<Incoming>| request.map(Body::new));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES.max(8192));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(HEADER_BYTES.max(8192));
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -44,7 +44,8 @@ impl Metrics {
             _ => "5xx",
         };
         with_local_recorder(&self.recorder, || {
-            counter!("catenary_requests_total", "method" => method, "route" => route, "status" => class).increment(1);
+            counter!("catenary_requests_total", "method" => method, "route" => route, "status" => class)
+                .increment(1);
             histogram!("catenary_request_seconds", "route" => route).record(took.as_secs_f64());
         });
     }
@@ -58,7 +59,9 @@ impl Metrics {
             Err(fault) if fault.status() >= 500 => "failed",
             Err(_) => "refused",
         };
-        with_local_recorder(&self.recorder, || counter!("catenary_ingest_total", "outcome" => outcome).increment(1));
+        with_local_recorder(&self.recorder, || {
+            counter!("catenary_ingest_total", "outcome" => outcome).increment(1)
+        });
     }
 
     /// One verdict that was given.
@@ -72,7 +75,9 @@ impl Metrics {
     /// Whether a verdict was ready.
     pub fn cache(&self, hit: bool) {
         let result = if hit { "hit" } else { "miss" };
-        with_local_recorder(&self.recorder, || counter!("catenary_verdict_cache_total", "result" => result).increment(1));
+        with_local_recorder(&self.recorder, || {
+            counter!("catenary_verdict_cache_total", "result" => result).increment(1)
+        });
     }
 
     /// The text, with what is only known when it is asked for.

@@ -40,7 +40,8 @@ fn build() -> Value {
     document["components"]["securitySchemes"] = json!({
         "bearer": { "type": "http", "scheme": "bearer", "description": "An API token, or a CI token (OIDC) of a configured issuer." },
     });
-    let problem = serde_json::to_value(<crate::problem::Problem as utoipa::PartialSchema>::schema()).unwrap_or_default();
+    let problem = serde_json::to_value(<crate::problem::Problem as utoipa::PartialSchema>::schema())
+        .unwrap_or_default();
     document["components"]["schemas"]["Problem"] = problem;
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths {
@@ -110,11 +111,19 @@ mod tests {
     #[test]
     fn every_documented_route_has_an_owner_and_every_owned_one_is_documented() {
         let document = build();
-        let documented: BTreeSet<(String, String)> = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
-            item.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
-        }).collect();
+        let documented: BTreeSet<(String, String)> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, item)| {
+                item.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
+            })
+            .collect();
         // Deep tiles are one resource, written once.
-        let owned = TABLE.iter().filter(|(_, t, _)| !t.contains("/{b}")).map(|(m, t, _)| ((*m).to_owned(), (*t).to_owned()));
+        let owned = TABLE
+            .iter()
+            .filter(|(_, t, _)| !t.contains("/{b}"))
+            .map(|(m, t, _)| ((*m).to_owned(), (*t).to_owned()));
         assert_eq!(owned.collect::<BTreeSet<_>>(), documented);
     }
 }

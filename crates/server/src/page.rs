@@ -26,7 +26,8 @@ pub fn seal(app: &App, tenant: &str, shape: &str, index: u64) -> String {
 
 /// Reads a cursor; one of another tenant or list, or one that we did not make, is refused.
 pub fn open(app: &App, tenant: &str, shape: &str, cursor: &str) -> Result<u64, Fault> {
-    read(&key(app), tenant, shape, cursor).ok_or_else(|| Fault::Pagination("the cursor is not one of this list".into()))
+    read(&key(app), tenant, shape, cursor)
+        .ok_or_else(|| Fault::Pagination("the cursor is not one of this list".into()))
 }
 
 fn key(app: &App) -> hmac::Key {

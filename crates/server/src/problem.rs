@@ -264,7 +264,9 @@ impl Fault {
         let (status, code, title) = match self {
             Self::Token(e) => (S::UNAUTHORIZED, e.code(), "Not authenticated"),
             Self::Oidc(e) if e.is_forbidden() => (S::FORBIDDEN, e.code(), "Not allowed"),
-            Self::Oidc(e) if e.is_unavailable() => (S::SERVICE_UNAVAILABLE, e.code(), "Issuer keys unavailable"),
+            Self::Oidc(e) if e.is_unavailable() => {
+                (S::SERVICE_UNAVAILABLE, e.code(), "Issuer keys unavailable")
+            }
             Self::Oidc(e) => (S::UNAUTHORIZED, e.code(), "Not authenticated"),
             Self::Role { .. } => (S::FORBIDDEN, "AUTH_ROLE", "Not allowed"),
             Self::Scope(_) => (S::FORBIDDEN, "AUTH_SCOPE", "Out of scope"),
@@ -274,10 +276,16 @@ impl Fault {
             Self::BodyCut => (S::BAD_REQUEST, "REQ_BODY_CUT", "Malformed request"),
             Self::BodySlow { .. } => (S::REQUEST_TIMEOUT, "REQ_BODY_SLOW", "Body too slow"),
             Self::MediaType { .. } => (S::UNSUPPORTED_MEDIA_TYPE, "MEDIA_TYPE", "Unsupported media type"),
-            Self::Encoding { .. } => (S::UNSUPPORTED_MEDIA_TYPE, "CONTENT_ENCODING", "Unsupported content encoding"),
+            Self::Encoding { .. } => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "CONTENT_ENCODING", "Unsupported content encoding")
+            }
             Self::Json(e) => match e.fault {
-                JsonFault::NotUtf8 | JsonFault::Syntax(_) => (S::BAD_REQUEST, "JSON_INVALID", "Malformed JSON"),
-                JsonFault::DuplicateKey { .. } => (S::UNPROCESSABLE_ENTITY, "JSON_DUPLICATE_KEY", "Ambiguous JSON"),
+                JsonFault::NotUtf8 | JsonFault::Syntax(_) => {
+                    (S::BAD_REQUEST, "JSON_INVALID", "Malformed JSON")
+                }
+                JsonFault::DuplicateKey { .. } => {
+                    (S::UNPROCESSABLE_ENTITY, "JSON_DUPLICATE_KEY", "Ambiguous JSON")
+                }
                 JsonFault::TooDeep => (S::UNPROCESSABLE_ENTITY, "JSON_TOO_DEEP", "Too deep"),
                 JsonFault::BadString => (S::UNPROCESSABLE_ENTITY, "JSON_INVALID", "Malformed JSON"),
                 JsonFault::Shape(_) => (S::BAD_REQUEST, "REQ_MEMBER", "Malformed request"),
@@ -294,7 +302,9 @@ impl Fault {
             Self::Refused(e) if e.is_syntax() => (S::BAD_REQUEST, e.code(), "Malformed evidence"),
             Self::Refused(e) if e.is_too_large() => (S::PAYLOAD_TOO_LARGE, e.code(), "Evidence too large"),
             Self::Refused(e) => (S::UNPROCESSABLE_ENTITY, e.code(), "Evidence refused"),
-            Self::Policy(_) | Self::PolicyName { .. } => (S::UNPROCESSABLE_ENTITY, "POL_INVALID", "Policy refused"),
+            Self::Policy(_) | Self::PolicyName { .. } => {
+                (S::UNPROCESSABLE_ENTITY, "POL_INVALID", "Policy refused")
+            }
             Self::PolicyRollback { .. } => (S::CONFLICT, "POL_ROLLBACK", "An older revision"),
             Self::Key(_) => (S::UNPROCESSABLE_ENTITY, "KEY_INVALID", "Key refused"),
             Self::Conflict(_) => (S::CONFLICT, "CONFLICT", "Conflict"),
@@ -305,8 +315,12 @@ impl Fault {
             Self::Busy => (S::SERVICE_UNAVAILABLE, "SYS_BUSY", "Busy"),
             Self::Timeout { .. } => (S::SERVICE_UNAVAILABLE, "SYS_TIMEOUT", "Out of time"),
             Self::LogBroken { .. } => (S::SERVICE_UNAVAILABLE, "SYS_LOG_ROLLED_BACK", "Log not believed"),
-            Self::Unavailable { .. } => (S::SERVICE_UNAVAILABLE, "SYS_STORE_UNAVAILABLE", "Store unavailable"),
-            Self::Registry { .. } => (S::SERVICE_UNAVAILABLE, "SYS_REGISTRY_UNREACHABLE", "Registry unreachable"),
+            Self::Unavailable { .. } => {
+                (S::SERVICE_UNAVAILABLE, "SYS_STORE_UNAVAILABLE", "Store unavailable")
+            }
+            Self::Registry { .. } => {
+                (S::SERVICE_UNAVAILABLE, "SYS_REGISTRY_UNREACHABLE", "Registry unreachable")
+            }
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "SYS_INTERNAL", "Defect"),
         };
         Class { status, code: Cow::Borrowed(code), title }
@@ -364,7 +378,9 @@ impl Fault {
             Self::Refused(e) => e.hint(),
             Self::Policy(e) => format!("did you mean `{}`?", e.suggestion.as_ref()?),
             Self::PolicyName { .. } => "put the document under its own metadata.name".into(),
-            Self::PolicyRollback { .. } => "change the document, for example its comment, to bring it back on purpose".into(),
+            Self::PolicyRollback { .. } => {
+                "change the document, for example its comment, to bring it back on purpose".into()
+            }
             Self::Tag { resource, resolved: Some(digest), .. } => format!("ask for {resource}@{digest}"),
             Self::Tag { resource, .. } => format!("ask for {resource}@sha256:<64 hex digits>"),
             Self::ResourceRequired => "pass image=registry/repository@sha256:…".into(),
@@ -533,7 +549,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("AUTH_REQUIRED", "The request has no credential. Send `Authorization: Bearer …`."),
     ("AUTH_INVALID", "The credential is not known, expired, revoked or malformed."),
     ("AUTH_ROLE", "The credential's role may not do this."),
-    ("AUTH_SCOPE", "The evidence is about a repository or has a predicate type outside of the credential's scope."),
+    (
+        "AUTH_SCOPE",
+        "The evidence is about a repository or has a predicate type outside of the credential's scope.",
+    ),
     ("AUTH_TOKEN_MALFORMED", "The CI token is not a compact JWS of three parts and at most 8 KiB."),
     ("AUTH_TOKEN_ALG", "The CI token's algorithm is not one that its issuer is configured with."),
     ("AUTH_TOKEN_ISSUER", "The CI token's issuer is not configured."),

@@ -82,7 +82,8 @@ pub(crate) fn json(body: &impl Serialize) -> Response {
 pub(crate) fn bytes(body: Bytes, media_type: &str) -> Response {
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
-    let media_type = HeaderValue::from_str(media_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let media_type =
+        HeaderValue::from_str(media_type).unwrap_or(HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(header::CACHE_CONTROL, PRIVATE);
     headers.insert(header::VARY, HeaderValue::from_static("Authorization"));

@@ -1,6 +1,9 @@
 //! What a tag last pointed to, as trusted registry events say. A hint for people, never an answer.
 
-use catenary_evidence::{digest::Digest, predicate::{self, Claim}};
+use catenary_evidence::{
+    digest::Digest,
+    predicate::{self, Claim},
+};
 use catenary_store::Filter;
 
 use crate::{App, problem::Fault};

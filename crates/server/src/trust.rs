@@ -12,7 +12,12 @@ pub async fn register(app: &App, tenant: &str, submitter: Sha256, key: TrustedKe
 }
 
 /// The same before there is an [`App`].
-pub async fn register_with(backend: &Backend, tenant: &str, submitter: Sha256, key: TrustedKey) -> Result<bool, Fault> {
+pub async fn register_with(
+    backend: &Backend,
+    tenant: &str,
+    submitter: Sha256,
+    key: TrustedKey,
+) -> Result<bool, Fault> {
     let id = key.id;
     let added = backend.append_control(tenant, submitter, move |control| match control.keys.get(&id) {
         None => Ok(Some(Entry::TrustAdded(key.clone()))),

@@ -72,7 +72,9 @@ async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Res
 /// The lease is taken before the look-up and asked last, just before answering.
 fn cached(app: &App, tenant: &str, question: &Question) -> Result<Option<Answer>, Fault> {
     let follower = &app.backend.follower;
-    let (Some(lease), Ok(snapshot)) = (follower.lease(tenant), follower.snapshot(tenant)) else { return Ok(None) };
+    let (Some(lease), Ok(snapshot)) = (follower.lease(tenant), follower.snapshot(tenant)) else {
+        return Ok(None);
+    };
     let key = cache::key(tenant, snapshot.control.epoch, question);
     let Some(ready) = app.answers.get(tenant, &key, snapshot.size, Timestamp::now()) else { return Ok(None) };
     Ok(lease.holds().then_some(Answer { ready, log_size: snapshot.size }))
@@ -128,7 +130,9 @@ fn environment_name(text: &str) -> Result<String, Fault> {
 fn platform_name(text: &str) -> Result<Platform, Fault> {
     let malformed = || Fault::Query("a platform is os/architecture or os/architecture/variant".into());
     let plain = |part: &&str| {
-        !part.is_empty() && part.len() <= 32 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        !part.is_empty()
+            && part.len() <= 32
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     };
     let parts: Vec<&str> = text.split('/').collect();
     if !parts.iter().all(plain) {

@@ -56,7 +56,8 @@ impl Verdict {
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         let answer = self.ask(client).await?;
         // The summary begins with the outcome, which is painted here.
-        let rest = |v: &Value| draw::string(&v["summary"]).split_once(' ').map_or("", |(_, rest)| rest).to_owned();
+        let rest =
+            |v: &Value| draw::string(&v["summary"]).split_once(' ').map_or("", |(_, rest)| rest).to_owned();
         output.show(&answer, |v| format!("{} {}", draw::outcome(v), rest(v)));
         Ok(exit(&answer))
     }

@@ -147,7 +147,10 @@ impl Issuers {
                 for (name, glob) in &rule.claims {
                     claims.insert(name.clone(), Glob::new(glob).map_err(wrong)?);
                 }
-                rules.push(Rule { claims, scope: Scope::new(&rule.repositories, &rule.predicate_types).map_err(wrong)? });
+                rules.push(Rule {
+                    claims,
+                    scope: Scope::new(&rule.repositories, &rule.predicate_types).map_err(wrong)?,
+                });
             }
             known.push(Known { config: config.clone(), keys: IssuerKeys::new(config)?, rules });
         }
@@ -166,7 +169,10 @@ impl Issuers {
         let known = match of_issuer[..] {
             [] => return Err(OidcError::Issuer),
             [only] => only,
-            _ => of_issuer.into_iter().find(|k| is_only_audience(&claims, &k.config.audience)).ok_or(OidcError::Audience)?,
+            _ => of_issuer
+                .into_iter()
+                .find(|k| is_only_audience(&claims, &k.config.audience))
+                .ok_or(OidcError::Audience)?,
         };
         let algorithm: Algorithm = header.alg.parse().map_err(|_| OidcError::Algorithm)?;
         if !known.config.algorithms.contains(&algorithm) {
@@ -183,7 +189,10 @@ impl Issuers {
             return Err(OidcError::Audience);
         }
         let rule = known.rules.iter().find(|rule| rule.fits(&claims)).ok_or(OidcError::NoRule)?;
-        let asked = rule.claims.keys().map(|name| format!(" {name}={}", claims.get(name).and_then(Value::as_str).unwrap_or("")));
+        let asked = rule
+            .claims
+            .keys()
+            .map(|name| format!(" {name}={}", claims.get(name).and_then(Value::as_str).unwrap_or("")));
         let name = format!("oidc {issuer}{}", asked.collect::<String>());
         Ok(Admitted { tenant: known.config.tenant.clone(), scope: rule.scope.clone(), name })
     }
@@ -192,7 +201,9 @@ impl Issuers {
 impl Rule {
     /// Every claim is there, is text, and fits. Other types never fit: `true` is not `"true"`.
     fn fits(&self, claims: &Map<String, Value>) -> bool {
-        self.claims.iter().all(|(name, glob)| claims.get(name).and_then(Value::as_str).is_some_and(|v| glob.matches(v)))
+        self.claims
+            .iter()
+            .all(|(name, glob)| claims.get(name).and_then(Value::as_str).is_some_and(|v| glob.matches(v)))
     }
 }
 
@@ -206,13 +217,19 @@ fn split(token: &str) -> Result<(Header, Map<String, Value>), OidcError> {
         return Err(Malformed("it has not exactly three parts"));
     };
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| Malformed("a part is not base64url"));
-    let header: Header = json::parse(&decode(header)?).map_err(|_| Malformed("the header is not strict JSON"))?;
+    let header: Header =
+        json::parse(&decode(header)?).map_err(|_| Malformed("the header is not strict JSON"))?;
     let claims = json::parse(&decode(claims)?).map_err(|_| Malformed("the claims are not strict JSON"))?;
     decode(signature)?;
     Ok((header, claims))
 }
 
-fn verify(token: &str, key: &jsonwebtoken::DecodingKey, algorithm: Algorithm, issuer: &Issuer) -> Result<(), OidcError> {
+fn verify(
+    token: &str,
+    key: &jsonwebtoken::DecodingKey,
+    algorithm: Algorithm,
+    issuer: &Issuer,
+) -> Result<(), OidcError> {
     use jsonwebtoken::errors::ErrorKind;
     let mut validation = Validation::new(algorithm);
     validation.leeway = LEEWAY;

@@ -66,7 +66,8 @@ fn named(attestation: &Attestation) -> Vec<String> {
     if let Some(repository) = claimed {
         return vec![repository];
     }
-    let mut names: Vec<String> = attestation.subjects.iter().map(|s| without_tag(&s.name).to_owned()).collect();
+    let mut names: Vec<String> =
+        attestation.subjects.iter().map(|s| without_tag(&s.name).to_owned()).collect();
     names.sort();
     names.dedup();
     names
@@ -108,7 +109,12 @@ mod tests {
             builder_id: "https://ci.test".into(),
             build_type: "t".into(),
             adapter: None,
-            source: Some(Source { repository: repository.into(), repository_id: None, commit: None, reference: None }),
+            source: Some(Source {
+                repository: repository.into(),
+                repository_id: None,
+                commit: None,
+                reference: None,
+            }),
             params: Default::default(),
             unknown_params: Vec::new(),
             trigger: None,
@@ -134,7 +140,8 @@ mod tests {
 
     #[test]
     fn h24_a_submitter_speaks_about_its_own_repositories_only() {
-        let scope = Scope::new(&["git+https://git.test/acme/lib".into(), "r.test/acme/*".into()], &[]).unwrap();
+        let scope =
+            Scope::new(&["git+https://git.test/acme/lib".into(), "r.test/acme/*".into()], &[]).unwrap();
         assert_eq!(scope.admits(&about(build("git+https://git.test/acme/lib"), "x")), Ok(()));
         assert!(scope.admits(&about(build("git+https://git.test/acme/app"), "x")).is_err());
         // The subject's name is the sender's choice: it does not help where the predicate names a repository.

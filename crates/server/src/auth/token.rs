@@ -72,7 +72,8 @@ pub fn parse(text: &str) -> Result<Presented<'_>, TokenError> {
     }
     let rest = body.strip_prefix(PREFIX).ok_or(malformed.clone())?;
     let [tenant, id, secret] = rest.split('_').collect::<Vec<_>>()[..] else { return Err(malformed) };
-    let plain = |part: &str, length: usize| part.len() == length && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    let plain =
+        |part: &str, length: usize| part.len() == length && part.bytes().all(|b| b.is_ascii_alphanumeric());
     if !plain(id, ID) || !plain(secret, SECRET) || !is_tenant(tenant) {
         return Err(malformed);
     }
@@ -172,7 +173,13 @@ mod tests {
     #[test]
     fn a_mistyped_token_is_malformed() {
         let (text, _) = mint("acme").unwrap();
-        for bad in [text.replace("acme", "Acme"), text[1..].to_owned(), format!("{text}0"), "ctn_".into(), "a.b.c".into()] {
+        for bad in [
+            text.replace("acme", "Acme"),
+            text[1..].to_owned(),
+            format!("{text}0"),
+            "ctn_".into(),
+            "a.b.c".into(),
+        ] {
             assert_eq!(parse(&bad).unwrap_err(), TokenError::Malformed, "{bad}");
         }
     }

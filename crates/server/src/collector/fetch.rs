@@ -42,12 +42,20 @@ impl Registry {
     pub(crate) fn new(config: &config::Registry) -> Result<Self, ConfigError> {
         // A blob may lie behind a redirect within the registry; never on another host.
         let same_host = reqwest::redirect::Policy::custom(|attempt| {
-            let from = attempt.previous().last().map(|url| (url.host_str().map(str::to_owned), url.port_or_known_default()));
+            let from = attempt
+                .previous()
+                .last()
+                .map(|url| (url.host_str().map(str::to_owned), url.port_or_known_default()));
             let to = (attempt.url().host_str().map(str::to_owned), attempt.url().port_or_known_default());
-            if attempt.previous().len() <= 3 && from.as_ref() == Some(&to) { attempt.follow() } else { attempt.stop() }
+            if attempt.previous().len() <= 3 && from.as_ref() == Some(&to) {
+                attempt.follow()
+            } else {
+                attempt.stop()
+            }
         });
         let client = reqwest::Client::builder().redirect(same_host).timeout(TIMEOUT).no_proxy().build();
-        let client = client.map_err(|e| ConfigError::Value { name: "registry".into(), why: e.to_string() })?;
+        let client =
+            client.map_err(|e| ConfigError::Value { name: "registry".into(), why: e.to_string() })?;
         Ok(Self { config: config.clone(), client })
     }
 
@@ -63,13 +71,18 @@ impl Registry {
 
     /// Every repository.
     pub(crate) async fn repositories(&self) -> Result<Vec<String>, Fault> {
-        self.pages("/v2/_catalog?n=1000", |bytes| serde_json::from_slice::<Catalog>(bytes).map(|c| c.repositories)).await
+        self.pages("/v2/_catalog?n=1000", |bytes| {
+            serde_json::from_slice::<Catalog>(bytes).map(|c| c.repositories)
+        })
+        .await
     }
 
     /// Every tag of a repository.
     pub(crate) async fn tags(&self, repository: &str) -> Result<Vec<String>, Fault> {
         let path = format!("/v2/{repository}/tags/list?n=1000");
-        let tags = self.pages(&path, |bytes| serde_json::from_slice::<Tags>(bytes).map(|t| t.tags.unwrap_or_default())).await;
+        let tags = self
+            .pages(&path, |bytes| serde_json::from_slice::<Tags>(bytes).map(|t| t.tags.unwrap_or_default()))
+            .await;
         match tags {
             // Deleted since it was listed.
             Err(Fault::NotFound { .. }) => Ok(Vec::new()),
@@ -113,7 +126,9 @@ impl Registry {
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
         let link = text(header::LINK).and_then(|link| next_path(&link));
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.failed(e.without_url().to_string()))? {
+        while let Some(chunk) =
+            response.chunk().await.map_err(|e| self.failed(e.without_url().to_string()))?
+        {
             if body.len() + chunk.len() > limit {
                 return Err(self.failed(format!("more than {limit} bytes")));
             }
@@ -140,7 +155,10 @@ mod tests {
 
     #[test]
     fn h38_a_next_page_is_on_the_same_registry() {
-        assert_eq!(next_path("</v2/_catalog?last=a&n=1>; rel=\"next\""), Some("/v2/_catalog?last=a&n=1".into()));
+        assert_eq!(
+            next_path("</v2/_catalog?last=a&n=1>; rel=\"next\""),
+            Some("/v2/_catalog?last=a&n=1".into())
+        );
         assert_eq!(next_path("<http://169.254.169.254/latest>; rel=\"next\""), None);
         assert_eq!(next_path("<//evil.test/v2/>; rel=\"next\""), None);
     }

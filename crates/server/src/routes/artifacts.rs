@@ -91,7 +91,11 @@ pub(crate) async fn get(
             tags.extend(event.tag.as_ref().map(|tag| format!("{}:{tag}", event.resource)));
         }
     }
-    let times = attestations.iter().map(|a| a.time).chain(parents.iter().map(|p| p.time)).chain(object.iter().map(|o| o.time));
+    let times = attestations
+        .iter()
+        .map(|a| a.time)
+        .chain(parents.iter().map(|p| p.time))
+        .chain(object.iter().map(|o| o.time));
     let first_seen = times.min().map(|time| time.to_string());
     let artifact = Artifact {
         digest: digest.to_string(),
@@ -176,7 +180,11 @@ async fn walk(app: &App, tenant: &str, snapshot: &Snapshot, start: Node) -> Resu
     let mut open = vec![start];
     let mut seen = BTreeSet::from([start]);
     let mut truncated = false;
-    let edge = |from: &dyn ToString, to: &dyn ToString, kind| Edge { from: from.to_string(), to: to.to_string(), kind };
+    let edge = |from: &dyn ToString, to: &dyn ToString, kind| Edge {
+        from: from.to_string(),
+        to: to.to_string(),
+        kind,
+    };
     while let Some(node) = open.pop() {
         let mut next: Vec<Node> = Vec::new();
         let object = store.object(tenant, node, snapshot.size).await?;

@@ -2,7 +2,11 @@
 
 use axum::{extract::State, http::HeaderMap, response::Response};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use catenary_evidence::{attestation, digest::{Node, Sha256}, key::KeyId};
+use catenary_evidence::{
+    attestation,
+    digest::{Node, Sha256},
+    key::KeyId,
+};
 use catenary_store::{AttestationRow, Filter};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -121,9 +125,20 @@ const MEDIA_TYPES: &str = "application/json or application/x-ndjson";
     responses(
         (status = 200, description = "Known already, or results of a list", body = Value),
         (status = 201, description = "In the log", body = Receipt)))]
-pub(crate) async fn submit(State(app): State<App>, who: Principal, payload: Payload) -> Result<Response, Fault> {
+pub(crate) async fn submit(
+    State(app): State<App>,
+    who: Principal,
+    payload: Payload,
+) -> Result<Response, Fault> {
     match payload.media_type.as_deref() {
-        None | Some("application/json" | "application/x-ndjson" | "application/jsonl" | "application/octet-stream" | "text/plain") => {}
+        None
+        | Some(
+            "application/json"
+            | "application/x-ndjson"
+            | "application/jsonl"
+            | "application/octet-stream"
+            | "text/plain",
+        ) => {}
         Some(other) if other.starts_with("application/vnd.") && other.ends_with("+json") => {}
         Some(other) => return Err(Fault::MediaType { found: other.to_owned(), expected: MEDIA_TYPES }),
     }
@@ -209,18 +224,31 @@ impl ListQuery {
         format!(
             "{:?}",
             (
-                &self.subject, &self.predicate_type, &self.signer, &self.builder, &self.source_repository,
-                &self.source_commit, &self.resource, &self.status, &self.since, &self.until
+                &self.subject,
+                &self.predicate_type,
+                &self.signer,
+                &self.builder,
+                &self.source_repository,
+                &self.source_commit,
+                &self.resource,
+                &self.status,
+                &self.since,
+                &self.until
             )
         )
     }
 
     fn filter(&self) -> Result<Filter, Fault> {
         let time = |text: &Option<String>, name: &str| {
-            let parse = |t: &String| t.parse::<Timestamp>().map_err(|_| Fault::Query(format!("`{name}` is an RFC 3339 time")));
+            let parse = |t: &String| {
+                t.parse::<Timestamp>().map_err(|_| Fault::Query(format!("`{name}` is an RFC 3339 time")))
+            };
             text.as_ref().map(parse).transpose()
         };
-        for text in [&self.predicate_type, &self.builder, &self.source_repository, &self.resource].into_iter().flatten() {
+        for text in [&self.predicate_type, &self.builder, &self.source_repository, &self.resource]
+            .into_iter()
+            .flatten()
+        {
             if text.len() > 1024 || text.contains('\0') {
                 return Err(Fault::Query("a filter is at most 1024 bytes without NUL".into()));
             }
@@ -307,8 +335,13 @@ pub(crate) async fn raw(
 #[utoipa::path(get, path = "/v1/attestations/{id}/proof", tag = "attestations",
     params(("id" = String, Path, description = "`sha256:…` of its exact bytes")),
     responses((status = 200, description = "Inclusion proof and signed checkpoint", body = Inclusion)))]
-pub(crate) async fn proof(State(app): State<App>, who: Principal, ApiPath(id): ApiPath<String>) -> Result<Response, Fault> {
+pub(crate) async fn proof(
+    State(app): State<App>,
+    who: Principal,
+    ApiPath(id): ApiPath<String>,
+) -> Result<Response, Fault> {
     let id = find(&app, &who, &id).await?.facts.id;
-    let entry = app.backend.store.entry_of(&who.tenant, id).await?.ok_or(Fault::NotFound { what: "entry" })?;
+    let entry =
+        app.backend.store.entry_of(&who.tenant, id).await?.ok_or(Fault::NotFound { what: "entry" })?;
     Ok(super::json(&inclusion(&app, &who.tenant, entry.index, &entry.leaf).await?))
 }

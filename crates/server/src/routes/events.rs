@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use axum::{extract::{FromRequest as _, Request, State}, response::Response};
+use axum::{
+    extract::{FromRequest as _, Request, State},
+    response::Response,
+};
 use catenary_evidence::digest::Digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -63,7 +66,9 @@ impl Event {
     fn push(self) -> Result<Option<Push>, Fault> {
         let media_type = self.target.media_type.unwrap_or_default();
         let is_manifest = media_type.contains(".manifest.") || media_type.contains(".image.index.");
-        let (Some(digest), Some(repository)) = (self.target.digest, self.target.repository) else { return Ok(None) };
+        let (Some(digest), Some(repository)) = (self.target.digest, self.target.repository) else {
+            return Ok(None);
+        };
         if self.action != "push" || !is_manifest {
             return Ok(None);
         }
@@ -89,7 +94,11 @@ pub(crate) async fn distribution(State(app): State<App>, request: Request) -> Re
     // The body is read only for those who may send one.
     let payload = Payload::from_request(request, &app).await?;
     match payload.media_type.as_deref() {
-        Some("application/vnd.docker.distribution.events.v1+json" | "application/vnd.docker.distribution.events.v2+json" | "application/json") => {}
+        Some(
+            "application/vnd.docker.distribution.events.v1+json"
+            | "application/vnd.docker.distribution.events.v2+json"
+            | "application/json",
+        ) => {}
         found => {
             let expected = "application/vnd.docker.distribution.events.v1+json";
             return Err(Fault::MediaType { found: found.unwrap_or_default().into(), expected });

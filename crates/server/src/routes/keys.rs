@@ -102,7 +102,10 @@ impl From<&KeyState> for Registered {
 impl NewKey {
     fn read(self) -> Result<TrustedKey, Fault> {
         let time = |pointer, text: Option<String>| {
-            let parse = |t: String| t.parse::<Timestamp>().map_err(|_| Fault::Member { pointer, why: "is an RFC 3339 time".into() });
+            let parse = |t: String| {
+                t.parse::<Timestamp>()
+                    .map_err(|_| Fault::Member { pointer, why: "is an RFC 3339 time".into() })
+            };
             text.map(parse).transpose()
         };
         let name = tokens::text("/name", self.name, 128)?;
@@ -113,7 +116,8 @@ impl NewKey {
         } else {
             PublicKey::from_pem(&self.pem, scheme)?
         };
-        let (valid_from, valid_until) = (time("/validFrom", self.valid_from)?, time("/validUntil", self.valid_until)?);
+        let (valid_from, valid_until) =
+            (time("/validFrom", self.valid_from)?, time("/validUntil", self.valid_until)?);
         if valid_from.zip(valid_until).is_some_and(|(from, until)| from >= until) {
             return Err(Fault::Member { pointer: "/validUntil", why: "is after validFrom".into() });
         }
@@ -134,7 +138,11 @@ impl NewKey {
 /// Answers when all stored evidence was verified under it.
 #[utoipa::path(post, path = "/v1/keys", tag = "keys", request_body = NewKey,
     responses((status = 200, description = "Registered already", body = Registered), (status = 201, description = "Registered", body = Registered)))]
-pub(crate) async fn add(State(app): State<App>, who: Principal, ApiJson(body): ApiJson<NewKey>) -> Result<Response, Fault> {
+pub(crate) async fn add(
+    State(app): State<App>,
+    who: Principal,
+    ApiJson(body): ApiJson<NewKey>,
+) -> Result<Response, Fault> {
     let key = body.read()?;
     let id = key.id;
     let created = trust::register(&app, &who.tenant, who.submitter(), key).await?;
@@ -149,7 +157,11 @@ async fn find(app: &App, who: &Principal, id: KeyId) -> Result<Registered, Fault
 
 /// The registered keys
 #[utoipa::path(get, path = "/v1/keys", tag = "keys", responses((status = 200, description = "By id", body = KeyList)))]
-pub(crate) async fn list(State(app): State<App>, who: Principal, _: ApiQuery<NoQuery>) -> Result<Response, Fault> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    who: Principal,
+    _: ApiQuery<NoQuery>,
+) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
     Ok(super::json(&KeyList { items: snapshot.control.keys.values().map(Registered::from).collect() }))
 }
@@ -157,7 +169,11 @@ pub(crate) async fn list(State(app): State<App>, who: Principal, _: ApiQuery<NoQ
 /// One key
 #[utoipa::path(get, path = "/v1/keys/{id}", tag = "keys", params(("id" = String, Path, description = "`sha256:…`")),
     responses((status = 200, description = "The key", body = Registered)))]
-pub(crate) async fn get(State(app): State<App>, who: Principal, ApiPath(id): ApiPath<String>) -> Result<Response, Fault> {
+pub(crate) async fn get(
+    State(app): State<App>,
+    who: Principal,
+    ApiPath(id): ApiPath<String>,
+) -> Result<Response, Fault> {
     Ok(super::json(&find(&app, &who, id.parse()?).await?))
 }
 

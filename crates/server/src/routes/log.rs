@@ -146,7 +146,8 @@ async fn serve_tile(app: &App, tenant: &str, path: &str) -> Result<Response, Fau
         app.backend.store.entry_bundle(tenant, bundle).await?
     } else {
         let tile: TileId = path.parse().map_err(|_| NO_TILE)?;
-        let complete = TileId::at(tile.level, tile.index, snapshot.size).is_some_and(|now| now.width >= tile.width);
+        let complete =
+            TileId::at(tile.level, tile.index, snapshot.size).is_some_and(|now| now.width >= tile.width);
         if !complete {
             return Err(NO_TILE);
         }

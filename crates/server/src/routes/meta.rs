@@ -42,7 +42,8 @@ struct Key {
 #[utoipa::path(get, path = "/.well-known/catenary/keys.json", tag = "service", responses((status = 200, description = "Every generation", body = Keys)))]
 pub(crate) async fn keys(State(app): State<App>) -> Result<Response, Fault> {
     let parts = app.backend.keys.public_parts();
-    let verifiers = app.backend.keys.log_verifiers(&app.backend.origin_of("default")).map_err(|_| Fault::Internal)?;
+    let verifiers =
+        app.backend.keys.log_verifiers(&app.backend.origin_of("default")).map_err(|_| Fault::Internal)?;
     let mut verifiers = verifiers.into_iter();
     let mut keys = Vec::new();
     for part in parts.iter().filter(|part| part.purpose != Purpose::Mac) {
@@ -99,7 +100,8 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
     };
     let follower = &app.backend.follower;
     let tenants = follower.tenants();
-    let broken: Vec<String> = tenants.iter().filter_map(|t| follower.broken(t).map(|why| format!("{t}: {why}"))).collect();
+    let broken: Vec<String> =
+        tenants.iter().filter_map(|t| follower.broken(t).map(|why| format!("{t}: {why}"))).collect();
     let behind = tenants.iter().filter(|t| follower.broken(t).is_none() && !follower.lease_valid(t)).count();
     let readiness = Readiness {
         ready: database == "ok" && broken.is_empty() && behind == 0 && !tenants.is_empty(),

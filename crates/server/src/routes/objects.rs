@@ -112,7 +112,11 @@ pub(crate) async fn raw(
 #[utoipa::path(get, path = "/v1/objects/{node}/facts", tag = "objects",
     params(("node" = String, Path, description = "`sha256:…` or `gitCommit:…`")),
     responses((status = 200, description = "What was read from the bytes", body = KnownObject)))]
-pub(crate) async fn facts(State(app): State<App>, who: Principal, ApiPath(node): ApiPath<String>) -> Result<Response, Fault> {
+pub(crate) async fn facts(
+    State(app): State<App>,
+    who: Principal,
+    ApiPath(node): ApiPath<String>,
+) -> Result<Response, Fault> {
     let row = find(&app, &who, &node).await?;
     let known = KnownObject {
         id: row.facts.id.to_string(),

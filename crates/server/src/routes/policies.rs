@@ -40,11 +40,23 @@ struct PolicyList {
 
 /// The document of a body.
 fn document(payload: &Payload) -> Result<String, Fault> {
-    let good = ["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/json", "text/plain", "application/octet-stream"];
+    let good = [
+        "application/yaml",
+        "application/x-yaml",
+        "text/yaml",
+        "text/x-yaml",
+        "application/json",
+        "text/plain",
+        "application/octet-stream",
+    ];
     if let Some(found) = payload.media_type.as_deref().filter(|found| !good.contains(found)) {
-        return Err(Fault::MediaType { found: found.to_owned(), expected: "application/yaml or application/json" });
+        return Err(Fault::MediaType {
+            found: found.to_owned(),
+            expected: "application/yaml or application/json",
+        });
     }
-    let text = String::from_utf8(payload.bytes.to_vec()).map_err(|_| Fault::Member { pointer: "", why: "the document is not UTF-8".into() })?;
+    let text = String::from_utf8(payload.bytes.to_vec())
+        .map_err(|_| Fault::Member { pointer: "", why: "the document is not UTF-8".into() })?;
     match text.contains('\0') {
         true => Err(Fault::Member { pointer: "", why: "the document holds NUL".into() }),
         false => Ok(text),
@@ -110,7 +122,11 @@ pub(crate) async fn lint(_: Principal, payload: Payload) -> Result<Response, Fau
 /// The active policies
 #[utoipa::path(get, path = "/v1/policies", tag = "policies",
     responses((status = 200, description = "By name", body = PolicyList)))]
-pub(crate) async fn list(State(app): State<App>, who: Principal, _: ApiQuery<NoQuery>) -> Result<Response, Fault> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    who: Principal,
+    _: ApiQuery<NoQuery>,
+) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
     let items = snapshot.control.policies.iter().map(|(name, active)| Active {
         name: name.clone(),
@@ -126,7 +142,11 @@ pub(crate) async fn list(State(app): State<App>, who: Principal, _: ApiQuery<NoQ
 /// The active revision of one policy
 #[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)),
     responses((status = 200, description = "With its document", body = Active)))]
-pub(crate) async fn get(State(app): State<App>, who: Principal, ApiPath(name): ApiPath<String>) -> Result<Response, Fault> {
+pub(crate) async fn get(
+    State(app): State<App>,
+    who: Principal,
+    ApiPath(name): ApiPath<String>,
+) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
     let active = snapshot.control.policies.get(&name).ok_or(Fault::NotFound { what: "policy" })?;
     let body = Active {

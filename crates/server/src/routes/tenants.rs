@@ -45,7 +45,11 @@ struct TenantList {
 /// Make a tenant
 #[utoipa::path(post, path = "/v1/tenants", tag = "tenants", request_body = NewTenant,
     responses((status = 201, description = "With its first administrator's token", body = Tenant), (status = 409, description = "It exists", body = crate::problem::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn create(State(app): State<App>, who: Principal, ApiJson(body): ApiJson<NewTenant>) -> Result<Response, Fault> {
+pub(crate) async fn create(
+    State(app): State<App>,
+    who: Principal,
+    ApiJson(body): ApiJson<NewTenant>,
+) -> Result<Response, Fault> {
     if !token::is_tenant(&body.name) {
         return Err(Fault::Member { pointer: "/name", why: "is [a-z][a-z0-9-]{0,31}".into() });
     }
@@ -57,9 +61,17 @@ pub(crate) async fn create(State(app): State<App>, who: Principal, ApiJson(body)
 
 /// The tenants
 #[utoipa::path(get, path = "/v1/tenants", tag = "tenants", responses((status = 200, description = "By name", body = TenantList)))]
-pub(crate) async fn list(State(app): State<App>, _: Principal, _: ApiQuery<NoQuery>) -> Result<Response, Fault> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    _: Principal,
+    _: ApiQuery<NoQuery>,
+) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(PLATFORM).await?;
     let tenants = snapshot.control.tenants.iter();
-    let items = tenants.map(|(name, public_log)| Tenant { name: name.clone(), public_log: *public_log, admin_token: None });
+    let items = tenants.map(|(name, public_log)| Tenant {
+        name: name.clone(),
+        public_log: *public_log,
+        admin_token: None,
+    });
     Ok(super::json(&TenantList { items: items.collect() }))
 }

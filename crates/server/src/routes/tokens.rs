@@ -83,7 +83,10 @@ fn known(token: &Token, revoked: bool, text: Option<String>) -> KnownToken {
 pub(crate) fn text(pointer: &'static str, text: String, most: usize) -> Result<String, Fault> {
     let count = text.chars().count();
     if count == 0 || count > most || text.chars().any(char::is_control) {
-        return Err(Fault::Member { pointer, why: format!("has 1 to {most} characters without control characters") });
+        return Err(Fault::Member {
+            pointer,
+            why: format!("has 1 to {most} characters without control characters"),
+        });
     }
     Ok(text)
 }
@@ -91,8 +94,16 @@ pub(crate) fn text(pointer: &'static str, text: String, most: usize) -> Result<S
 /// `30d`, `12h`, `15m`, `90s`.
 fn duration(text: &str) -> Option<SignedDuration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: i64 = Some(number).filter(|n| n.len() <= 9 && n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
-    let seconds = number * match unit { "s" => 1, "m" => 60, "h" => 3600, "d" => 86_400, _ => return None };
+    let number: i64 =
+        Some(number).filter(|n| n.len() <= 9 && n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
+    let seconds = number
+        * match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return None,
+        };
     (seconds > 0 && seconds <= MAX_DAYS * 86_400).then_some(SignedDuration::from_secs(seconds))
 }
 
@@ -116,21 +127,34 @@ pub(crate) fn make(
 /// Its text is in this answer only.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = NewToken,
     responses((status = 201, description = "With its text", body = KnownToken)))]
-pub(crate) async fn create(State(app): State<App>, who: Principal, ApiJson(body): ApiJson<NewToken>) -> Result<Response, Fault> {
-    let role = Role::from_name(&body.role).filter(|role| (*role == Role::PlatformAdmin) == (who.tenant == PLATFORM));
-    let role = role.ok_or(Fault::Member { pointer: "/role", why: "is submitter, reader, auditor or admin".into() })?;
+pub(crate) async fn create(
+    State(app): State<App>,
+    who: Principal,
+    ApiJson(body): ApiJson<NewToken>,
+) -> Result<Response, Fault> {
+    let role =
+        Role::from_name(&body.role).filter(|role| (*role == Role::PlatformAdmin) == (who.tenant == PLATFORM));
+    let role =
+        role.ok_or(Fault::Member { pointer: "/role", why: "is submitter, reader, auditor or admin".into() })?;
     let lives = match body.expires_in.as_deref() {
         None => Some(SignedDuration::from_hours(24 * DEFAULT_DAYS)),
         Some(text) => duration(text),
     };
-    let lives = lives.ok_or(Fault::Member { pointer: "/expiresIn", why: format!("is for example 30d, at most {MAX_DAYS}d") })?;
+    let lives = lives.ok_or(Fault::Member {
+        pointer: "/expiresIn",
+        why: format!("is for example 30d, at most {MAX_DAYS}d"),
+    })?;
     if body.repositories.len() > 100 || body.predicate_types.len() > 100 {
         return Err(Fault::Member { pointer: "/repositories", why: "has at most 100 elements".into() });
     }
     if role != Role::Submitter && !(body.repositories.is_empty() && body.predicate_types.is_empty()) {
-        return Err(Fault::Member { pointer: "/repositories", why: "is for submitters only: other roles have no scope".into() });
+        return Err(Fault::Member {
+            pointer: "/repositories",
+            why: "is for submitters only: other roles have no scope".into(),
+        });
     }
-    Scope::new(&body.repositories, &body.predicate_types).map_err(|why| Fault::Member { pointer: "/repositories", why })?;
+    Scope::new(&body.repositories, &body.predicate_types)
+        .map_err(|why| Fault::Member { pointer: "/repositories", why })?;
     let name = text("/name", body.name, 128)?;
     let (token, secret) = make(&who.tenant, name, role, lives, body.repositories, body.predicate_types)?;
     let entry = Entry::TokenCreated(token.clone());
@@ -141,9 +165,14 @@ pub(crate) async fn create(State(app): State<App>, who: Principal, ApiJson(body)
 
 /// The tokens
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens", responses((status = 200, description = "Without their texts", body = TokenList)))]
-pub(crate) async fn list(State(app): State<App>, who: Principal, _: ApiQuery<NoQuery>) -> Result<Response, Fault> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    who: Principal,
+    _: ApiQuery<NoQuery>,
+) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
-    let items = snapshot.control.tokens.values().map(|state| known(&state.token, state.revoked, None)).collect();
+    let items =
+        snapshot.control.tokens.values().map(|state| known(&state.token, state.revoked, None)).collect();
     Ok(super::json(&TokenList { items }))
 }
 

@@ -125,7 +125,9 @@ pub(crate) async fn get(
     let (environment, platform) = (query.environment.as_deref(), query.platform.as_deref());
     let image = match (&query.image, &query.digest) {
         (Some(image), None) => image,
-        (None, Some(digest)) if !signed => return for_digest(&app, &who, digest.parse()?, environment, platform).await,
+        (None, Some(digest)) if !signed => {
+            return for_digest(&app, &who, digest.parse()?, environment, platform).await;
+        }
         (None, Some(_)) => return Err(Fault::ResourceRequired),
         _ => return Err(Fault::Query("give exactly one of `image` and `digest`".into())),
     };
@@ -140,7 +142,12 @@ pub(crate) async fn get(
 }
 
 /// Asks; when the answer is no and the asker would wait, asks again whenever evidence arrives that the answer read.
-async fn ask_and_wait(app: &App, tenant: &str, question: &Question, fresh: Freshness) -> Result<Answer, Fault> {
+async fn ask_and_wait(
+    app: &App,
+    tenant: &str,
+    question: &Question,
+    fresh: Freshness,
+) -> Result<Answer, Fault> {
     let deadline = Instant::now() + fresh.wait;
     let mut changes = app.backend.follower.subscribe();
     loop {
@@ -209,9 +216,16 @@ fn without_allowed(ready: &Ready) -> Value {
 /// Up to 1,000 verdicts
 #[utoipa::path(post, path = "/v1/verdicts", tag = "verdicts", request_body = Questions,
     responses((status = 200, description = "A verdict or a problem for each question, in order", body = Value)))]
-pub(crate) async fn many(State(app): State<App>, who: Principal, ApiJson(body): ApiJson<Questions>) -> Result<Response, Fault> {
+pub(crate) async fn many(
+    State(app): State<App>,
+    who: Principal,
+    ApiJson(body): ApiJson<Questions>,
+) -> Result<Response, Fault> {
     if body.questions.is_empty() || body.questions.len() > MAX_QUESTIONS {
-        return Err(Fault::Member { pointer: "/questions", why: format!("has 1 to {MAX_QUESTIONS} elements") });
+        return Err(Fault::Member {
+            pointer: "/questions",
+            why: format!("has 1 to {MAX_QUESTIONS} elements"),
+        });
     }
     let deadline = Instant::now() + crate::REQUEST_TIMEOUT / 2;
     let mut verdicts = Vec::with_capacity(body.questions.len());
@@ -251,7 +265,9 @@ pub(crate) async fn gate(
 ) -> Result<Response, Fault> {
     let image = match (&query.image, &query.digest) {
         (Some(image), None) => image,
-        (None, Some(digest)) => return Err(digest.parse::<Digest>().map_or_else(Fault::from, |_| Fault::ResourceRequired)),
+        (None, Some(digest)) => {
+            return Err(digest.parse::<Digest>().map_or_else(Fault::from, |_| Fault::ResourceRequired));
+        }
         _ => return Err(Fault::ResourceRequired),
     };
     let question = read(&app, &who, image, query.environment.as_deref(), query.platform.as_deref()).await?;
@@ -269,7 +285,8 @@ pub(crate) async fn gate(
 }
 
 fn codes(verdict: &Verdict) -> Vec<String> {
-    let mut codes: Vec<String> = verdict.reasons.iter().filter(|r| r.is_error()).map(|r| r.code.to_string()).collect();
+    let mut codes: Vec<String> =
+        verdict.reasons.iter().filter(|r| r.is_error()).map(|r| r.code.to_string()).collect();
     codes.dedup();
     codes
 }
@@ -279,7 +296,11 @@ fn codes(verdict: &Verdict) -> Vec<String> {
 /// A SLSA verification summary (VSA v1) in a DSSE envelope; the key is at `/.well-known/catenary/vsa.pem`.
 #[utoipa::path(post, path = "/v1/verdict/vsa", tag = "verdicts", request_body = Asked,
     responses((status = 200, description = "DSSE envelope", body = Value)))]
-pub(crate) async fn signed(State(app): State<App>, who: Principal, ApiJson(asked): ApiJson<Asked>) -> Result<Response, Fault> {
+pub(crate) async fn signed(
+    State(app): State<App>,
+    who: Principal,
+    ApiJson(asked): ApiJson<Asked>,
+) -> Result<Response, Fault> {
     let question = asked.read(&app, &who).await?;
     sign(&app, &verdict::ask(&app, &who.tenant, &question).await?).await
 }

@@ -64,7 +64,9 @@ impl IssuerKeys {
                     .map_err(|e| ConfigError::Value { name: "oidc.jwks_url".into(), why: e.to_string() })?;
                 From::Url { url: url.clone(), client }
             }
-            (None, None) => return Err(ConfigError::Value { name: "oidc.jwks_url".into(), why: "is missing".into() }),
+            (None, None) => {
+                return Err(ConfigError::Value { name: "oidc.jwks_url".into(), why: "is missing".into() });
+            }
         };
         Ok(Self { from, state: Mutex::default() })
     }
@@ -72,7 +74,8 @@ impl IssuerKeys {
     /// The key of this id, when it can be one for this algorithm.
     pub(super) async fn find(&self, kid: &str, algorithm: Algorithm) -> Result<DecodingKey, KeysError> {
         let mut state = self.state.lock().await;
-        let known = state.set.as_ref().is_some_and(|(set, at)| set.find(kid).is_some() && at.elapsed() < FRESH);
+        let known =
+            state.set.as_ref().is_some_and(|(set, at)| set.find(kid).is_some() && at.elapsed() < FRESH);
         if !known && state.tried.is_none_or(|at| at.elapsed() >= FLOOR) {
             state.tried = Some(Instant::now());
             match self.fetch().await {
@@ -126,7 +129,12 @@ fn is_for(jwk: &Jwk, algorithm: Algorithm) -> bool {
     match (&jwk.algorithm, algorithm) {
         (
             AlgorithmParameters::RSA(rsa),
-            Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 | Algorithm::PS384 | Algorithm::PS512,
+            Algorithm::RS256
+            | Algorithm::RS384
+            | Algorithm::RS512
+            | Algorithm::PS256
+            | Algorithm::PS384
+            | Algorithm::PS512,
         ) => URL_SAFE_NO_PAD.decode(&rsa.n).is_ok_and(|n| n.iter().skip_while(|b| **b == 0).count() >= 256),
         (AlgorithmParameters::EllipticCurve(ec), Algorithm::ES256) => ec.curve == EllipticCurve::P256,
         (AlgorithmParameters::EllipticCurve(ec), Algorithm::ES384) => ec.curve == EllipticCurve::P384,
