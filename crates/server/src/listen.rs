@@ -71,8 +71,10 @@ pub(crate) async fn serve(
 
 async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
+    let mut first = [0];
     let spoke = tokio::select! {
-        spoke = tokio::time::timeout(FIRST_BYTE, stream.readable()) => matches!(spoke, Ok(Ok(()))),
+        // A peek and not `readable`, which may say yes when nothing is there.
+        spoke = tokio::time::timeout(FIRST_BYTE, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(1))),
         () = stop.cancelled() => false,
     };
     if !spoke {
