@@ -1,0 +1,106 @@
+//! The `catenary` command.
+//!
+//! Every command is a file in `commands/`; this one parses arguments and turns the result into an exit code:
+//! 0 allowed, 1 denied, 2 indeterminate, 3 usage or configuration, 4 not permitted, 5 service unreachable.
+
+mod client;
+mod commands;
+mod draw;
+mod exit;
+mod offline;
+mod output;
+mod sign;
+
+use clap::{Parser, Subcommand};
+
+use crate::{client::Client, exit::Exit, output::Output};
+
+/// Is this image's chain, from commit through build to registry, unbroken and trusted?
+#[derive(Parser)]
+#[command(name = "catenary", version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    /// The service's address.
+    #[arg(long, global = true, env = "CATENARY_SERVER", default_value = "http://127.0.0.1:8440")]
+    server: String,
+    /// API token, or a CI's OIDC token. Default: the admin token that `serve` left in its data folder.
+    #[arg(long, global = true, env = "CATENARY_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// For people (text) or machines (json).
+    #[arg(long, global = true, value_enum, default_value_t = output::Format::Text)]
+    output: output::Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service.
+    Serve(commands::serve::Serve),
+    /// Build, sign, push and judge a real image, then attack it.
+    Demo(commands::demo::Demo),
+    /// Send attestations: files, globs, or `-` for standard input.
+    Push(commands::push::Push),
+    /// Write and sign a statement about a commit, a build or a push.
+    #[command(subcommand)]
+    Attest(commands::attest::Attest),
+    /// May this image run here?
+    Verdict(commands::verdict::Verdict),
+    /// The same, with the chain drawn and every broken link's mend.
+    Explain(commands::verdict::Explain),
+    /// Signing keys: yours, and those that the service trusts.
+    #[command(subcommand)]
+    Key(commands::key::Key),
+    /// API tokens.
+    #[command(subcommand)]
+    Token(commands::token::Token),
+    /// Tenants (with a platform administrator's token).
+    #[command(subcommand)]
+    Tenant(commands::tenant::Tenant),
+    /// What is trusted, for which images.
+    #[command(subcommand)]
+    Policy(commands::policy::Policy),
+    /// The tamper-evident log.
+    #[command(subcommand)]
+    Log(commands::log::Log),
+    /// The registries whose pushes are collected.
+    #[command(subcommand)]
+    Registry(commands::registry::Registry),
+    /// Verify a signed verdict, with no service.
+    VerifyVsa(commands::vsa::VerifyVsa),
+}
+
+/// Parses the arguments and runs the command.
+#[tokio::main]
+pub async fn main() -> std::process::ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Allowed.into() };
+        }
+    };
+    let output = Output::new(arguments.output);
+    let client = Client::new(arguments.server, arguments.token);
+    let result = match arguments.command {
+        Command::Serve(command) => command.run().await,
+        Command::Demo(command) => command.run(&output).await,
+        Command::Push(command) => command.run(&client, &output).await,
+        Command::Attest(command) => command.run(&output).await,
+        Command::Verdict(command) => command.run(&client, &output).await,
+        Command::Explain(command) => command.run(&client, &output).await,
+        Command::Key(command) => command.run(&client, &output).await,
+        Command::Token(command) => command.run(&client, &output).await,
+        Command::Tenant(command) => command.run(&client, &output).await,
+        Command::Policy(command) => command.run(&client, &output).await,
+        Command::Log(command) => command.run(&client, &output).await,
+        Command::Registry(command) => command.run(&client, &output).await,
+        Command::VerifyVsa(command) => command.run(&output),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output.error(&error);
+            exit::of(&error).into()
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What people do with Catenary, told over HTTP and the command line.
+
+#![expect(clippy::unwrap_used, reason = "this is test code")]
+
+#[path = "stories/browse.rs"]
+mod browse;
+#[path = "stories/newcomer.rs"]
+mod newcomer;
+#[path = "stories/operate.rs"]
+mod operate;
+#[path = "stories/registry.rs"]
+mod registry;
+
+use acceptance::App;
+
+// Named after its id here, where the list of required cases looks for it; told in `stories/operate.rs`.
+#[tokio::test(flavor = "multi_thread")]
+async fn o14_no_secrets_in_logs() {
+    operate::no_secrets_in_logs(App::builder().await).await;
+}
