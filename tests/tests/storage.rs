@@ -562,6 +562,11 @@ async fn d18_two_writers_make_one_history() {
     let acknowledged: Vec<(String, u64)> = futures(tasks).await.concat();
     let indexes: BTreeSet<u64> = acknowledged.iter().map(|(_, index)| *index).collect();
     assert_eq!(indexes.len(), 200, "two entries share an index");
+    // Each instance follows the other's entries within its poll: ask for the newest by its index.
+    let newest = indexes.last().copied().unwrap_or_default();
+    for url in [&one.url, &two.url] {
+        stage.at(url).get(&format!("/v1/policies?minIndex={newest}&wait=5s")).await.is(200);
+    }
     let (here, there) = (
         checker::check(&stage, &stage.tenant).await,
         checker::check(&stage.at(&two.url), &stage.tenant).await,
