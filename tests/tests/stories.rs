@@ -4,6 +4,8 @@
 
 #[path = "stories/browse.rs"]
 mod browse;
+#[path = "stories/cosign.rs"]
+mod cosign;
 #[path = "stories/newcomer.rs"]
 mod newcomer;
 #[path = "stories/operate.rs"]
