@@ -35,7 +35,8 @@ pub enum ClientError {
     },
 }
 
-/// A client of one service with one credential.
+/// A client of one service with one credential. Cheap to clone.
+#[derive(Clone)]
 pub struct Client {
     server: String,
     token: Option<String>,
@@ -90,8 +91,12 @@ impl Client {
     /// Sends; any status is an answer.
     pub async fn raw(&self, request: RequestBuilder) -> Result<Response> {
         request.send().await.map_err(|error| {
-            let reason =
-                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            // The innermost cause says what happened: "connection refused", "timed out".
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(inner) = cause.source() {
+                cause = inner;
+            }
+            let reason = cause.to_string();
             ClientError::Unreachable { server: self.server.clone(), reason }.into()
         })
     }

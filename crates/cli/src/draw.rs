@@ -17,7 +17,7 @@ pub fn verdict(verdict: &Value) -> String {
         string(&subject["resource"]),
         string(&subject["digest"])
     );
-    let _ = writeln!(text, "{}", paint(DIM, string(&verdict["summary"])));
+    let _ = writeln!(text, "{}", paint(DIM, summary(verdict)));
     links(&mut text, &verdict["links"], "");
     reasons(&mut text, verdict);
     for miss in items(&verdict["nearMisses"]) {
@@ -60,6 +60,12 @@ pub fn outcome(verdict: &Value) -> String {
         }
         _ => styled,
     }
+}
+
+/// The summary without its first word, the outcome, which is painted beside it.
+pub fn summary(verdict: &Value) -> &str {
+    let text = string(&verdict["summary"]);
+    text.strip_prefix(string(&verdict["outcome"])).unwrap_or(text).trim_start()
 }
 
 fn links(text: &mut String, links: &Value, indent: &str) {

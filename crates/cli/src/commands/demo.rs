@@ -60,7 +60,10 @@ impl Demo {
     /// Plays; 0 when the honest image passed and every attack was caught, else 1.
     pub async fn run(self, output: &Output) -> Result<Exit> {
         let folder = Folder::open(self.data.as_deref())?;
-        let stage = Stage::set(&self, &folder, output).await?;
+        let stage = tokio::select! {
+            stage = Stage::set(&self, &folder, output) => stage?,
+            () = catenary_server::ended() => bail!("interrupted"),
+        };
         let played = tokio::select! {
             played = stage.play(folder.path(), output) => played.map(Some),
             () = catenary_server::ended() => Ok(None),

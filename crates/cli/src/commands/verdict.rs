@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use catenary_evidence::reference::ImageReference;
 use clap::Args;
 use serde_json::Value;
 
@@ -33,6 +34,9 @@ pub struct Verdict {
     /// Write a signed verdict (VSA) here.
     #[arg(long, value_name = "FILE")]
     vsa: Option<PathBuf>,
+    /// Write everything that the verdict used here, for --offline on another machine.
+    #[arg(long, value_name = "FILE", conflicts_with = "offline")]
+    evidence: Option<PathBuf>,
     /// Decide from an exported evidence file, with no service.
     #[arg(long, value_name = "EVIDENCE", requires = "policy")]
     offline: Option<PathBuf>,
@@ -55,10 +59,7 @@ impl Verdict {
     /// One line for people.
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         let answer = self.ask(client).await?;
-        // The summary begins with the outcome, which is painted here.
-        let rest =
-            |v: &Value| draw::string(&v["summary"]).split_once(' ').map_or("", |(_, rest)| rest).to_owned();
-        output.show(&answer, |v| format!("{} {}", draw::outcome(v), rest(v)));
+        output.show(&answer, |v| format!("{} {}", draw::outcome(v), draw::summary(v)));
         Ok(exit(&answer))
     }
 
@@ -77,7 +78,17 @@ impl Verdict {
             let envelope = client.get(&format!("/v1/verdict?{question}&format=vsa")).await?;
             std::fs::write(file, serde_json::to_vec(&envelope)?)?;
         }
+        if let Some(file) = &self.evidence {
+            std::fs::write(file, self.export(client).await?).with_context(|| file.display().to_string())?;
+        }
         client.get(&format!("/v1/verdict?{question}")).await
+    }
+
+    async fn export(&self, client: &Client) -> Result<Vec<u8>> {
+        let image: ImageReference = self.image.parse()?;
+        let path = format!("/v1/artifacts/{}/evidence?{}", image.digest, self.query());
+        let response = client.send(client.request(reqwest::Method::GET, &path)).await?;
+        Ok(response.bytes().await?.to_vec())
     }
 
     fn query(&self) -> String {

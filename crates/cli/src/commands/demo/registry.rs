@@ -15,6 +15,9 @@ use super::image::{Blob, INDEX, Index};
 /// The program; Debian's package has the same name.
 const PROGRAM: &str = "docker-registry";
 
+/// Ends the registry when our end of the pipe closes, however this process ends: even when it is killed.
+const KEEPER: &str = r#"exec 3<&0; "$0" serve "$1" </dev/null & cat <&3 >/dev/null; kill $!; wait"#;
+
 /// Where images go.
 pub enum Place {
     /// A registry that tells the service of each push.
@@ -60,14 +63,13 @@ impl Registry {
         // Every JSON document is YAML.
         let file = folder.join("registry.yml");
         std::fs::write(&file, config.to_string())?;
-        let child = tokio::process::Command::new(PROGRAM)
-            .arg("serve")
+        let child = tokio::process::Command::new("sh")
+            .args(["-c", KEEPER, PROGRAM])
             .arg(&file)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .env_remove("OTEL_TRACES_EXPORTER")
-            .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{PROGRAM} does not start"))?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
@@ -161,7 +163,8 @@ impl Place {
     /// Ends the registry.
     pub async fn stop(self) {
         if let Self::Registry(mut registry) = self {
-            let _ = registry.child.kill().await;
+            drop(registry.child.stdin.take());
+            let _ = registry.child.wait().await;
         }
     }
 }

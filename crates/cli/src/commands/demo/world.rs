@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use catenary_evidence::reference::ImageReference;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -101,33 +101,42 @@ impl<'a> World<'a> {
 
     /// Registers the keys and applies the three policies.
     pub async fn trust(&mut self) -> Result<()> {
-        let named = [
+        let mut texts = vec![("developer", self.keys.dev.public_line())];
+        for (name, key) in [
             ("release-builder", &self.keys.ci),
             ("sandbox-builder", &self.keys.sandbox),
             ("vcs", &self.keys.vcs),
             ("registry", &self.keys.registry),
-        ];
-        let mut texts = vec![("developer", self.keys.dev.public_line())];
-        for (name, key) in named {
+        ] {
             texts.push((name, key.public()?.to_pem()));
         }
-        for (name, text) in texts {
-            self.client
-                .post("/v1/keys", &json!({"name": name, "pem": text}))
-                .await
-                .with_context(|| format!("key {name}"))?;
-        }
-        let policies = [
+        let keys = texts.into_iter().map(|(name, pem)| {
+            (
+                format!("key {name}"),
+                self.client.request(Method::POST, "/v1/keys").json(&json!({"name": name, "pem": pem})),
+            )
+        });
+        let mut requests: Vec<(String, RequestBuilder)> = keys.collect();
+        for (name, repository, source, with_base) in [
             ("demo-app", APP, APP_SOURCE, true),
             ("demo-other", OTHER, OTHER_SOURCE, true),
             ("demo-base", BASE, BASE_SOURCE, false),
-        ];
-        for (name, repository, source, with_base) in policies {
+        ] {
             let document = self.policy(name, repository, source, with_base)?;
             let request = self.client.request(Method::PUT, &format!("/v1/policies/{name}"));
-            let request = request.header("content-type", "application/yaml").body(document);
-            let answer: Value =
-                self.client.send(request).await.with_context(|| format!("policy {name}"))?.json().await?;
+            requests.push((
+                format!("policy {name}"),
+                request.header("content-type", "application/yaml").body(document),
+            ));
+        }
+        // All at once: each is acknowledged only when every instance honours it, which takes a second.
+        let mut answers = tokio::task::JoinSet::new();
+        for (what, request) in requests {
+            let client = self.client.clone();
+            answers.spawn(async move { client.send(request).await.context(what) });
+        }
+        while let Some(answer) = answers.join_next().await {
+            let answer: Value = answer??.json().await?;
             self.note(&answer);
         }
         Ok(())
