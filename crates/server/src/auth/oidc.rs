@@ -278,6 +278,3 @@ fn is_only_audience(claims: &Map<String, Value>, audience: &str) -> bool {
         _ => false,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,185 @@
+//! The law of the cache: whatever happens, an answer that comes out is the one that would be computed now.
 
+use catenary_chain::{Control, Evidence, evaluate, verdict::LogView};
+use catenary_evidence::digest::Digest;
+
+use super::*;
+
+const NODES: usize = 12;
+const QUESTIONS: usize = 8;
+
+/// A small generator (xorshift64*), so that a failure repeats.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
+    }
+}
+
+fn node(n: usize) -> Node {
+    Node::Content(Digest::sha256(&[u8::try_from(n).unwrap()]))
+}
+
+fn question(n: usize) -> Question {
+    let image = format!("r.test/app-{n}@{}", Digest::sha256(b"image")).parse().unwrap();
+    Question { image, environment: None, platform: None }
+}
+
+/// A log whose only effect is how often each node was written; an answer spells the counts of what it reads.
+#[derive(Default)]
+struct Model {
+    log: Vec<WriteSet>,
+    writes: [u64; NODES],
+    epoch: u64,
+}
+
+impl Model {
+    fn write(&mut self, dice: &mut Dice) -> WriteSet {
+        let written = match dice.roll(20) {
+            0 => WriteSet::All,
+            1 | 2 => WriteSet::None,
+            _ => {
+                let touched: Vec<usize> = (0..=dice.roll(2)).map(|_| dice.roll(NODES)).collect();
+                touched.iter().for_each(|n| self.writes[*n] += 1);
+                WriteSet::Nodes(touched.into_iter().map(node).collect())
+            }
+        };
+        if written == WriteSet::All {
+            self.epoch += 1;
+        }
+        self.log.push(written.clone());
+        written
+    }
+
+    /// What question `n` reads, misses included; every question has other nodes.
+    fn reads(n: usize) -> impl Iterator<Item = usize> {
+        [n % NODES, (n * 5 + 1) % NODES, (n * 7 + 3) % NODES].into_iter()
+    }
+
+    fn text(&self, n: usize) -> String {
+        let counts: Vec<u64> = Self::reads(n).map(|node| self.writes[node]).collect();
+        format!("epoch {} counts {counts:?}", self.epoch)
+    }
+
+    fn answer(&self, n: usize) -> Arc<Ready> {
+        let log = LogView { size: self.log.len() as u64, root: Sha256::of(b"root") };
+        let now = Timestamp::UNIX_EPOCH;
+        let mut verdict = evaluate(&question(n), &Control::default(), &Evidence::default(), log, now);
+        verdict.summary = self.text(n);
+        verdict.valid_until = Timestamp::MAX;
+        Arc::new(Ready::new(verdict, ReadSet { nodes: Self::reads(n).map(node).collect() }))
+    }
+
+    fn key(&self, n: usize) -> Key {
+        key("acme", self.epoch, &question(n))
+    }
+}
+
+#[test]
+fn after_every_entry_of_a_random_log_the_cached_answer_is_the_fresh_one() {
+    let (mut hits, mut refused) = (0, 0);
+    for seed in 1..=60_u64 {
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        let (mut model, answers) = (Model::default(), Answers::new(1 << 20));
+        answers.start("acme", 0);
+        // Answers that are still being computed while the log goes on.
+        let mut computing: Vec<(Key, Arc<Ready>)> = Vec::new();
+        for _ in 0..400 {
+            let n = dice.roll(QUESTIONS);
+            match dice.roll(8) {
+                0 => {
+                    let from = model.log.len() as u64;
+                    let batch: Vec<WriteSet> = (0..=dice.roll(3)).map(|_| model.write(&mut dice)).collect();
+                    answers.follow("acme", from, &batch);
+                    if dice.roll(4) == 0 {
+                        // Told twice: harmless.
+                        answers.follow("acme", from, &batch);
+                    }
+                }
+                1 | 2 => computing.push((model.key(n), model.answer(n))),
+                3 | 4 if !computing.is_empty() => {
+                    let (key, ready) = computing.swap_remove(dice.roll(computing.len()));
+                    refused += usize::from(!answers.insert("acme", key, &ready));
+                }
+                _ => {
+                    let followed = model.log.len() as u64;
+                    if let Some(ready) = answers.get("acme", &model.key(n), followed, Timestamp::UNIX_EPOCH) {
+                        hits += 1;
+                        assert_eq!(ready.verdict.summary, model.text(n), "seed {seed}, question {n}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(hits > 1000 && refused > 200, "the test must see both: {hits} hits, {refused} late fills");
+}
+
+#[test]
+fn an_answer_that_was_overtaken_while_it_was_computed_is_not_kept() {
+    let answers = Answers::new(1 << 20);
+    answers.start("acme", 0);
+    let (model, written) = (Model::default(), WriteSet::Nodes(vec![node(0)]));
+    let (key, ready) = (model.key(0), model.answer(0));
+    answers.follow("acme", 0, std::slice::from_ref(&written));
+    assert!(!answers.insert("acme", key, &ready), "its node was written meanwhile");
+    let other = model.answer(2);
+    assert!(!other.read_set.intersects(&written));
+    assert!(answers.insert("acme", model.key(2), &other));
+}
+
+#[test]
+fn a_cache_that_is_behind_the_follower_gives_nothing() {
+    let answers = Answers::new(1 << 20);
+    answers.start("acme", 0);
+    let model = Model::default();
+    assert!(answers.insert("acme", model.key(0), &model.answer(0)));
+    let get = |followed| answers.get("acme", &model.key(0), followed, Timestamp::UNIX_EPOCH).is_some();
+    assert!(get(0));
+    assert!(!get(1), "entry 0 was published, but not yet told to the cache");
+    answers.follow("acme", 5, &[WriteSet::None]);
+    assert!(!get(6), "entries were missed: nothing that was kept may be given");
+}
+
+#[test]
+fn an_answer_ends_with_its_time_and_an_undecided_one_is_never_kept() {
+    let answers = Answers::new(1 << 20);
+    answers.start("acme", 0);
+    let model = Model::default();
+    let mut verdict = model.answer(0).verdict.clone();
+    verdict.valid_until = "2026-11-20T10:00:00Z".parse().unwrap();
+    let reads = model.answer(0).read_set.clone();
+    assert!(answers.insert("acme", model.key(0), &Arc::new(Ready::new(verdict.clone(), reads.clone()))));
+    let get = |now: &str| answers.get("acme", &model.key(0), 0, now.parse().unwrap()).is_some();
+    assert!(get("2026-11-20T09:59:59Z"));
+    assert!(!get("2026-11-20T10:00:00Z"));
+    verdict.outcome = Outcome::Indeterminate;
+    assert!(!answers.insert("acme", model.key(1), &Arc::new(Ready::new(verdict, reads))));
+}
+
+#[test]
+fn h40_no_two_questions_share_a_key() {
+    let mut keys = std::collections::BTreeSet::new();
+    let asked = |environment: Option<&str>, platform: Option<&str>| Question {
+        image: question(0).image,
+        environment: environment.map(str::to_owned),
+        platform: platform.map(|os| catenary_evidence::object::Platform {
+            os: os.into(),
+            architecture: "amd64".into(),
+            variant: None,
+        }),
+    };
+    for tenant in ["acme", "globex"] {
+        for epoch in [1, 11] {
+            for environment in [None, Some("prod"), Some("prodlinux")] {
+                for platform in [None, Some("linux")] {
+                    keys.insert(key(tenant, epoch, &asked(environment, platform)));
+                }
+            }
+        }
+    }
+    assert_eq!(keys.len(), 24);
+}
