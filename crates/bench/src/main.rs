@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use catenary_evidence::{KeyRing, PublicKey, attestation, dsse};
+use catenary_evidence::{PublicKey, Trust, attestation, dsse};
 use catenary_testkit::{Key, World};
 use serde_json::json;
 
@@ -26,8 +26,8 @@ fn verify() -> Result<serde_json::Value> {
     let envelope = world.build_envelope().to_bytes();
     let key: &Key = &world.k_ci;
     let public = PublicKey::from_pem(&key.public_pem(), None)?;
-    let mut ring = KeyRing::default();
-    ring.insert(public.clone());
+    let mut ring = Trust::default();
+    ring.insert_key(public.clone());
     ensure!(attestation::verify(&envelope, &ring)?.is_verified(), "the golden envelope does not verify");
     let parsed = dsse::Envelope::parse(&envelope)?;
     let message = parsed.message();

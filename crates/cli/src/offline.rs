@@ -16,7 +16,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use catenary_chain::{
     Control, Evidence, Policy, Question, Verdict, control::Entry, evaluate, verdict::LogView,
 };
-use catenary_evidence::{KeyRing, PublicKey, Sha256, attestation, object, reference::ImageReference};
+use catenary_evidence::{PublicKey, Sha256, Trust, attestation, object, reference::ImageReference};
 use catenary_tlog::{Checkpoint, Hash, Leaf, Verifier, leaf::kind, leaf_hash, verify_inclusion};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -146,8 +146,8 @@ impl Export {
     }
 
     /// Control state and keys, from the control entries in their order.
-    fn fold(&self, checkpoint: &Checkpoint) -> Result<(Control, KeyRing)> {
-        let (mut control, mut keys) = (Control::default(), KeyRing::new());
+    fn fold(&self, checkpoint: &Checkpoint) -> Result<(Control, Trust)> {
+        let (mut control, mut keys) = (Control::default(), Trust::none());
         for item in &self.control {
             let (leaf, body) = item.prove(checkpoint)?;
             if leaf.kind == kind::LOG_ORIGIN {
@@ -157,7 +157,9 @@ impl Export {
             let value: Value = serde_json::from_slice(&body)?;
             ensure!(value["kind"] == leaf.kind.as_str(), "{}: the entry is a {}", item.place(), leaf.kind);
             if let Entry::TrustAdded(key) = &entry {
-                keys.insert(PublicKey::from_pem(&key.pem, Some(key.scheme)).with_context(|| item.place())?);
+                keys.insert_key(
+                    PublicKey::from_pem(&key.pem, Some(key.scheme)).with_context(|| item.place())?,
+                );
             }
             control.apply(item.index, &entry);
         }
@@ -184,7 +186,7 @@ impl Export {
     }
 
     /// Attestations and objects, from their bytes.
-    fn verify(&self, checkpoint: &Checkpoint, keys: &KeyRing) -> Result<Evidence> {
+    fn verify(&self, checkpoint: &Checkpoint, keys: &Trust) -> Result<Evidence> {
         let mut evidence = Evidence::default();
         for item in &self.attestations {
             let (leaf, body) = item.prove(checkpoint)?;

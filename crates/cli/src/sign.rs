@@ -131,7 +131,7 @@ pub fn write_private(file: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use catenary_evidence::{KeyRing, attestation};
+    use catenary_evidence::{Trust, attestation};
 
     use super::*;
 
@@ -150,7 +150,7 @@ mod tests {
                 "predicate": {},
             });
             let envelope = serde_json::to_vec(&key.envelope(&statement).unwrap()).unwrap();
-            let ring: KeyRing = [key.public().unwrap()].into_iter().collect();
+            let ring: Trust = [key.public().unwrap()].into_iter().collect();
             assert!(attestation::verify(&envelope, &ring).unwrap().is_verified(), "{algorithm:?}");
         }
     }

@@ -13,7 +13,9 @@ use crate::{
     limits::{MAX_ITEM, MAX_ITEMS},
     predicate::{self, Claim},
     refusal::Refusal,
+    signer::{Signature, Signer},
     statement::{Statement, Subject},
+    trust::Trust,
 };
 
 /// The facts of one envelope. Only [`verify`] makes one, and only the store reads one back
@@ -28,16 +30,31 @@ pub struct Attestation {
     pub predicate_type: String,
     /// What the statement is about.
     pub subjects: Vec<Subject>,
-    /// Registered keys whose signature over this payload verified; empty means *unverified*.
-    pub signers: Vec<KeyId>,
+    /// The signatures that verified, one a signer, sorted; none means *unverified*.
+    pub signatures: Vec<Signature>,
     /// The predicate in its normal form.
     pub claim: Claim,
 }
 
 impl Attestation {
-    /// Whether any registered key vouches for it.
+    /// Whether a registered key or a trust root vouches for it.
     pub fn is_verified(&self) -> bool {
-        !self.signers.is_empty()
+        !self.signatures.is_empty()
+    }
+
+    /// Who signed it.
+    pub fn signers(&self) -> impl Iterator<Item = &Signer> {
+        self.signatures.iter().map(|signature| &signature.signer)
+    }
+
+    /// The registered keys that signed it.
+    pub fn keys(&self) -> Vec<KeyId> {
+        self.signers().filter_map(Signer::key).collect()
+    }
+
+    /// Whether this registered key signed it.
+    pub fn is_signed_by(&self, key: &KeyId) -> bool {
+        self.signers().any(|signer| signer.key().as_ref() == Some(key))
     }
 
     /// Every node that a subject names, sorted, each once.
@@ -103,7 +120,7 @@ fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     }
 }
 
-/// Verifies one item against every registered key, with no policy in sight.
+/// Verifies one item against every registered key and trust root, with no policy in sight.
 ///
 /// 1. The size.
 /// 2. Strict JSON.
@@ -116,13 +133,13 @@ fn lines(bytes: &[u8]) -> Vec<&[u8]> {
 /// Signers are the registered keys under which a signature verified, each once, sorted. No signer means
 /// *unverified*: well-formed, but nobody known vouches for it. A signature that names a registered key and does
 /// not verify under it refuses the item; such a name never gives trust.
-pub fn verify(item: &[u8], keys: &KeyRing) -> Result<Attestation, Refusal> {
+pub fn verify(item: &[u8], trust: &Trust) -> Result<Attestation, Refusal> {
     if item.len() > MAX_ITEM {
         return Err(Refusal::TooLarge { what: "an attestation", size: item.len(), limit: MAX_ITEM });
     }
     let text = json::check(item).map_err(Refusal::Json)?;
     let envelope = open(text)?;
-    let signers = signers(&envelope, keys)?;
+    let signers = signers(&envelope, trust.keys())?;
     let payload = json::check(&envelope.payload).map_err(Refusal::Payload)?;
     let statement = Statement::read(payload)?;
     let claim = predicate::read(payload, &statement)?;
@@ -131,7 +148,7 @@ pub fn verify(item: &[u8], keys: &KeyRing) -> Result<Attestation, Refusal> {
         payload: Sha256::of(&envelope.payload),
         predicate_type: statement.predicate_type,
         subjects: statement.subjects,
-        signers: signers.into_iter().collect(),
+        signatures: signers.into_iter().map(Signature::by_key).collect(),
         claim,
     })
 }

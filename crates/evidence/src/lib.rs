@@ -10,6 +10,7 @@
 pub mod attestation;
 pub mod digest;
 pub mod dsse;
+pub mod form;
 pub mod json;
 pub mod key;
 pub mod limits;
@@ -17,9 +18,14 @@ pub mod object;
 pub mod predicate;
 pub mod reference;
 pub mod refusal;
+pub mod signer;
 mod spki;
 pub mod statement;
+pub mod trust;
+pub mod trust_root;
 
 pub use digest::{Digest, GitOid, Node, Sha256};
 pub use key::{KeyId, KeyRing, PublicKey, Scheme};
 pub use refusal::Refusal;
+pub use signer::{Identity, Signature, Signer};
+pub use trust::Trust;

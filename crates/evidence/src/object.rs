@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::{Digest, GitOid, Node, Sha256},
-    key::{KeyId, KeyRing},
+    key::KeyId,
     limits::MAX_OBJECT,
     refusal::Refusal,
+    signer::Signature,
+    trust::Trust,
 };
 
 mod git;
@@ -30,12 +32,7 @@ pub const GIT_TAG: &str = "application/x-git-tag";
 ///
 /// A media type that says nothing (empty, `application/json`, `application/octet-stream`) leaves it to the document's own
 /// `mediaType`, or to its members.
-pub fn read(
-    media_type: &str,
-    bytes: &[u8],
-    keys: &KeyRing,
-    claimed: Option<Node>,
-) -> Result<Object, Refusal> {
+pub fn read(media_type: &str, bytes: &[u8], trust: &Trust, claimed: Option<Node>) -> Result<Object, Refusal> {
     if bytes.len() > MAX_OBJECT {
         return Err(Refusal::TooLarge { what: "an object", size: bytes.len(), limit: MAX_OBJECT });
     }
@@ -43,8 +40,10 @@ pub fn read(
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     let id = Sha256::of(bytes);
     let (node, body) = match media_type {
-        GIT_COMMIT => git::commit(bytes, keys).map(|(oid, commit)| (Node::Git(oid), Body::Commit(commit)))?,
-        GIT_TAG => git::tag(bytes, keys).map(|(oid, tag)| (Node::Git(oid), Body::Tag(tag)))?,
+        GIT_COMMIT => {
+            git::commit(bytes, trust).map(|(oid, commit)| (Node::Git(oid), Body::Commit(commit)))?
+        }
+        GIT_TAG => git::tag(bytes, trust).map(|(oid, tag)| (Node::Git(oid), Body::Tag(tag)))?,
         _ => (Node::Content(id.into()), oci::read(media_type, bytes)?),
     };
     if let Some(claimed) = claimed {
@@ -217,6 +216,13 @@ pub struct GitTag {
 pub struct GitSignature {
     /// The armour says which: `ssh`, `openpgp`, `x509`.
     pub method: String,
+    /// What it proves, when a registered key or a trust root vouches for it.
+    pub verified: Option<Signature>,
+}
+
+impl GitSignature {
     /// The registered key that verified it.
-    pub signer: Option<KeyId>,
+    pub fn key(&self) -> Option<KeyId> {
+        self.verified.as_ref()?.signer.key()
+    }
 }

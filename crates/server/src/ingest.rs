@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use catenary_evidence::{
-    KeyRing, Node, Refusal, attestation, attestation::Attestation, object, object::Object,
+    Node, Refusal, Trust, attestation, attestation::Attestation, object, object::Object,
 };
 use catenary_store::{Appended, New, StoreError};
 use tokio::sync::Semaphore;
@@ -109,8 +109,8 @@ async fn attempt(
     items: Vec<Bytes>,
 ) -> Result<Vec<Option<Result<Kept, Fault>>>, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
-    let ring = snapshot.keys.clone();
-    let verified = verify_all(app, items.clone(), ring).await?;
+    let trust = snapshot.trust.clone();
+    let verified = verify_all(app, items.clone(), trust).await?;
     let mut answers: Vec<Option<Result<Kept, Fault>>> = Vec::with_capacity(items.len());
     let mut new = Vec::new();
     let mut sent = Vec::new();
@@ -162,9 +162,9 @@ async fn show(app: &App, tenant: &str, newest: Option<u64>) {
 async fn verify_all(
     app: &App,
     items: Vec<Bytes>,
-    ring: KeyRing,
+    trust: Trust,
 ) -> Result<Vec<Result<Attestation, Refusal>>, Fault> {
-    app.workers.run(move || items.iter().map(|item| attestation::verify(item, &ring)).collect()).await
+    app.workers.run(move || items.iter().map(|item| attestation::verify(item, &trust)).collect()).await
 }
 
 /// Takes in one object.
@@ -177,9 +177,9 @@ pub async fn object(
 ) -> Result<(Appended, Object), Fault> {
     for _ in 0..ATTEMPTS {
         let snapshot = app.backend.snapshot(&who.tenant).await?;
-        let ring = snapshot.keys.clone();
+        let trust = snapshot.trust.clone();
         let (media, own) = (media_type.to_owned(), bytes.clone());
-        let facts = app.workers.run(move || object::read(&media, &own, &ring, claimed)).await??;
+        let facts = app.workers.run(move || object::read(&media, &own, &trust, claimed)).await??;
         let new = New::Object {
             bytes: bytes.to_vec(),
             media_type: media_type.to_owned(),

@@ -29,7 +29,7 @@ pub async fn register_with(
     if snapshot.control.keys.get(&id).is_some_and(|state| state.effective_at.is_some()) {
         return Ok(false);
     }
-    backend.store.reverify(tenant, &snapshot.keys, id).await?;
+    backend.store.reverify(tenant, &snapshot.trust, id).await?;
     let effective = backend.append_control(tenant, submitter, move |control| {
         let open = control.keys.get(&id).is_some_and(|state| state.effective_at.is_none());
         Ok(open.then_some(Entry::TrustEffective { key: id }))

@@ -10,7 +10,7 @@ mod log;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use catenary_chain::control::Control;
-use catenary_evidence::{KeyRing, digest::Sha256};
+use catenary_evidence::{Trust, digest::Sha256};
 use catenary_tlog::{Checkpoint, Hash};
 use sqlx::{Postgres, Transaction};
 
@@ -160,7 +160,7 @@ struct Log {
     /// Evidence entries by id.
     evidence: BTreeMap<Sha256, u64>,
     /// Every key that was ever registered.
-    ring: KeyRing,
+    trust: Trust,
     control: Control,
     origin: Option<String>,
     time_us: i64,

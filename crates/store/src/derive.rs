@@ -71,8 +71,8 @@ impl Store {
         if leaf.kind != kind::ATTESTATION {
             return Ok(None);
         }
-        let keys = at.keys.clone();
-        let verified = blocking(move || attestation::verify(&bytes, &keys)).await?;
+        let trust = at.trust.clone();
+        let verified = blocking(move || attestation::verify(&bytes, &trust)).await?;
         let Ok(fact) = verified else { return Ok(None) };
         let record = AttestationRecord::new(tenant, &fact, index, leaf.time, self.seal());
         self.rewrite_attestation(tenant, record, &fact, index).await;
@@ -93,8 +93,8 @@ impl Store {
         if leaf.kind != kind::OBJECT {
             return Ok(None);
         }
-        let (keys, sent) = (at.keys.clone(), media_type.clone());
-        let read = blocking(move || object::read(&sent, &bytes, &keys, Some(node))).await?;
+        let (trust, sent) = (at.trust.clone(), media_type.clone());
+        let read = blocking(move || object::read(&sent, &bytes, &trust, Some(node))).await?;
         let Ok(fact) = read else { return Ok(None) };
         let record = ObjectRecord::new(tenant, &fact, &media_type, index, leaf.time, self.seal());
         self.rewrite_object(tenant, record, &fact, index).await;

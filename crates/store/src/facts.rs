@@ -150,9 +150,9 @@ pub(crate) type SubjectRow = (String, String);
 
 /// The index rows of an attestation: each node with each signer, or with '' when nobody vouches.
 pub(crate) fn subject_rows(facts: &Attestation) -> Vec<SubjectRow> {
-    let signers: Vec<String> = match facts.signers.as_slice() {
+    let signers: Vec<String> = match facts.signatures.as_slice() {
         [] => vec![String::new()],
-        signers => signers.iter().map(ToString::to_string).collect(),
+        signatures => signatures.iter().map(|s| s.signer.index_key()).collect(),
     };
     let nodes = facts.subject_nodes();
     let mut rows: Vec<SubjectRow> = nodes

@@ -21,7 +21,7 @@ use std::{
 };
 
 use catenary_chain::control::{Control, Entry, WriteSet};
-use catenary_evidence::{KeyRing, digest::Sha256};
+use catenary_evidence::{Trust, digest::Sha256};
 use catenary_tlog::{Checkpoint, Frontier, Hash};
 use jiff::Timestamp;
 use thiserror::Error;
@@ -59,13 +59,13 @@ pub struct Snapshot {
     /// What the tenant trusts.
     pub control: Arc<Control>,
     /// Every key that was ever registered: what evidence is verified with when it arrives.
-    pub keys: KeyRing,
+    pub trust: Trust,
 }
 
 impl Snapshot {
     /// The prefix for [`Store::gather`].
     pub fn prefix(&self) -> Prefix {
-        Prefix { size: self.size, root: self.root, keys: self.keys.clone() }
+        Prefix { size: self.size, root: self.root, trust: self.trust.clone() }
     }
 }
 

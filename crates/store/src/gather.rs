@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catenary_chain::gather::{Evidence, Logged, Want};
 use catenary_evidence::{
-    KeyRing,
+    Trust,
     attestation::Attestation,
     digest::{Digest, Node, Sha256},
     object::{Body, Object},
@@ -32,7 +32,7 @@ pub struct Prefix {
     /// Root of the tree of that size, as the caller computed it.
     pub root: Hash,
     /// Every key that was ever registered: with them a changed row is derived anew.
-    pub keys: KeyRing,
+    pub trust: Trust,
 }
 
 impl Store {

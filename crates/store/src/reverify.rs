@@ -1,10 +1,10 @@
 //! Verifying what is stored under a newly registered key.
 
 use catenary_evidence::{
-    KeyId, KeyRing,
+    KeyId, Trust,
     attestation::{self, Attestation},
     digest::Sha256,
-    object::{self, Body, Object},
+    object::{self, Body, GitSignature, Object},
 };
 
 use crate::{
@@ -24,20 +24,20 @@ const PAGE: i64 = 200;
 type Item<R, F> = (R, F, Vec<u8>);
 
 impl Store {
-    /// Verifies every stored attestation and git object with `ring`, which holds `key`, and adds `key` to
+    /// Verifies every stored attestation and git object with `trust`, which holds `key`, and adds `key` to
     /// the signers of those that it vouches for. Returns how many rows changed; a second run changes none.
     ///
     /// What is logged meanwhile was verified with the key already, or is refused as
     /// [`StoreError::KeysMoved`]: the caller logs `trust.added` first.
-    pub async fn reverify(&self, tenant: &str, ring: &KeyRing, key: KeyId) -> Result<u64, StoreError> {
-        Ok(self.reverify_attestations(tenant, ring, key).await?
-            + self.reverify_objects(tenant, ring, key).await?)
+    pub async fn reverify(&self, tenant: &str, trust: &Trust, key: KeyId) -> Result<u64, StoreError> {
+        Ok(self.reverify_attestations(tenant, trust, key).await?
+            + self.reverify_objects(tenant, trust, key).await?)
     }
 
     async fn reverify_attestations(
         &self,
         tenant: &str,
-        ring: &KeyRing,
+        trust: &Trust,
         key: KeyId,
     ) -> Result<u64, StoreError> {
         let (mut after, mut changed) = (-1, 0);
@@ -57,9 +57,9 @@ impl Store {
             after = last.log_index;
             let ids: Vec<Vec<u8>> = page.into_iter().map(|row| row.id).collect();
             let items = self.intact_attestations(tenant, &ids, key).await?;
-            let ring = ring.clone();
+            let trust = trust.clone();
             let verified =
-                blocking(move || items.into_iter().filter_map(|i| vouched(i, &ring, key)).collect());
+                blocking(move || items.into_iter().filter_map(|i| vouched(i, &trust, key)).collect());
             let verified: Vec<(AttestationRecord, Attestation)> = verified.await?;
             for (old, facts) in verified {
                 changed += u64::from(self.update_attestation(tenant, old, facts).await?);
@@ -77,7 +77,7 @@ impl Store {
         let mut found = Vec::new();
         for Loaded { record, intact } in self.load_attestations(tenant, ids, u64::MAX).await? {
             match record.open(tenant, self.seal()) {
-                Some(facts) if intact && !facts.signers.contains(&key) => found.push((record, facts)),
+                Some(facts) if intact && !facts.is_signed_by(&key) => found.push((record, facts)),
                 Some(_) if intact => {}
                 _ => self.alarm(
                     tenant,
@@ -141,7 +141,7 @@ impl Store {
         if updated { Ok(true) } else { Err(moved()) }
     }
 
-    async fn reverify_objects(&self, tenant: &str, ring: &KeyRing, key: KeyId) -> Result<u64, StoreError> {
+    async fn reverify_objects(&self, tenant: &str, trust: &Trust, key: KeyId) -> Result<u64, StoreError> {
         let (mut after, mut changed) = (-1, 0);
         loop {
             let page = retry(|| {
@@ -169,9 +169,9 @@ impl Store {
                     Some((record, facts, bytes))
                 })
                 .collect();
-            let ring = ring.clone();
+            let trust = trust.clone();
             let verified =
-                blocking(move || items.into_iter().filter_map(|i| signed(i, &ring, key)).collect());
+                blocking(move || items.into_iter().filter_map(|i| signed(i, &trust, key)).collect());
             let verified: Vec<(ObjectRecord, Object)> = verified.await?;
             for (old, facts) in verified {
                 changed += u64::from(self.update_object(tenant, &old, &facts).await?);
@@ -206,30 +206,30 @@ impl Store {
 /// The facts with `key` among the signers, if it is one.
 fn vouched(
     (record, old, bytes): Item<AttestationRecord, Attestation>,
-    ring: &KeyRing,
+    trust: &Trust,
     key: KeyId,
 ) -> Option<(AttestationRecord, Attestation)> {
     // Evidence that proves wrong under the new key stays as it is: in the log, and not counting for that key.
-    let mut new = attestation::verify(&bytes, ring).ok()?;
-    if !new.signers.contains(&key) {
+    let mut new = attestation::verify(&bytes, trust).ok()?;
+    if !new.is_signed_by(&key) {
         return None;
     }
-    new.signers.extend(old.signers);
-    new.signers.sort();
-    new.signers.dedup();
+    new.signatures.extend(old.signatures);
+    new.signatures.sort();
+    new.signatures.dedup();
     Some((record, new))
 }
 
 /// The facts with `key` as the signer of the git signature, if it is.
 fn signed(
     (record, old, bytes): Item<ObjectRecord, Object>,
-    ring: &KeyRing,
+    trust: &Trust,
     key: KeyId,
 ) -> Option<(ObjectRecord, Object)> {
-    let new = object::read(&record.media_type, &bytes, ring, Some(old.node)).ok()?;
+    let new = object::read(&record.media_type, &bytes, trust, Some(old.node)).ok()?;
     let signer = |object: &Object| match &object.body {
-        Body::Commit(commit) => commit.signature.as_ref().and_then(|s| s.signer),
-        Body::Tag(tag) => tag.signature.as_ref().and_then(|s| s.signer),
+        Body::Commit(commit) => commit.signature.as_ref().and_then(GitSignature::key),
+        Body::Tag(tag) => tag.signature.as_ref().and_then(GitSignature::key),
         Body::Index(_) | Body::Manifest(_) | Body::Config(_) => None,
     };
     (signer(&new) == Some(key) && signer(&old) != Some(key)).then_some((record, new))

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use catenary_chain::control::{Entry, Token, TrustedKey};
-use catenary_evidence::{KeyRing, PublicKey, attestation, digest::Sha256, object};
+use catenary_evidence::{PublicKey, Trust, attestation, digest::Sha256, object};
 use catenary_store::{
     New, Store, StoreOptions,
     audit::{EVIDENCE, Fault, NO_EVIDENCE, Report, log_verify},
@@ -60,7 +60,7 @@ impl Ground {
         self.store.create_tenant(tenant, &format!("catenary.test/{tenant}")).await.unwrap();
         let ci = Key::ed25519("ci");
         let key = PublicKey::from_pem(&ci.public_pem(), None).unwrap();
-        let ring: KeyRing = [key.clone()].into_iter().collect();
+        let ring: Trust = [key.clone()].into_iter().collect();
         let trusted = TrustedKey {
             id: key.id(),
             name: "ci".to_owned(),
@@ -154,7 +154,7 @@ fn control(entry: Entry) -> New {
     New::Control { entry: Box::new(entry), submitter: NOBODY }
 }
 
-fn attested(text: &str, key: &Key, ring: &KeyRing) -> New {
+fn attested(text: &str, key: &Key, ring: &Trust) -> New {
     let bytes = Statement::new("https://example.com/check/v1", serde_json::json!({}))
         .subject(Subject::new("image", "sha256", &sha256_hex(text.as_bytes())))
         .signed_by(key)

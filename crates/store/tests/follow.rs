@@ -9,7 +9,7 @@ use std::{
 
 use catenary_chain::control::{Entry, Revocation, Token, TrustedKey, WriteSet};
 use catenary_evidence::{
-    KeyId, KeyRing, PublicKey, attestation,
+    KeyId, PublicKey, Trust, attestation,
     digest::{Node, Sha256},
 };
 use catenary_store::{
@@ -92,7 +92,7 @@ fn attested(text: &str) -> New {
         .subject(Subject::new("image", "sha256", &sha256_hex(text.as_bytes())))
         .signed_by(&Key::ed25519("ci"))
         .to_bytes();
-    let facts = Box::new(attestation::verify(&bytes, &KeyRing::new()).unwrap());
+    let facts = Box::new(attestation::verify(&bytes, &Trust::none()).unwrap());
     New::Attestation { bytes, facts, submitter: NOBODY, keys_at: u64::MAX }
 }
 
@@ -175,7 +175,7 @@ async fn control_entries_are_folded_and_acknowledged_after_every_lease() {
     let key = trusted("ci");
     append(&one, Entry::TrustAdded(key.clone())).await;
     let snapshot = one.snapshot(TENANT).unwrap();
-    assert_eq!(snapshot.keys.len(), 1);
+    assert_eq!(snapshot.trust.keys().len(), 1);
     assert!(!snapshot.control.trusts(&key.id));
     append(&one, Entry::TrustEffective { key: key.id }).await;
     assert!(one.snapshot(TENANT).unwrap().control.trusts(&key.id));

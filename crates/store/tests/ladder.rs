@@ -239,7 +239,7 @@ fn servers_on(dir: &Path) -> Vec<u32> {
 async fn pglite_carries_a_log() {
     use std::sync::Arc;
 
-    use catenary_evidence::{KeyRing, attestation, digest::Sha256};
+    use catenary_evidence::{Trust, attestation, digest::Sha256};
     use catenary_store::{New, Store, StoreOptions, audit::log_verify, follow::Follower, keys::ServiceKeys};
     use catenary_testkit::{Key, Statement, Subject, sha256_hex};
 
@@ -256,7 +256,7 @@ async fn pglite_carries_a_log() {
         .subject(Subject::new("image", "sha256", &sha256_hex(b"image")))
         .signed_by(&Key::ed25519("ci"))
         .to_bytes();
-    let facts = Box::new(attestation::verify(&bytes, &KeyRing::new()).unwrap());
+    let facts = Box::new(attestation::verify(&bytes, &Trust::none()).unwrap());
     let new = New::Attestation { bytes, facts, submitter: Sha256([0; 32]), keys_at: u64::MAX };
     let index = store.append("acme", new).await.unwrap().index;
     follower.wait_for("acme", index, Duration::from_secs(5)).await.unwrap();

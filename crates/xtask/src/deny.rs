@@ -2,7 +2,10 @@
 //!
 //! What it does not do is match licence *texts* and advisories; `cargo deny check` does, where it is installed.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -10,13 +13,17 @@ use serde_json::Value;
 /// Reads the shipped dependency graph and refuses banned crates, foreign sources and unlisted licences.
 pub fn run() -> Result<()> {
     let rules = std::fs::read_to_string("deny.toml").context("run from the workspace root")?;
-    let banned = quoted_after(&rules, "{ crate = ");
+    let banned = bans(&rules);
     let licences = licence_list(&rules);
     let mut faults = Vec::new();
     for package in shipped()? {
         let name = package["name"].as_str().unwrap_or_default();
-        if banned.contains(name) {
-            faults.push(format!("{name} is banned"));
+        if let Some(wrappers) = banned.get(name) {
+            let others: Vec<String> =
+                users(name)?.into_iter().filter(|user| !wrappers.contains(user)).collect();
+            if wrappers.is_empty() || !others.is_empty() {
+                faults.push(format!("{name} is banned ({})", others.join(", ")));
+            }
         }
         let source = package["source"].as_str().unwrap_or_default();
         if source.starts_with("git+") {
@@ -78,8 +85,28 @@ fn allowed(expression: &str, licences: &BTreeSet<String>) -> bool {
     plain.split(" AND ").all(|part| part.split(" OR ").any(|one| licences.contains(one.trim())))
 }
 
-fn quoted_after(text: &str, marker: &str) -> BTreeSet<String> {
-    text.lines().filter_map(|line| line.split_once(marker)?.1.split('"').nth(1)).map(str::to_owned).collect()
+/// Banned crates, each with the crates that may use it all the same.
+fn bans(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let quoted = |text: &str| text.split('"').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+    let ban = |line: &str| {
+        let rule = line.split_once("{ crate = ")?.1;
+        let wrappers = rule.split_once("wrappers = [").and_then(|(_, rest)| rest.split_once(']'));
+        Some((rule.split('"').nth(1)?.to_owned(), wrappers.map(|(list, _)| quoted(list)).unwrap_or_default()))
+    };
+    text.lines().filter_map(ban).collect()
+}
+
+/// The crates that use `name` directly.
+fn users(name: &str) -> Result<BTreeSet<String>> {
+    let tree = Command::new("cargo")
+        .args(["tree", "-p", "catenary-cli", "-e", "normal,build", "--locked", "--depth", "1"])
+        .args(["--prefix", "depth", "--format", " {p}", "-i", name])
+        .output()?;
+    let lines = String::from_utf8(tree.stdout)?;
+    Ok(lines
+        .lines()
+        .filter_map(|line| line.strip_prefix("1 ")?.split_whitespace().next().map(str::to_owned))
+        .collect())
 }
 
 fn licence_list(text: &str) -> BTreeSet<String> {
@@ -93,6 +120,13 @@ fn licence_list(text: &str) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ban_may_name_its_exceptions() {
+        let bans = bans("{ crate = \"a\", reason = \"r\" },\n{ crate = \"b\", wrappers = [\"c\", \"d\"] },");
+        assert!(bans["a"].is_empty());
+        assert_eq!(bans["b"].iter().collect::<Vec<_>>(), ["c", "d"]);
+    }
 
     #[test]
     fn an_expression_needs_an_allowed_alternative_for_each_part() {

@@ -322,7 +322,7 @@ fn conclude<'a>(
         let code = if revoked { Code::AttRevokedSigner } else { Code::BldSignerNotTrusted };
         let message = format!("{} build statement(s) exist, none by a signer that counts", others.len());
         let mut signers: Vec<String> =
-            others.iter().flat_map(|s| s.fact.signers.iter().map(ToString::to_string)).collect();
+            others.iter().flat_map(|s| s.fact.signers().map(ToString::to_string)).collect();
         signers.sort();
         signers.dedup();
         let ids: Vec<String> = builders.iter().map(|rule| rule.id.clone()).collect();

@@ -45,7 +45,7 @@ pub fn misses(world: &mut World<'_>, digest: Digest, chain: &Chain) -> (Vec<Near
                 false => why(world, statement, spec),
             };
             if let Some(why) = why {
-                let signers: Vec<String> = statement.fact.signers.iter().map(ToString::to_string).collect();
+                let signers: Vec<String> = statement.fact.signers().map(ToString::to_string).collect();
                 let detail = if signers.is_empty() {
                     statement.fact.predicate_type.clone()
                 } else {

@@ -264,7 +264,7 @@ fn signature(world: &mut World<'_>, commit: GitOid, rules: &Rules) -> Result<Sha
     };
     let wanted = rules.signatures.commit.keys.as_ref();
     let listed = |key| wanted.is_none_or(|keys| keys.contains(key));
-    match &signature.signer {
+    match &signature.verified.as_ref().and_then(|verified| verified.signer.key()) {
         Some(key) if listed(key) && world.key_counts(key, object.received_at) => Ok(object.fact.id),
         other => {
             let found = other.map_or_else(|| "no registered key".to_owned(), |key| key.to_string());

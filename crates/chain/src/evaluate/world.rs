@@ -49,6 +49,11 @@ pub(crate) struct World<'a> {
     signers: BTreeSet<KeyId>,
 }
 
+/// The registered keys that signed.
+fn keys(statement: &Statement) -> impl Iterator<Item = KeyId> {
+    statement.fact.signers().filter_map(|signer| signer.key())
+}
+
 /// A window of a key or rule: `from <= t < until`.
 fn within(t: Timestamp, from: Option<Timestamp>, until: Option<Timestamp>) -> bool {
     #[cfg(feature = "faults")]
@@ -74,9 +79,9 @@ impl<'a> World<'a> {
             for node in statement.fact.subject_nodes() {
                 by_node.entry(node).or_default().push(statement);
             }
-            for signer in &statement.fact.signers {
+            for key in keys(statement) {
                 let this = (statement.received_at, statement.fact.id);
-                let best = first.entry((statement.fact.payload, *signer)).or_insert(this);
+                let best = first.entry((statement.fact.payload, key)).or_insert(this);
                 *best = (*best).min(this);
             }
         }
@@ -103,8 +108,7 @@ impl<'a> World<'a> {
         if !self.touched.insert(node) {
             return;
         }
-        let trusted =
-            |statement: &&&Statement| statement.fact.signers.iter().any(|s| self.signers.contains(s));
+        let trusted = |statement: &&&Statement| keys(statement).any(|key| self.signers.contains(&key));
         let statements = self.by_node.get(&node).map_or(0, |list| list.iter().filter(trusted).count());
         if self.touched.len() > MAX_NODES
             || statements > MAX_STATEMENTS
@@ -208,10 +212,10 @@ impl<'a> World<'a> {
     ) -> bool {
         let t = statement.received_at;
         within(t, from, until)
-            && statement.fact.signers.iter().any(|key| {
-                let first = self.first.get(&(statement.fact.payload, *key));
-                signer.names(key, self.control)
-                    && self.key_counts(key, t)
+            && keys(statement).any(|key| {
+                let first = self.first.get(&(statement.fact.payload, key));
+                signer.names(&key, self.control)
+                    && self.key_counts(&key, t)
                     && first == Some(&(t, statement.fact.id))
             })
     }
@@ -228,8 +232,9 @@ impl<'a> World<'a> {
 
     /// Whether a signer that the rule names is revoked.
     pub fn is_revoked(&self, statement: &Statement, signer: &Signer) -> bool {
-        statement.fact.signers.iter().any(|key| {
-            signer.names(key, self.control) && self.control.keys.get(key).is_some_and(|k| k.revoked.is_some())
+        keys(statement).any(|key| {
+            signer.names(&key, self.control)
+                && self.control.keys.get(&key).is_some_and(|k| k.revoked.is_some())
         })
     }
 

@@ -397,7 +397,7 @@ fn attestation(s: &Statement) -> Attestation {
             .iter()
             .map(|set| Subject { name: String::new(), digests: digests(set) })
             .collect(),
-        signers: s.signers.iter().map(|k| key_id(*k)).collect(),
+        signatures: s.signers.iter().map(|k| catenary_evidence::Signature::by_key(key_id(*k))).collect(),
         claim: claim(&s.claim),
     }
 }
@@ -445,7 +445,10 @@ fn object(o: &Object) -> object::Object {
             author: String::new(),
             committer: String::new(),
             committed_at: None,
-            signature: signature.map(|s| GitSignature { method: "ssh".into(), signer: s.map(key_id) }),
+            signature: signature.map(|s| GitSignature {
+                method: "ssh".into(),
+                verified: s.map(|k| catenary_evidence::Signature::by_key(key_id(k))),
+            }),
         }),
     };
     object::Object { id: hash("object", n), node: node(o.node), sha512: wide(n), size: 1, body }
@@ -487,7 +490,7 @@ pub fn fetch(all: &Evidence, want: &Want) -> Evidence {
         about.sort_by_key(|a| a.index);
         let mut others = 0;
         for a in about {
-            let wanted = a.fact.signers.iter().any(|k| want.signers.contains(k));
+            let wanted = want.signers.iter().any(|key| a.fact.is_signed_by(key));
             others += usize::from(!wanted);
             if all.damaged.contains(&a.fact.id) {
                 found.damaged.insert(a.fact.id);

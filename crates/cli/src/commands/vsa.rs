@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use catenary_evidence::{
-    KeyRing, Node, PublicKey, attestation,
+    Node, PublicKey, Trust, attestation,
     predicate::{Claim, Summary},
     reference::ImageReference,
 };
@@ -57,7 +57,7 @@ pub fn verify(
     image: Option<&ImageReference>,
     verifier: Option<&str>,
 ) -> Result<Result<Summary, String>> {
-    let ring: KeyRing = [PublicKey::from_pem(pem, None)?].into_iter().collect();
+    let ring: Trust = [PublicKey::from_pem(pem, None)?].into_iter().collect();
     let vsa = match attestation::verify(bytes, &ring) {
         Ok(vsa) if vsa.is_verified() => vsa,
         Ok(_) => return Ok(Err("the signature is not by this key".into())),

@@ -6,7 +6,9 @@
 use jiff::Timestamp;
 
 use super::{GitCommit, GitSignature, GitTag, ssh};
-use crate::{digest::GitOid, dsse::within, key::KeyRing, limits::MAX_PARENTS, refusal::Refusal};
+use crate::{
+    digest::GitOid, dsse::within, limits::MAX_PARENTS, refusal::Refusal, signer::Signature, trust::Trust,
+};
 
 /// One header with its continuation lines; `raw` is everything of it, the last newline included.
 struct Header<'a> {
@@ -16,7 +18,7 @@ struct Header<'a> {
 }
 
 /// Reads a commit.
-pub(super) fn commit(bytes: &[u8], keys: &KeyRing) -> Result<(GitOid, GitCommit), Refusal> {
+pub(super) fn commit(bytes: &[u8], trust: &Trust) -> Result<(GitOid, GitCommit), Refusal> {
     let refuse = |why: &str| malformed("git commit", why);
     let (headers, _message) = split("git commit", bytes)?;
     let mut rest = headers.iter().peekable();
@@ -50,7 +52,7 @@ pub(super) fn commit(bytes: &[u8], keys: &KeyRing) -> Result<(GitOid, GitCommit)
                 let start = offset(bytes, h.raw);
                 signed.drain(start..start + h.raw.len());
             }
-            Some(signature(&unfold(armour.value), &signed, keys)?)
+            Some(signature(&unfold(armour.value), &signed, trust)?)
         }
     };
     let (author, _) = person(author.value);
@@ -60,7 +62,7 @@ pub(super) fn commit(bytes: &[u8], keys: &KeyRing) -> Result<(GitOid, GitCommit)
 }
 
 /// Reads an annotated tag. Its signature is appended to the message.
-pub(super) fn tag(bytes: &[u8], keys: &KeyRing) -> Result<(GitOid, GitTag), Refusal> {
+pub(super) fn tag(bytes: &[u8], trust: &Trust) -> Result<(GitOid, GitTag), Refusal> {
     let (headers, message) = split("git tag", bytes)?;
     let need = |position: usize, name: &'static str| {
         headers
@@ -82,7 +84,7 @@ pub(super) fn tag(bytes: &[u8], keys: &KeyRing) -> Result<(GitOid, GitTag), Refu
         None => None,
         Some(at) => {
             let start = bytes.len() - message.len() + at;
-            Some(signature(&text(&bytes[start..]), &bytes[..start], keys)?)
+            Some(signature(&text(&bytes[start..]), &bytes[..start], trust)?)
         }
     };
     let oid = hash("tag", bytes, is_sha256(&target));
@@ -203,8 +205,8 @@ fn armour_at(message: &[u8]) -> Option<usize> {
     found
 }
 
-fn signature(armour: &str, signed: &[u8], keys: &KeyRing) -> Result<GitSignature, Refusal> {
+fn signature(armour: &str, signed: &[u8], trust: &Trust) -> Result<GitSignature, Refusal> {
     let method = method(armour.as_bytes()).unwrap_or("unknown");
-    let signer = if method == "ssh" { ssh::verify(armour, signed, keys)? } else { None };
-    Ok(GitSignature { method: method.to_owned(), signer })
+    let signer = if method == "ssh" { ssh::verify(armour, signed, trust.keys())? } else { None };
+    Ok(GitSignature { method: method.to_owned(), verified: signer.map(Signature::by_key) })
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use catenary_evidence::{KeyRing, PublicKey, Scheme};
+use catenary_evidence::{PublicKey, Scheme, Trust};
 use catenary_testkit::key::Key;
 use serde_json::{Value, json};
 
@@ -98,7 +98,7 @@ pub fn anonymous(payload: &[u8], signer: &Signer) -> Vec<u8> {
     envelope_with(payload, &[(None, &signer.sign(&pae(payload)))])
 }
 
-pub fn ring(signers: &[&Signer]) -> KeyRing {
+pub fn ring(signers: &[&Signer]) -> Trust {
     signers.iter().map(|s| s.public()).collect()
 }
 

@@ -3,14 +3,14 @@
 use crate::common::{Signer, anonymous, bytes, envelope, envelope_with, pae, provenance, ring};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
-    KeyRing, Refusal,
+    Refusal, Trust,
     attestation::{detect, verify},
     predicate::Claim,
 };
 use serde_json::{Value, json};
 
 /// The golden envelope verifies beside each refusal, in the same process.
-fn golden() -> (Signer, KeyRing, Vec<u8>) {
+fn golden() -> (Signer, Trust, Vec<u8>) {
     let signer = Signer::p256();
     let keys = ring(&[&signer]);
     let item = envelope(&bytes(&provenance()), &signer);
@@ -32,7 +32,7 @@ fn k14_every_key_type_signs_the_golden_statement() {
         let keys = ring(&[&Signer::ed25519(), &signer, &Signer::p256()]);
         for item in [envelope(&payload, &signer), anonymous(&payload, &signer)] {
             let attestation = verify(&item, &keys).unwrap();
-            assert_eq!(attestation.signers, [signer.public().id()]);
+            assert_eq!(attestation.keys(), [signer.public().id()]);
             let Claim::Build(build) = attestation.claim else { panic!("not a build") };
             assert_eq!(build.builder_id, "https://ci.acme.test");
         }
@@ -116,7 +116,7 @@ fn e07_two_signatures_by_one_key_count_once() {
     let (first, second) = (signer.sign(&pae(&payload)), signer.sign(&pae(&payload)));
     assert_ne!(first, second, "ECDSA is randomised");
     let item = envelope_with(&payload, &[(Some(&signer.keyid()), &first), (Some("other"), &second)]);
-    assert_eq!(verify(&item, &keys).unwrap().signers, [signer.public().id()]);
+    assert_eq!(verify(&item, &keys).unwrap().keys(), [signer.public().id()]);
 }
 
 #[test]
@@ -127,8 +127,8 @@ fn two_keys_that_sign_are_two_signers() {
     let item = envelope_with(&payload, &[(None, &a.sign(&message)), (None, &b.sign(&message))]);
     let mut both = [a.public().id(), b.public().id()];
     both.sort();
-    assert_eq!(verify(&item, &ring(&[&a, &b])).unwrap().signers, both);
-    assert_eq!(verify(&item, &ring(&[&b])).unwrap().signers, [b.public().id()], "the unknown one is ignored");
+    assert_eq!(verify(&item, &ring(&[&a, &b])).unwrap().keys(), both);
+    assert_eq!(verify(&item, &ring(&[&b])).unwrap().keys(), [b.public().id()], "the unknown one is ignored");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn e14_a_malleated_ecdsa_signature_is_one_more_variant_by_the_same_signer() {
     assert_ne!(sig, twin);
     let original = verify(&item, &keys).unwrap();
     let copy = verify(&envelope_with(&payload, &[(None, &twin)]), &keys).unwrap();
-    assert_eq!((copy.payload, &copy.signers), (original.payload, &original.signers));
+    assert_eq!((copy.payload, copy.keys()), (original.payload, original.keys()));
 }
 
 /// (r, s) → (r, n - s) for a P-256 signature in DER.
@@ -360,8 +360,8 @@ fn no_flipped_bit_and_no_truncation_of_the_golden_envelope_verifies_as_something
             {
                 // Only what is not signed may have changed: the keyid, or the spelling of the base64.
                 assert_eq!(
-                    (attestation.payload, attestation.signers),
-                    (golden.payload, golden.signers.clone()),
+                    (attestation.payload, attestation.keys()),
+                    (golden.payload, golden.keys()),
                     "byte {at}"
                 );
             }
@@ -388,7 +388,7 @@ proptest::proptest! {
     #[test]
     fn random_bytes_never_panic(noise in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
         for item in detect(&noise).unwrap_or_default() {
-            proptest::prop_assert!(verify(item, &KeyRing::new()).is_err());
+            proptest::prop_assert!(verify(item, &Trust::none()).is_err());
         }
     }
 }

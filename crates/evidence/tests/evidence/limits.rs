@@ -1,7 +1,7 @@
 //! Every limit that no other test names, at the limit and one over it.
 
 use catenary_evidence::{
-    KeyRing, PublicKey, Refusal,
+    PublicKey, Refusal, Trust,
     attestation::verify,
     key::KeyError,
     limits::{
@@ -21,14 +21,14 @@ fn limited(limit: usize, with: impl Fn(usize) -> Result<(), Refusal>) {
 }
 
 fn accept(statement: &Value) -> Result<(), Refusal> {
-    verify(&anonymous(&bytes(statement), &Signer::ed25519()), &KeyRing::new()).map(|_| ())
+    verify(&anonymous(&bytes(statement), &Signer::ed25519()), &Trust::none()).map(|_| ())
 }
 
 #[test]
 fn signature_and_keyid_lengths_are_limited() {
     let payload = bytes(&provenance());
     let send = |keyid: Option<&str>, sig: &[u8]| {
-        verify(&envelope_with(&payload, &[(keyid, sig)]), &KeyRing::new()).map(|_| ())
+        verify(&envelope_with(&payload, &[(keyid, sig)]), &Trust::none()).map(|_| ())
     };
     limited(MAX_SIGNATURE, |n| send(None, &vec![1; n]));
     limited(MAX_KEYID, |n| send(Some(&"k".repeat(n)), &[1; 64]));
@@ -86,13 +86,13 @@ fn descriptors_of_an_oci_document_are_limited() {
             }
             document[list] = vec![one.clone(); n].into();
             let media_type = format!("application/vnd.oci.image.{media_type}.v1+json");
-            read(&media_type, &bytes(&document), &KeyRing::new(), None).map(|_| ())
+            read(&media_type, &bytes(&document), &Trust::none(), None).map(|_| ())
         });
     }
     limited(MAX_DESCRIPTORS, |n| {
         let config = json!({"os": "linux", "architecture": "amd64",
             "rootfs": {"type": "layers", "diff_ids": vec![format!("sha256:{IMAGE}"); n]}});
-        read("application/vnd.oci.image.config.v1+json", &bytes(&config), &KeyRing::new(), None).map(|_| ())
+        read("application/vnd.oci.image.config.v1+json", &bytes(&config), &Trust::none(), None).map(|_| ())
     });
 }
 
@@ -101,7 +101,7 @@ fn parents_of_a_commit_are_limited() {
     limited(MAX_PARENTS, |n| {
         let parents = format!("parent {COMMIT}\n").repeat(n);
         let commit = format!("tree {COMMIT}\n{parents}author A <a> 0 +0\ncommitter A <a> 0 +0\n\nx");
-        read(GIT_COMMIT, commit.as_bytes(), &KeyRing::new(), None).map(|_| ())
+        read(GIT_COMMIT, commit.as_bytes(), &Trust::none(), None).map(|_| ())
     });
 }
 

@@ -3,7 +3,7 @@
 use crate::common::{COMMIT, IMAGE, Signer, bytes, ring};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
-    Digest, GitOid, KeyRing, Node, PublicKey, Refusal,
+    Digest, GitOid, Node, PublicKey, Refusal, Trust,
     object::{Body, GIT_COMMIT, GIT_TAG, Object, read},
 };
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ fn manifest() -> Value {
 }
 
 fn open(media_type: &str, document: &Value) -> Result<Object, Refusal> {
-    read(media_type, &bytes(document), &KeyRing::new(), None)
+    read(media_type, &bytes(document), &Trust::none(), None)
 }
 
 #[test]
@@ -76,16 +76,16 @@ fn a_document_sent_without_a_type_says_itself_what_it_is() {
 fn g11_bytes_that_do_not_hash_to_the_digest_are_refused() {
     let document = bytes(&index());
     let right = Node::Content(Digest::sha256(&document));
-    assert!(read(INDEX, &document, &KeyRing::new(), Some(right)).is_ok());
+    assert!(read(INDEX, &document, &Trust::none(), Some(right)).is_ok());
     let sha512 = Node::Content(Digest::Sha512([0; 64]).recompute(&document));
-    assert!(read(INDEX, &document, &KeyRing::new(), Some(sha512)).is_ok());
+    assert!(read(INDEX, &document, &Trust::none(), Some(sha512)).is_ok());
     for wrong in [
         format!("sha256:{IMAGE}"),
         format!("gitCommit:{COMMIT}"),
         format!("gitCommit:{}", right.to_string().replace("sha256:", "")),
     ] {
         let claimed = wrong.parse().unwrap();
-        let refusal = read(INDEX, &document, &KeyRing::new(), Some(claimed)).unwrap_err();
+        let refusal = read(INDEX, &document, &Trust::none(), Some(claimed)).unwrap_err();
         assert_eq!(refusal.code(), "DIGEST_MISMATCH", "{wrong}");
     }
 }
@@ -115,7 +115,7 @@ fn g12_a_document_that_two_readers_could_read_in_two_ways_is_refused() {
     twin["manifests"][0]["Digest"] = json!(format!("sha256:{COMMIT}"));
     assert_eq!(open(INDEX, &twin).unwrap_err().code(), "OBJECT_AMBIGUOUS");
     let text = String::from_utf8(bytes(&index())).unwrap().replacen('{', r#"{"manifests":[],"#, 1);
-    assert_eq!(read(INDEX, text.as_bytes(), &KeyRing::new(), None).unwrap_err().code(), "JSON_DUPLICATE_KEY");
+    assert_eq!(read(INDEX, text.as_bytes(), &Trust::none(), None).unwrap_err().code(), "JSON_DUPLICATE_KEY");
 }
 
 #[test]
@@ -139,8 +139,8 @@ fn the_size_of_an_object_is_limited_at_4_mib_and_one_over_is_refused() {
     use catenary_evidence::limits::MAX_OBJECT;
     let document = bytes(&index());
     let padded = |n: usize| [document.as_slice(), &vec![b' '; n - document.len()]].concat();
-    assert!(read(INDEX, &padded(MAX_OBJECT), &KeyRing::new(), None).is_ok());
-    assert!(read(INDEX, &padded(MAX_OBJECT + 1), &KeyRing::new(), None).unwrap_err().is_too_large());
+    assert!(read(INDEX, &padded(MAX_OBJECT), &Trust::none(), None).is_ok());
+    assert!(read(INDEX, &padded(MAX_OBJECT + 1), &Trust::none(), None).unwrap_err().is_too_large());
 }
 
 const TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
@@ -160,13 +160,13 @@ fn signed_commit(signer: &Signer, namespace: &str) -> Vec<u8> {
 
 fn signer_of(object: &Object) -> Option<String> {
     let Body::Commit(commit) = &object.body else { panic!("not a commit") };
-    commit.signature.as_ref().and_then(|s| s.signer).map(|id| id.to_string())
+    commit.signature.as_ref().and_then(|s| s.key()).map(|id| id.to_string())
 }
 
 #[test]
 fn a_commit_is_proved_by_its_oid() {
     // `git hash-object -t commit` of the same bytes gives this id.
-    let object = read(GIT_COMMIT, &commit(""), &KeyRing::new(), None).unwrap();
+    let object = read(GIT_COMMIT, &commit(""), &Trust::none(), None).unwrap();
     assert_eq!(object.node, Node::Git(GitOid::sha1("commit", &commit(""))));
     let Body::Commit(commit) = object.body else { panic!("not a commit") };
     assert_eq!(commit.tree.to_hex(), TREE);
@@ -175,7 +175,7 @@ fn a_commit_is_proved_by_its_oid() {
     assert_eq!(commit.committed_at.unwrap().as_second(), 1_763_632_801);
     assert_eq!(commit.signature, None);
     let sha256 = format!("tree {}\nauthor A <a> 0 +0\ncommitter A <a> 0 +0\n\nx", "ab".repeat(32));
-    let object = read(GIT_COMMIT, sha256.as_bytes(), &KeyRing::new(), None).unwrap();
+    let object = read(GIT_COMMIT, sha256.as_bytes(), &Trust::none(), None).unwrap();
     assert!(matches!(object.node, Node::Git(GitOid::Sha256(_))));
 }
 
@@ -212,7 +212,7 @@ fn a_signature_that_is_no_signature_names_nobody() {
         "-----BEGIN PGP SIGNATURE-----\n \n x",
         "nonsense",
     ] {
-        let object = read(GIT_COMMIT, &commit(&format!("gpgsig {armour}\n")), &KeyRing::new(), None).unwrap();
+        let object = read(GIT_COMMIT, &commit(&format!("gpgsig {armour}\n")), &Trust::none(), None).unwrap();
         assert_eq!(signer_of(&object), None);
     }
 }
@@ -228,7 +228,7 @@ fn an_annotated_tag_signed_with_ssh_has_a_signer() {
     assert_eq!(object.node, Node::Git(GitOid::sha1("tag", tag.as_bytes())));
     let Body::Tag(read_tag) = object.body else { panic!("not a tag") };
     assert_eq!((read_tag.name.as_str(), read_tag.target_kind.as_str()), ("v1", "commit"));
-    assert_eq!(read_tag.signature.unwrap().signer, Some(signer.public().id()));
+    assert_eq!(read_tag.signature.unwrap().key(), Some(signer.public().id()));
     let bent = tag.replace("Release", "Releasf");
     assert_eq!(
         read(GIT_TAG, bent.as_bytes(), &ring(&[&signer]), None).unwrap_err().code(),
@@ -253,7 +253,7 @@ fn malformed_git_objects_are_refused() {
         String::from_utf8(commit(&format!("tree {TREE}\n"))).unwrap(),
         String::from_utf8(commit("gpgsig a\ngpgsig b\n")).unwrap(),
     ] {
-        let refusal = read(GIT_COMMIT, bad.as_bytes(), &KeyRing::new(), None).unwrap_err();
+        let refusal = read(GIT_COMMIT, bad.as_bytes(), &Trust::none(), None).unwrap_err();
         assert_eq!(refusal.code(), "OBJECT_MALFORMED", "{bad}");
     }
 }

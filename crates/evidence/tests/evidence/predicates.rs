@@ -33,13 +33,13 @@ fn k01_the_golden_world_is_verified_evidence() {
     let keys = [&world.k_vcs, &world.k_ci, &world.k_reg, &world.k_dev].into_iter().map(public).collect();
     for envelope in world.envelopes() {
         let attestation = verify(&envelope.to_bytes(), &keys).unwrap();
-        assert_eq!(attestation.signers.len(), 1);
+        assert_eq!(attestation.keys().len(), 1);
         assert_ne!(attestation.claim, Claim::Other);
     }
     for blob in world.objects() {
         let object = read(&blob.media_type, &blob.bytes, &keys, None).unwrap();
         if let Body::Commit(commit) = object.body {
-            assert_eq!(commit.signature.unwrap().signer.unwrap().to_string(), world.k_dev.id());
+            assert_eq!(commit.signature.unwrap().key().unwrap().to_string(), world.k_dev.id());
         }
     }
     let Claim::Build(build) = verify(&world.build_envelope().to_bytes(), &keys).unwrap().claim else {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use catenary_evidence::{
-    KeyRing, PublicKey,
+    PublicKey, Trust,
     attestation::{detect, verify},
     object::{Body, GIT_COMMIT, read},
     predicate::{Adapter, Claim},
@@ -51,7 +51,7 @@ fn real_commits_signed_with_ssh_verify_under_the_key_that_they_carry() {
     let mut signed = 0;
     for path in files(&data.join("git-commits"), &[".commit"]) {
         let commit = bytes(&path);
-        let object = read(GIT_COMMIT, &commit, &KeyRing::new(), None).unwrap();
+        let object = read(GIT_COMMIT, &commit, &Trust::none(), None).unwrap();
         let name = path.file_stem().unwrap().to_string_lossy();
         assert_eq!(object.node.to_string(), format!("gitCommit:{name}"), "the file is named after its oid");
         let Body::Commit(facts) = object.body else { panic!("{name} is no commit") };
@@ -63,10 +63,10 @@ fn real_commits_signed_with_ssh_verify_under_the_key_that_they_carry() {
         let start = text.find("-----BEGIN SSH").unwrap();
         let armour = text[start..].split("\n\n").next().unwrap().replace("\n ", "\n");
         let carried = ssh_key(&armour);
-        let keys: KeyRing = std::iter::once(carried.clone()).collect();
+        let keys: Trust = std::iter::once(carried.clone()).collect();
         let object = read(GIT_COMMIT, &commit, &keys, None).unwrap();
         let Body::Commit(facts) = object.body else { panic!("{name} is no commit") };
-        assert_eq!(facts.signature.unwrap().signer, Some(carried.id()), "{name}");
+        assert_eq!(facts.signature.unwrap().key(), Some(carried.id()), "{name}");
         let mut bent = commit.clone();
         *bent.last_mut().unwrap() ^= 1;
         assert_eq!(
@@ -102,8 +102,8 @@ fn real_envelopes_signed_with_a_key_verify_under_it() {
         let key = PublicKey::from_pem(&pem, None).unwrap();
         let item = bytes(&data.join(item));
         let known = verify(&item, &std::iter::once(key.clone()).collect());
-        assert_eq!(known.unwrap().signers, [key.id()]);
-        assert!(!verify(&item, &KeyRing::new()).unwrap().is_verified());
+        assert_eq!(known.unwrap().keys(), [key.id()]);
+        assert!(!verify(&item, &Trust::none()).unwrap().is_verified());
     }
 }
 
@@ -112,7 +112,7 @@ fn a_real_npm_bundle_verifies_under_the_registrys_key_and_a_blob_bundle_is_refus
     let Some(data) = data() else { return };
     let list: serde_json::Value =
         serde_json::from_slice(&bytes(&data.join("trust-roots/npm-keys/keys.json"))).unwrap();
-    let keys: KeyRing = list["keys"]
+    let keys: Trust = list["keys"]
         .as_array()
         .unwrap()
         .iter()
@@ -142,7 +142,7 @@ fn real_provenance_has_a_normal_form() {
                 if envelope.get("payloadType").is_none() || envelope.get("signatures").is_none() {
                     continue;
                 }
-                match verify(envelope.to_string().as_bytes(), &KeyRing::new()) {
+                match verify(envelope.to_string().as_bytes(), &Trust::none()) {
                     Ok(attestation) => {
                         let Claim::Build(build) = attestation.claim else { continue };
                         if build.adapter.is_some() && build.adapter != Some(Adapter::Generic) {

@@ -99,7 +99,7 @@ mod tests {
             payload: Sha256::of(b"p"),
             predicate_type: "https://slsa.dev/provenance/v1".into(),
             subjects: vec![Subject { name: subject.into(), digests }],
-            signers: Vec::new(),
+            signatures: Vec::new(),
             claim,
         }
     }

@@ -85,7 +85,7 @@ pub(crate) async fn get(
     let (mut resources, mut tags) = (BTreeSet::new(), BTreeSet::new());
     for row in &attestations {
         if let Claim::Registry(event) = &row.facts.claim
-            && row.facts.signers.iter().any(|signer| snapshot.control.trusts(signer))
+            && row.facts.signers().any(|signer| signer.key().is_some_and(|key| snapshot.control.trusts(&key)))
         {
             resources.insert(event.resource.clone());
             tags.extend(event.tag.as_ref().map(|tag| format!("{}:{tag}", event.resource)));

@@ -285,7 +285,7 @@ impl From<AttestationRow> for Summary {
             status: status(facts.is_verified()),
             payload: facts.payload.to_string(),
             subjects: facts.subjects.iter().map(|s| text(serde_json::to_value(s))).collect(),
-            signers: facts.signers.iter().map(ToString::to_string).collect(),
+            signers: facts.signers().map(ToString::to_string).collect(),
             claim: text(serde_json::to_value(&facts.claim)),
             predicate_type: facts.predicate_type,
         }

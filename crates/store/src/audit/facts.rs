@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catenary_evidence::{
-    KeyId, KeyRing,
+    KeyId, Trust,
     attestation::{self, Attestation},
     digest::{Node, Sha256},
     object::{self, Body, Object},
@@ -88,9 +88,9 @@ impl Audit {
                 continue;
             };
             let stored = row.as_ref().and_then(|row| row.open(tenant, self.store.seal()));
-            let (ring, pending) = (log.ring.clone(), pending(log));
-            let signers = stored.as_ref().map(|facts| facts.signers.clone()).unwrap_or_default();
-            let facts = blocking(move || expected(&bytes, &ring, &pending, &signers)).await?;
+            let (trust, pending) = (log.trust.clone(), pending(log));
+            let signers = stored.as_ref().map(|facts| facts.keys()).unwrap_or_default();
+            let facts = blocking(move || expected(&bytes, &trust, &pending, &signers)).await?;
             let facts = match facts {
                 Ok(facts) => facts,
                 Err(what) => {
@@ -157,8 +157,8 @@ impl Audit {
                 continue;
             };
             let stored = row.as_ref().and_then(|row| row.open(tenant, self.store.seal()));
-            let (ring, sent, node) = (log.ring.clone(), media_type.clone(), key.parse::<Node>().ok());
-            let facts = match blocking(move || object::read(&sent, &bytes, &ring, node)).await? {
+            let (trust, sent, node) = (log.trust.clone(), media_type.clone(), key.parse::<Node>().ok());
+            let facts = match blocking(move || object::read(&sent, &bytes, &trust, node)).await? {
                 Ok(facts) => facts,
                 Err(refusal) => {
                     let what = format!("its bytes are refused: {refusal}");
@@ -314,25 +314,27 @@ fn pending(log: &Log) -> BTreeSet<KeyId> {
 /// The facts that the bytes give under every registered key.
 fn expected(
     bytes: &[u8],
-    ring: &KeyRing,
+    trust: &Trust,
     pending: &BTreeSet<KeyId>,
     stored: &[KeyId],
 ) -> Result<Attestation, String> {
-    let verified = attestation::verify(bytes, ring).or_else(|refusal| {
+    let verified = attestation::verify(bytes, trust).or_else(|refusal| {
         // It came before a key that it names was registered, and turned out not to be signed with it: it stays
         // as it was. So those keys are tried that are said to vouch for it.
-        let known: KeyRing = stored.iter().filter_map(|id| ring.get(id)).cloned().collect();
+        let known: Trust = stored.iter().filter_map(|id| trust.keys().get(id)).cloned().collect();
         attestation::verify(bytes, &known).map_err(|_| format!("its bytes are refused: {refusal}"))
     });
     let mut facts = verified?;
-    facts.signers.retain(|signer| !pending.contains(signer) || stored.contains(signer));
+    facts.signatures.retain(|signature| {
+        signature.signer.key().is_none_or(|key| !pending.contains(&key) || stored.contains(&key))
+    });
     Ok(facts)
 }
 
 fn object_signer(object: &Object) -> Option<KeyId> {
     match &object.body {
-        Body::Commit(commit) => commit.signature.as_ref()?.signer,
-        Body::Tag(tag) => tag.signature.as_ref()?.signer,
+        Body::Commit(commit) => commit.signature.as_ref()?.key(),
+        Body::Tag(tag) => tag.signature.as_ref()?.key(),
         Body::Index(_) | Body::Manifest(_) | Body::Config(_) => None,
     }
 }
@@ -345,7 +347,7 @@ fn without_signer(object: &Object) -> Object {
         Body::Index(_) | Body::Manifest(_) | Body::Config(_) => None,
     };
     if let Some(signature) = signature {
-        signature.signer = None;
+        signature.verified = None;
     }
     object
 }

@@ -98,7 +98,7 @@ impl Audit {
             Ok((entry, key)) => {
                 log.control.apply(row.index, &entry);
                 if let Some(key) = key {
-                    log.ring.insert(key);
+                    log.trust.insert_key(key);
                 }
             }
             Err(error) => {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use catenary_chain::control::{Control, Entry};
-use catenary_evidence::{KeyRing, PublicKey, digest::Sha256};
+use catenary_evidence::{PublicKey, Trust, digest::Sha256};
 use catenary_tlog::{Frontier, Leaf, leaf::kind, leaf_hash};
 use jiff::Timestamp;
 
@@ -24,7 +24,7 @@ pub struct Fold {
     /// What the tenant trusts.
     pub control: Arc<Control>,
     /// Every key that was ever registered.
-    pub keys: KeyRing,
+    pub trust: Trust,
 }
 
 /// What an entry is, as far as following it goes.
@@ -93,7 +93,7 @@ impl Fold {
                 }
                 Arc::make_mut(&mut self.control).apply(index, &entry);
                 if let Some(key) = key {
-                    self.keys.insert(key);
+                    self.trust.insert_key(key);
                 }
                 Ok(Folded::Control(Box::new(entry)))
             }

@@ -201,7 +201,7 @@ impl Shared {
             frontier: fold.frontier.clone(),
             time: fold.time.unwrap_or(head.time),
             control: fold.control.clone(),
-            keys: fold.keys.clone(),
+            trust: fold.trust.clone(),
         };
         if head.size > had {
             // At first nothing was answered yet, and a long list would say no more than "everything".

@@ -7,7 +7,7 @@ use catenary_chain::{
     gather::{Evidence, Want},
 };
 use catenary_evidence::{
-    KeyId, KeyRing, PublicKey,
+    KeyId, PublicKey, Trust,
     attestation::{self, Attestation},
     digest::{Node, Sha256},
     object,
@@ -38,7 +38,7 @@ pub struct Ground {
     pub connect: PgConnectOptions,
     pub store: Store,
     pub ci: Key,
-    pub ring: KeyRing,
+    pub ring: Trust,
 }
 
 pub fn seal_keys() -> SealKeys {
@@ -134,7 +134,7 @@ impl Ground {
 }
 
 /// Reads the whole log and recomputes its root; it must be the head's.
-pub async fn followed(store: &Store, keys: &KeyRing) -> Prefix {
+pub async fn followed(store: &Store, keys: &Trust) -> Prefix {
     let head = store.head(TENANT).await.unwrap().unwrap();
     let mut frontier = Frontier::new();
     for entry in store.entries(TENANT, 0, head.size).await.unwrap() {
@@ -142,7 +142,7 @@ pub async fn followed(store: &Store, keys: &KeyRing) -> Prefix {
         frontier.push(leaf_hash(&entry.leaf));
     }
     assert_eq!(frontier.root(), head.root);
-    Prefix { size: head.size, root: head.root, keys: keys.clone() }
+    Prefix { size: head.size, root: head.root, trust: keys.clone() }
 }
 
 pub fn statement(subject: &str) -> Statement {
@@ -158,10 +158,10 @@ pub fn node(subject: &str) -> Node {
     format!("sha256:{}", sha256_hex(subject.as_bytes())).parse().unwrap()
 }
 
-pub fn ring(keys: &[&Key]) -> KeyRing {
-    let mut ring = KeyRing::new();
+pub fn ring(keys: &[&Key]) -> Trust {
+    let mut ring = Trust::none();
     for key in keys {
-        ring.insert(PublicKey::from_pem(&key.public_pem(), None).unwrap());
+        ring.insert_key(PublicKey::from_pem(&key.public_pem(), None).unwrap());
     }
     ring
 }

@@ -23,7 +23,7 @@ async fn d20_bytes_come_back_as_they_were_sent() {
         let bodies = ground.store.bodies(TENANT, &[appended.id]).await.unwrap();
         assert_eq!(bodies[&appended.id], text.as_bytes());
         let again = ground.verified(bodies[&appended.id].clone());
-        assert_eq!(facts(&again).signers, [key_id(&ground.ci)]);
+        assert_eq!(facts(&again).keys(), [key_id(&ground.ci)]);
         let row = ground.store.attestation(TENANT, appended.id, u64::MAX).await.unwrap().unwrap();
         assert_eq!(&row.facts, facts(&again), "facts survive the row");
     }

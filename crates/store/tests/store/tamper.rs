@@ -54,17 +54,17 @@ async fn a_signer_cannot_be_written_into_a_row() {
     let ground = Ground::new("signer").await;
     let mallory = Key::ed25519("mallory");
     let appended = ground.store.append(TENANT, ground.vouched_by(&mallory, "evil")).await.unwrap();
-    assert!(ground.gather(&[node("evil")]).await.attestations[&appended.id].fact.signers.is_empty());
+    assert!(ground.gather(&[node("evil")]).await.attestations[&appended.id].fact.keys().is_empty());
     let ci = key_id(&ground.ci);
     ground
         .sql(&format!(
             "update attestation set verified = true,
-               facts = convert_to(replace(convert_from(facts, 'UTF8'), '\"signers\":[]', '\"signers\":[\"{ci}\"]'), 'UTF8');
+               facts = convert_to(replace(convert_from(facts, 'UTF8'), '\"signatures\":[]', '\"signatures\":[{{\"signer\":{{\"key\":\"{ci}\"}}}}]'), 'UTF8');
              update attestation_subject set signer = '{ci}'"
         ))
         .await;
     let evidence = ground.gather(&[node("evil")]).await;
-    assert!(evidence.attestations[&appended.id].fact.signers.is_empty());
+    assert!(evidence.attestations[&appended.id].fact.keys().is_empty());
     assert_eq!(ground.store.alarms(), 1);
     assert_eq!(ground.count("select count(*) from attestation_subject where signer <> ''").await, 0);
 }

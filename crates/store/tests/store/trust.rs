@@ -28,7 +28,7 @@ async fn reverify_adds_the_signer_and_does_it_once() {
     let want = Want { nodes: vec![node(&about[249])], signers: vec![id] };
     let mut evidence = Evidence::default();
     ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
-    let signers: Vec<_> = evidence.attestations.values().map(|a| a.fact.signers.clone()).collect();
+    let signers: Vec<_> = evidence.attestations.values().map(|a| a.fact.keys()).collect();
     assert_eq!(signers, [[id]]);
     assert_eq!(ground.count("select count(*) from attestation_subject where signer = ''").await, 0);
     assert_eq!(ground.store.alarms(), 0, "the new rows are sealed");
@@ -45,7 +45,7 @@ async fn a_second_signer_joins_the_first() {
     let row = ground.store.attestation(TENANT, id, u64::MAX).await.unwrap().unwrap();
     let mut both = vec![key_id(&ground.ci), key_id(&late)];
     both.sort();
-    assert_eq!(row.facts.signers, both);
+    assert_eq!(row.facts.keys(), both);
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn git_signatures_are_verified_again_too() {
     let signer = async || {
         let row = ground.store.object(TENANT, node, u64::MAX).await.unwrap().unwrap();
         let catenary_evidence::object::Body::Commit(commit) = row.facts.body else { panic!() };
-        commit.signature.unwrap().signer
+        commit.signature.unwrap().key()
     };
     assert_eq!(signer().await, None);
     let keys = ring(&[&ground.ci, &dev]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use catenary_evidence::{
-    KeyId, Scheme,
+    KeyId, Scheme, Signature,
     attestation::Attestation,
     digest::{Digest, GitOid, Node, Sha256},
     object::{Body, Config, Descriptor, GitCommit, GitSignature, Index, Manifest, Object, Platform},
@@ -139,7 +139,8 @@ impl Scene {
     }
 
     pub fn signed_commit(&mut self, name: &str, signer: Option<KeyId>) {
-        let signature = signer.map(|key| GitSignature { method: "ssh".into(), signer: Some(key) });
+        let signature =
+            signer.map(|key| GitSignature { method: "ssh".into(), verified: Some(Signature::by_key(key)) });
         let commit = GitCommit {
             tree: commit_id("tree"),
             parents: Vec::new(),
@@ -155,10 +156,10 @@ impl Scene {
     pub fn attest(&mut self, minute: i64, signers: &[&str], subjects: Vec<Subject>, claim: Claim) -> Sha256 {
         let payload = Sha256::of(format!("{subjects:?} {claim:?}").as_bytes());
         let id = Sha256::of(format!("{minute} {signers:?} {payload}").as_bytes());
-        let signers = signers.iter().map(|name| key(name)).collect();
+        let signatures = signers.iter().map(|name| Signature::by_key(key(name))).collect();
         let predicate_type = "https://example.test/predicate".into();
         self.next += 1;
-        let attestation = Attestation { id, payload, predicate_type, subjects, signers, claim };
+        let attestation = Attestation { id, payload, predicate_type, subjects, signatures, claim };
         self.evidence.add_attestation(self.next, at(minute), attestation);
         id
     }
