@@ -276,11 +276,8 @@ async fn h31_twenty_chunked_bodies_of_two_hundred_megabytes() {
     let mut refused = 0;
     for upload in uploads {
         let answer = upload.await.unwrap();
-        // Whoever goes on sending may see the connection closed before the answer; nobody is told 2xx.
-        assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 413") || answer.starts_with("HTTP/1.1 503"),
-            "{answer}"
-        );
+        // 503 where too many large bodies wait; silence is no answer.
+        assert!(answer.starts_with("HTTP/1.1 413") || answer.starts_with("HTTP/1.1 503"), "{answer}");
         refused += usize::from(answer.starts_with("HTTP/1.1 413"));
     }
     let peak = app.process.peak();

@@ -20,8 +20,6 @@ pub const MAX_BODY: usize = 8 * 1024 * 1024;
 const SMALL_BODY: usize = 64 * 1024;
 /// Places for large bodies: 3 × 8 MiB.
 const LARGE_BODIES: usize = 3;
-/// How much of a refused body is read and thrown away before the connection is closed.
-const DISCARD: usize = 512 * 1024 * 1024;
 /// From the first to the last byte of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a large body waits for its place.
@@ -66,13 +64,9 @@ async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<Ow
     let too_large = Fault::BodyTooLarge { limit: MAX_BODY };
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    let asks_first = request.headers().contains_key(header::EXPECT);
     let mut body: Body = request.into_body();
+    // The rest of a refused body is dropped by the connection, which lingers until the answer is read.
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
-        // Who sent `Expect: 100-continue` has not sent the body, and now need not.
-        if !asks_first {
-            discard(body).await;
-        }
         return Err(too_large);
     }
     let mut buffer = Vec::new();
@@ -82,8 +76,6 @@ async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<Ow
         let Ok(data) = frame.into_data() else { continue };
         let length = buffer.len() + data.len();
         if length > MAX_BODY {
-            drop((buffer, place));
-            discard(body).await;
             return Err(too_large);
         }
         if length > SMALL_BODY && place.is_none() {
@@ -98,19 +90,6 @@ async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<Ow
         buffer.shrink_to_fit();
     }
     Ok((buffer.into(), place))
-}
-
-/// Reads the rest of a body that is refused and keeps none of it: a client that is cut off while it still writes
-/// sees a broken connection and never the answer.
-async fn discard(mut body: Body) {
-    let mut left = DISCARD;
-    while let Some(Ok(frame)) = body.frame().await {
-        let size = frame.data_ref().map_or(0, Bytes::len);
-        if size > left {
-            return;
-        }
-        left -= size;
-    }
 }
 
 fn media_type(headers: &HeaderMap) -> Result<Option<String>, Fault> {

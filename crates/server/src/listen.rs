@@ -16,6 +16,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
+mod linger;
+
+use linger::Lingering;
+
 /// From the first byte of a connection, or the end of the request before, to the end of the next headers.
 const HEADERS: Duration = Duration::from_secs(10);
 /// A connection that never sends a byte is not seen by the header limit.
@@ -94,7 +98,8 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
         .keep_alive_timeout(HEADERS)
         .max_concurrent_streams(64)
         .max_header_list_size(HEADER_BYTES as u32);
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let stream = TokioIo::new(Lingering::new(stream));
+    let serving = builder.serve_connection(stream, TowerToHyperService::new(service));
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         _ = serving.as_mut() => true,
