@@ -16,7 +16,8 @@ use crate::{
     spki::{Curve, Spki},
 };
 
-/// SHA-256 of the key's SubjectPublicKeyInfo in DER; prints `sha256:<hex>`.
+/// SHA-256 of the key's SubjectPublicKeyInfo in DER, for an OpenPGP key of the body of its primary key's packet;
+/// prints `sha256:<hex>`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyId(pub Sha256);
@@ -56,17 +57,20 @@ pub enum Scheme {
     RsaPkcs1Sha256,
     /// RSA-PSS with SHA-256, 2048 to 8192 bits.
     RsaPssSha256,
+    /// An OpenPGP key: its signatures are OpenPGP packets, which say how they are made (RFC 9580).
+    Openpgp,
 }
 
 impl Scheme {
     /// Every scheme.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Ed25519,
         Self::EcdsaP256Sha256,
         Self::EcdsaP384Sha384,
         Self::EcdsaP521Sha512,
         Self::RsaPkcs1Sha256,
         Self::RsaPssSha256,
+        Self::Openpgp,
     ];
 
     /// The name that the API, the database and the command line use.
@@ -78,18 +82,21 @@ impl Scheme {
             Self::EcdsaP521Sha512 => "ecdsa-p521-sha512",
             Self::RsaPkcs1Sha256 => "rsa-pkcs1-sha256",
             Self::RsaPssSha256 => "rsa-pss-sha256",
+            Self::Openpgp => "openpgp",
         }
     }
 
-    fn algorithm(self) -> &'static dyn VerificationAlgorithm {
-        match self {
+    /// How bare signatures are verified; OpenPGP has none.
+    fn algorithm(self) -> Option<&'static dyn VerificationAlgorithm> {
+        Some(match self {
             Self::Ed25519 => &signature::ED25519,
             Self::EcdsaP256Sha256 => &signature::ECDSA_P256_SHA256_ASN1,
             Self::EcdsaP384Sha384 => &signature::ECDSA_P384_SHA384_ASN1,
             Self::EcdsaP521Sha512 => &signature::ECDSA_P521_SHA512_ASN1,
             Self::RsaPkcs1Sha256 => &signature::RSA_PKCS1_2048_8192_SHA256,
             Self::RsaPssSha256 => &signature::RSA_PSS_2048_8192_SHA256,
-        }
+            Self::Openpgp => return None,
+        })
     }
 
     /// Whether keys of this type can sign with this scheme.
@@ -159,6 +166,9 @@ pub enum KeyError {
         /// Its size.
         bits: usize,
     },
+    /// An OpenPGP key that is revoked, or whose holder never said that it signs.
+    #[error("no part of this key may sign: it is revoked, or made for something else")]
+    CannotSign,
     /// A key cannot sign with that scheme.
     #[error("this key cannot sign with `{scheme}`")]
     SchemeMismatch {
@@ -178,9 +188,18 @@ pub const MAX_KEY: usize = 16 * 1024;
 pub struct PublicKey {
     id: KeyId,
     scheme: Scheme,
-    spki: Vec<u8>,
-    parts: Spki,
-    parsed: ParsedPublicKey,
+    material: Material,
+}
+
+#[derive(Clone)]
+enum Material {
+    Bare {
+        spki: Vec<u8>,
+        parts: Spki,
+        parsed: ParsedPublicKey,
+    },
+    #[cfg(feature = "gpg")]
+    Openpgp(Arc<crate::openpgp::Certificate>),
 }
 
 impl fmt::Debug for PublicKey {
@@ -190,12 +209,20 @@ impl fmt::Debug for PublicKey {
 }
 
 impl PublicKey {
-    /// Reads exactly one PEM block `PUBLIC KEY`. The scheme is needed only for RSA-PSS keys.
+    /// Reads exactly one PEM block `PUBLIC KEY`, or what [`Self::to_pem`] gives for an OpenPGP key. The scheme is needed
+    /// only for RSA-PSS keys.
     pub fn from_pem(pem: &str, scheme: Option<Scheme>) -> Result<Self, KeyError> {
+        #[cfg(feature = "gpg")]
+        if crate::openpgp::is_key(pem) {
+            return match scheme {
+                None | Some(Scheme::Openpgp) => Self::from_openpgp(pem),
+                Some(scheme) => Err(KeyError::SchemeMismatch { scheme }),
+            };
+        }
         if pem.len() > MAX_KEY {
             return Err(KeyError::TooLarge);
         }
-        if pem.contains("PRIVATE KEY-----") {
+        if pem.contains("PRIVATE KEY") {
             return Err(KeyError::PrivateKey);
         }
         let blocks: Vec<SubjectPublicKeyInfoDer<'_>> =
@@ -233,15 +260,49 @@ impl PublicKey {
         Self::from_parts(parts, None)
     }
 
-    /// Reads either PEM or an OpenSSH line.
+    /// Reads PEM, an OpenSSH line, or an armoured OpenPGP key.
     pub fn from_text(text: &str, scheme: Option<Scheme>) -> Result<Self, KeyError> {
         if text.contains("-----BEGIN ") {
             return Self::from_pem(text, scheme);
         }
         let key = Self::from_openssh(text)?;
         match scheme {
-            Some(scheme) => Self::from_parts(key.parts, Some(scheme)),
+            Some(scheme) => Self::from_spki(key.spki(), Some(scheme)),
             None => Ok(key),
+        }
+    }
+
+    /// Reads every key of a text: one, or several OpenPGP blocks one after the other.
+    pub fn all_from_text(text: &str, scheme: Option<Scheme>) -> Result<Vec<Self>, KeyError> {
+        const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
+        if !text.contains(END) {
+            return Ok(vec![Self::from_text(text, scheme)?]);
+        }
+        let blocks = text.split_inclusive(END).filter(|block| block.contains(END));
+        blocks.map(|block| Self::from_text(block.trim(), scheme)).collect()
+    }
+
+    /// Reads exactly one armoured OpenPGP key.
+    #[cfg(feature = "gpg")]
+    pub fn from_openpgp(text: &str) -> Result<Self, KeyError> {
+        let certificate = Arc::new(crate::openpgp::Certificate::read(text)?);
+        let material = Material::Openpgp(certificate.clone());
+        Ok(Self { id: certificate.id(), scheme: Scheme::Openpgp, material })
+    }
+
+    #[cfg(feature = "gpg")]
+    pub(crate) fn as_openpgp(&self) -> Option<&crate::openpgp::Certificate> {
+        match &self.material {
+            Material::Openpgp(certificate) => Some(certificate),
+            Material::Bare { .. } => None,
+        }
+    }
+
+    fn parts(&self) -> Option<&Spki> {
+        match &self.material {
+            Material::Bare { parts, .. } => Some(parts),
+            #[cfg(feature = "gpg")]
+            Material::Openpgp(_) => None,
         }
     }
 
@@ -251,11 +312,12 @@ impl PublicKey {
             return Err(KeyError::SchemeMismatch { scheme });
         }
         let spki = parts.to_der();
-        let parsed = ParsedPublicKey::new(scheme.algorithm(), &spki).map_err(|_| KeyError::UnsupportedKey)?;
-        Ok(Self { id: KeyId(Sha256::of(&spki)), scheme, spki, parts, parsed })
+        let algorithm = scheme.algorithm().ok_or(KeyError::SchemeMismatch { scheme })?;
+        let parsed = ParsedPublicKey::new(algorithm, &spki).map_err(|_| KeyError::UnsupportedKey)?;
+        Ok(Self { id: KeyId(Sha256::of(&spki)), scheme, material: Material::Bare { spki, parts, parsed } })
     }
 
-    /// SHA-256 of the SPKI.
+    /// SHA-256 of the SPKI, or of the OpenPGP primary key's packet.
     pub fn id(&self) -> KeyId {
         self.id
     }
@@ -265,14 +327,22 @@ impl PublicKey {
         self.scheme
     }
 
-    /// SubjectPublicKeyInfo in DER.
+    /// SubjectPublicKeyInfo in DER; empty for an OpenPGP key.
     pub fn spki(&self) -> &[u8] {
-        &self.spki
+        match &self.material {
+            Material::Bare { spki, .. } => spki,
+            #[cfg(feature = "gpg")]
+            Material::Openpgp(_) => &[],
+        }
     }
 
-    /// The key as one PEM block.
+    /// The key as one PEM block; an OpenPGP key in the armour that it came in.
     pub fn to_pem(&self) -> String {
-        let text = STANDARD.encode(&self.spki);
+        #[cfg(feature = "gpg")]
+        if let Some(certificate) = self.as_openpgp() {
+            return certificate.armour().to_owned();
+        }
+        let text = STANDARD.encode(self.spki());
         let mut pem = String::from("-----BEGIN PUBLIC KEY-----\n");
         let mut rest = text.as_str();
         while !rest.is_empty() {
@@ -285,9 +355,18 @@ impl PublicKey {
         pem
     }
 
-    /// The SSH fingerprint: `SHA256:` and unpadded base64.
-    pub fn ssh_fingerprint(&self) -> String {
-        format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::of(&self.parts.to_ssh()).0))
+    /// The SSH fingerprint: `SHA256:` and unpadded base64. OpenPGP keys have none.
+    pub fn ssh_fingerprint(&self) -> Option<String> {
+        let blob = self.parts()?.to_ssh();
+        Some(format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::of(&blob).0)))
+    }
+
+    /// The OpenPGP fingerprint of the primary key, in lower-case hex.
+    pub fn openpgp_fingerprint(&self) -> Option<&str> {
+        #[cfg(feature = "gpg")]
+        return self.as_openpgp().map(crate::openpgp::Certificate::fingerprint);
+        #[cfg(not(feature = "gpg"))]
+        None
     }
 
     /// Whether `signature` over `message` verifies under this key and its scheme.
@@ -298,11 +377,16 @@ impl PublicKey {
         if !self.could_be(signature) {
             return false;
         }
-        self.parsed.verify_sig(message, signature).is_ok()
+        match &self.material {
+            Material::Bare { parsed, .. } => parsed.verify_sig(message, signature).is_ok(),
+            #[cfg(feature = "gpg")]
+            Material::Openpgp(_) => false,
+        }
     }
 
     fn could_be(&self, signature: &[u8]) -> bool {
-        match &self.parts {
+        let Some(parts) = self.parts() else { return false };
+        match parts {
             Spki::Ed25519(_) => signature.len() == 64,
             Spki::Ecdsa { curve, .. } => {
                 // SEQUENCE header of at most 3 bytes, and two integers with sign byte and 2-byte header.
@@ -339,6 +423,9 @@ struct Inner {
     keys: BTreeMap<KeyId, PublicKey>,
     /// SHA-256 of the SSH blob → key.
     fingerprints: BTreeMap<Sha256, KeyId>,
+    /// OpenPGP fingerprint, and key id, of each key that may sign → key. Lower-case hex.
+    #[cfg(feature = "gpg")]
+    openpgp: BTreeMap<String, KeyId>,
 }
 
 impl KeyRing {
@@ -350,7 +437,16 @@ impl KeyRing {
     /// Adds a key; a key of the same id is replaced.
     pub fn insert(&mut self, key: PublicKey) {
         let inner = Arc::make_mut(&mut self.0);
-        inner.fingerprints.insert(Sha256::of(&key.parts.to_ssh()), key.id);
+        if let Some(parts) = key.parts() {
+            inner.fingerprints.insert(Sha256::of(&parts.to_ssh()), key.id);
+        }
+        #[cfg(feature = "gpg")]
+        for print in key.as_openpgp().into_iter().flat_map(crate::openpgp::Certificate::signing) {
+            // A v4 key id is the end of the fingerprint, a v6 key id its beginning (RFC 9580 section 5.5.4).
+            let short = if print.len() == 40 { &print[24..] } else { &print[..print.len().min(16)] };
+            inner.openpgp.insert(short.to_owned(), key.id);
+            inner.openpgp.insert(print.to_owned(), key.id);
+        }
         inner.keys.insert(key.id, key);
     }
 
@@ -365,6 +461,12 @@ impl KeyRing {
         let hash = hint_hash(hint)?;
         let id = KeyId(hash);
         self.get(&id).or_else(|| self.get(self.0.fingerprints.get(&hash)?))
+    }
+
+    /// The OpenPGP key that a fingerprint or key id in lower-case hex names.
+    #[cfg(feature = "gpg")]
+    pub(crate) fn openpgp(&self, name: &str) -> Option<&PublicKey> {
+        self.get(self.0.openpgp.get(name)?)
     }
 
     /// Every key, by id.

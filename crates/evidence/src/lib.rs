@@ -15,6 +15,8 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod object;
+#[cfg(feature = "gpg")]
+mod openpgp;
 pub mod predicate;
 pub mod reference;
 pub mod refusal;

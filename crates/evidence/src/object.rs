@@ -80,7 +80,6 @@ pub struct Object {
 /// What kinds of object the chain reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-#[expect(clippy::large_enum_variant, reason = "manifests are the usual case; a box would only move them")]
 pub enum Body {
     /// OCI image index or Docker manifest list.
     Index(Index),

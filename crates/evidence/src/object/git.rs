@@ -207,6 +207,11 @@ fn armour_at(message: &[u8]) -> Option<usize> {
 
 fn signature(armour: &str, signed: &[u8], trust: &Trust) -> Result<GitSignature, Refusal> {
     let method = method(armour.as_bytes()).unwrap_or("unknown");
-    let signer = if method == "ssh" { ssh::verify(armour, signed, trust.keys())? } else { None };
+    let signer = match method {
+        "ssh" => ssh::verify(armour, signed, trust.keys())?,
+        #[cfg(feature = "gpg")]
+        "openpgp" => crate::openpgp::verify(armour, signed, trust.keys())?,
+        _ => None,
+    };
     Ok(GitSignature { method: method.to_owned(), verified: signer.map(Signature::by_key) })
 }

@@ -150,7 +150,7 @@ fn a_keyid_may_be_spelt_as_tools_spell_it() {
     let key = signer.public();
     let hex = key.id().to_string().replace("sha256:", "");
     let base64 = STANDARD.encode(hex::decode(&hex).unwrap());
-    for hint in [&key.id().to_string(), &hex, &base64, &key.ssh_fingerprint()] {
+    for hint in [&key.id().to_string(), &hex, &base64, &key.ssh_fingerprint().unwrap()] {
         let item = envelope_with(&payload, &[(Some(hint), &wrong)]);
         assert!(
             matches!(verify(&item, &keys), Err(Refusal::SignatureInvalid { .. })),

@@ -5,6 +5,7 @@ mod common;
 mod envelope;
 mod limits;
 mod objects;
+mod openpgp;
 mod predicates;
 mod samples;
 mod schemas;

@@ -317,7 +317,7 @@ fn a_key_read_from_openssh_text_is_the_same_key() {
     let blob = STANDARD.decode(line.split(' ').nth(1).unwrap()).unwrap();
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &blob);
     let fingerprint = format!("SHA256:{}", STANDARD.encode(hash).trim_end_matches('='));
-    assert_eq!(signer.public().ssh_fingerprint(), fingerprint);
+    assert_eq!(signer.public().ssh_fingerprint().unwrap(), fingerprint);
 }
 
 #[test]
