@@ -7,6 +7,7 @@
 //! The two ways in are [`attestation::verify`] (signed statements) and [`object::read`] (bytes that
 //! prove themselves by their hash).
 
+pub mod allowed_signers;
 pub mod attestation;
 pub mod digest;
 pub mod dsse;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use catenary_evidence::allowed_signers;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ pub enum Key {
         #[arg(long, value_enum, default_value_t = Algorithm::Ed25519)]
         algorithm: Algorithm,
     },
-    /// Trust a public key: PEM, or an OpenSSH public key (for signed commits).
+    /// Trust a public key: PEM, or for signed commits an OpenSSH public key or an armoured OpenPGP key.
     Add {
         /// A name for people.
         name: String,
@@ -39,6 +40,11 @@ pub enum Key {
         /// Signatures count until here.
         #[arg(long)]
         valid_until: Option<String>,
+    },
+    /// Trust the keys of an OpenSSH allowed_signers file, each from `valid-after` until `valid-before`.
+    AllowedSigners {
+        /// The file.
+        file: PathBuf,
     },
     /// List trusted keys.
     List,
@@ -103,6 +109,25 @@ impl Key {
                 let answer = client.post("/v1/keys", &body).await?;
                 output
                     .show(&answer, |a| format!("{} {} as {name}", paint(GOOD, "trusted"), string(&a["id"])));
+            }
+            Self::AllowedSigners { file } => {
+                let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+                let signers = allowed_signers::read(&text).with_context(|| file.display().to_string())?;
+                for signer in signers {
+                    let mut body = json!({"name": signer.principals, "pem": signer.key.to_pem()});
+                    for (member, time) in
+                        [("validFrom", signer.valid_from), ("validUntil", signer.valid_until)]
+                    {
+                        if let Some(time) = time {
+                            body[member] = json!(time);
+                        }
+                    }
+                    let answer = client.post("/v1/keys", &body).await?;
+                    let name = signer.principals;
+                    output.show(&answer, |a| {
+                        format!("{} {} as {name}", paint(GOOD, "trusted"), string(&a["id"]))
+                    });
+                }
             }
             Self::List => {
                 let answer = client.get("/v1/keys").await?;
