@@ -25,6 +25,63 @@ pub(crate) fn bit_string(bytes: &[u8]) -> Vec<u8> {
     tlv(0x03, &[&[0], bytes].concat())
 }
 
+/// `INTEGER` from a big-endian magnitude.
+pub(crate) fn integer(magnitude: &[u8]) -> Vec<u8> {
+    let start = magnitude.iter().position(|&byte| byte != 0).unwrap_or(magnitude.len());
+    let digits = &magnitude[start..];
+    match digits.first() {
+        Some(first) if *first < 0x80 => tlv(0x02, digits),
+        _ => tlv(0x02, &[&[0], digits].concat()),
+    }
+}
+
+/// `OBJECT IDENTIFIER` from its dotted text.
+pub(crate) fn oid(text: &str) -> Vec<u8> {
+    let arcs: Vec<u64> = text.split('.').map(|arc| arc.parse().expect("an arc is a number")).collect();
+    let mut content = Vec::new();
+    for arc in std::iter::once(arcs[0] * 40 + arcs[1]).chain(arcs[2..].iter().copied()) {
+        let groups = (64 - arc.leading_zeros()).div_ceil(7).max(1);
+        for group in (0..groups).rev() {
+            content.push((arc >> (7 * group)) as u8 & 0x7f | if group == 0 { 0 } else { 0x80 });
+        }
+    }
+    tlv(0x06, &content)
+}
+
+/// `OCTET STRING`.
+pub(crate) fn octets(bytes: &[u8]) -> Vec<u8> {
+    tlv(0x04, bytes)
+}
+
+/// `UTF8String`.
+pub(crate) fn utf8(text: &str) -> Vec<u8> {
+    tlv(0x0c, text.as_bytes())
+}
+
+/// `SET OF` with its elements in the order that DER asks for, under the given tag.
+pub(crate) fn set_of(tag: u8, mut elements: Vec<Vec<u8>>) -> Vec<u8> {
+    elements.sort();
+    tlv(tag, &elements.concat())
+}
+
+/// `GeneralizedTime` in whole seconds.
+pub(crate) fn generalized_time(seconds: i64) -> Vec<u8> {
+    tlv(0x18, compact_time(seconds).as_bytes())
+}
+
+/// `Time`: `UTCTime` before 2050, as RFC 5280 asks.
+pub(crate) fn time(seconds: i64) -> Vec<u8> {
+    let text = compact_time(seconds);
+    match &text[..2] {
+        "20" if &text[2..3] < "5" => tlv(0x17, &text.as_bytes()[2..]),
+        _ => tlv(0x18, text.as_bytes()),
+    }
+}
+
+fn compact_time(seconds: i64) -> String {
+    crate::time::rfc3339(seconds).replace(['-', ':', 'T'], "")
+}
+
 /// Splits the first TLV off: its content and what follows.
 fn take(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (len, start) = match bytes[1] {

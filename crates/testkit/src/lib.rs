@@ -4,6 +4,7 @@
 //! deterministic is: keys come from their names and git and OCI bytes from their arguments; only ECDSA and
 //! RSA-PSS signatures differ from run to run. Builders panic on nonsense, as test code may.
 
+pub mod authority;
 pub mod ci_run;
 pub mod commit;
 mod der;
