@@ -33,8 +33,10 @@
 mod bundle;
 mod claims;
 mod cms;
+pub mod cosign;
 mod ct_log;
 mod entry;
+pub mod gitsign;
 mod leaf;
 pub mod merkle;
 mod rekor;

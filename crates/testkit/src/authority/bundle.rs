@@ -291,6 +291,12 @@ impl<'a> BundleBuilder<'a> {
         entry
     }
 
+    pub(super) fn edited(&self, envelope: &Envelope) -> Envelope {
+        let mut envelope = envelope.clone();
+        self.envelope.iter().for_each(|edit| edit(&mut envelope));
+        envelope
+    }
+
     /// The bundle's value.
     pub fn to_value(&self) -> Value {
         let parts = self.parts();
@@ -320,9 +326,7 @@ impl<'a> BundleBuilder<'a> {
         let mut bundle = json!({"mediaType": self.version.media_type(), "verificationMaterial": material});
         match &parts.signed.envelope {
             Some(envelope) => {
-                let mut envelope = envelope.clone();
-                self.envelope.iter().for_each(|edit| edit(&mut envelope));
-                bundle["dsseEnvelope"] = envelope.to_value();
+                bundle["dsseEnvelope"] = self.edited(envelope).to_value();
             }
             None => {
                 let digest = hex::decode(sha256_hex(&parts.signed.message)).expect("it is hex");
