@@ -52,7 +52,7 @@ pub use ct_log::{CtLog, Sct};
 pub use entry::{Kind, Signed};
 pub use leaf::{LIFETIME, Leaf, LeafBuilder};
 pub use rekor::{Entry, Generation, Proof, Rekor, promised};
-pub use tamper::Tamper;
+pub use tamper::{Tamper, mirrored};
 pub use trusted_root::{MEDIA_TYPE, TrustedRoot, key_details};
 pub use tsa::{Token, Tsa};
 

@@ -28,7 +28,7 @@ impl Scene {
 
     fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.dir.path().join(name);
-        fs::write(&path, bytes).unwrap();
+        fs::write(&path, bytes).expect("a file");
         path
     }
 
@@ -50,7 +50,7 @@ fn openssl(words: &[&str], files: &[(&str, &Path)]) -> (bool, String) {
         }
         command.arg(file);
     }
-    let out = command.output().unwrap();
+    let out = command.output().expect("openssl runs");
     (out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
 }
 

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    BundleBuilder, Window,
+    BundleBuilder, Kind, Window,
     bundle::{Content, Signer},
     leaf::LIFETIME,
     rekor::{Entry, Generation, Proof, Rekor},
@@ -12,7 +12,7 @@ use super::{
     tsa::Tsa,
     x509::oid,
 };
-use crate::key::Key;
+use crate::{der, key::Key};
 
 /// What is wrong with a bundle. See `attacks.json`'s ids in the comments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub enum Tamper {
     SecondSignatureFirst,
     /// E15: `r` and `s` are zero; logged and stamped as such.
     ZeroSignature,
+    /// E17: a byte after the signature's DER; logged and stamped as such.
+    TrailingSignatureByte,
+    /// E17: the signature's length in the long form; logged and stamped as such.
+    LongFormSignature,
     /// E21: a public key where the certificate should be.
     KeyAsCertificate,
     /// T01: neither log entry nor timestamp.
@@ -63,6 +67,10 @@ pub enum Tamper {
     RootNotInCheckpoint,
     /// The checkpoint is another log's, over the right tree.
     CheckpointByAnotherLog,
+    /// The checkpoint names the right log and key and is signed by another key.
+    CheckpointForged,
+    /// The checkpoint is over the right tree, by the other log of the trusted root.
+    CheckpointBySibling,
     /// The checkpoint's signature has another key hint.
     WrongKeyHint,
     /// The checkpoint is signed for another size.
@@ -124,6 +132,8 @@ impl Tamper {
         Self::SecondSignature,
         Self::SecondSignatureFirst,
         Self::ZeroSignature,
+        Self::TrailingSignatureByte,
+        Self::LongFormSignature,
         Self::KeyAsCertificate,
         Self::NoEntriesNoTimestamps,
         Self::EntryOfAnother,
@@ -141,6 +151,8 @@ impl Tamper {
         Self::ProofOfAnotherRoot,
         Self::RootNotInCheckpoint,
         Self::CheckpointByAnotherLog,
+        Self::CheckpointForged,
+        Self::CheckpointBySibling,
         Self::WrongKeyHint,
         Self::CheckpointBit,
         Self::NegativeIndex,
@@ -169,18 +181,38 @@ impl Tamper {
     ];
 }
 
+impl Tamper {
+    /// Whether a bundle with this entry has what the attack is on: an envelope, a promise.
+    pub fn applies(self, kind: Kind, has_envelope: bool) -> bool {
+        use Tamper::*;
+        match self {
+            PayloadBit | PayloadType | NoSignatures | SecondSignature | SecondSignatureFirst => has_envelope,
+            BackdatedIntegratedTime
+            | IntegratedAfterCertificate
+            | IntegratedBeforeCertificate
+            | IntegratedInFuture
+            | PromiseOverAnotherBody
+            | PromiseByAnotherLog
+            | PromiseTruncated
+            | Downgraded => !kind.is_v2(),
+            BodyOfAnotherSignature => kind != Kind::IntotoV1,
+            _ => true,
+        }
+    }
+}
+
 impl<'a> BundleBuilder<'a> {
-    /// Makes this one thing wrong. Attacks on log entries are meant for v1 entries; attacks on timestamps add
-    /// the timestamp.
+    /// Makes this one thing wrong, if it [applies](Tamper::applies). Attacks on timestamps add the timestamp.
     pub fn tamper(self, tamper: Tamper) -> Self {
         let now = self.authority.now;
         let tsa = self.authority.tsa.clone();
-        let log = self.authority.rekor.clone();
+        let v2 = self.kinds.first().is_some_and(|kind| kind.is_v2());
+        let log = if v2 { &self.authority.rekor_v2 } else { &self.authority.rekor }.clone();
         let (start, end) = match &self.signer {
             Signer::Leaf(leaf) => (leaf.not_before, leaf.not_after),
             Signer::Key(..) => (now, now + LIFETIME),
         };
-        let stranger = Rekor::v1("stranger", self.authority.window);
+        let stranger = if v2 { Rekor::v2 } else { Rekor::v1 }("stranger", self.authority.window);
         match tamper {
             Tamper::PayloadBit => self.edit_envelope(|envelope| {
                 // The last letter or digit, so that the payload stays JSON.
@@ -202,6 +234,14 @@ impl<'a> BundleBuilder<'a> {
                 envelope.signatures.insert(0, second);
             }),
             Tamper::ZeroSignature => self.signature(&[0x30, 6, 2, 1, 0, 2, 1, 0]),
+            Tamper::TrailingSignatureByte => {
+                let signature = [&self.fresh_signature()[..], &[0]].concat();
+                self.signature(&signature)
+            }
+            Tamper::LongFormSignature => {
+                let signature = self.fresh_signature();
+                self.signature(&[&[0x30, 0x81], &signature[1..]].concat())
+            }
             Tamper::KeyAsCertificate => {
                 let raw = json!({"rawBytes": STANDARD.encode(self.signer.key().spki_der())});
                 self.edit_json(move |bundle| {
@@ -275,18 +315,37 @@ impl<'a> BundleBuilder<'a> {
                 let text = body_of_note(&proof.checkpoint);
                 proof.checkpoint = stranger.note(&text, &stranger.host, &stranger.id()[..4]);
             }),
+            Tamper::CheckpointForged => self.edit_proof(move |proof| {
+                let text = body_of_note(&proof.checkpoint);
+                proof.checkpoint = stranger.note(&text, &log.host, &log.id()[..4]);
+            }),
+            Tamper::CheckpointBySibling => {
+                let sibling = if v2 { &self.authority.rekor } else { &self.authority.rekor_v2 }.clone();
+                self.edit_proof(move |proof| proof.checkpoint = sibling.checkpoint(proof.size, &proof.root))
+            }
             Tamper::WrongKeyHint => self.edit_proof(move |proof| {
                 let text = body_of_note(&proof.checkpoint);
                 proof.checkpoint = log.note(&text, &log.host, &[1, 2, 3, 4]);
             }),
             Tamper::CheckpointBit => self.edit_proof(|proof| {
-                proof.checkpoint = proof.checkpoint.replacen(" - ", " = ", 1);
+                proof.checkpoint = proof.checkpoint.replacen("rekor", "sekor", 1);
             }),
             Tamper::NegativeIndex => self.edit_index("-1"),
-            Tamper::IndexBeyondTree => self.edit_proof(|proof| proof.index = proof.size),
+            Tamper::IndexBeyondTree => self.edit_entry(move |entry| {
+                if let Some(proof) = &mut entry.proof {
+                    proof.index = proof.size;
+                    // Of a v2 entry this is the index that counts.
+                    if v2 {
+                        entry.log_index = proof.size;
+                    }
+                }
+            }),
             Tamper::HugeIndex => self.edit_index("9223372036854775808"),
             Tamper::IndexText => self.edit_index("1e3"),
-            Tamper::EmptyTree => self.edit_proof(|proof| proof.size = 0),
+            Tamper::EmptyTree => self.edit_proof(move |proof| {
+                proof.size = 0;
+                proof.checkpoint = log.checkpoint(0, &proof.root);
+            }),
             Tamper::ProofTruncated => self.edit_proof(|proof| {
                 proof.hashes.pop();
             }),
@@ -377,12 +436,26 @@ impl<'a> BundleBuilder<'a> {
         })
     }
 
-    /// Writes any text for the index in the tree of the first entry.
+    /// Writes any text for the index in the tree of the first entry. Of a v2 entry that is both of its indices.
     pub fn edit_index(self, text: &'a str) -> Self {
+        let v2 = self.kinds.first().is_some_and(|kind| kind.is_v2());
         self.edit_json(move |bundle| {
             let entry = &mut bundle["verificationMaterial"]["tlogEntries"][0];
             entry["inclusionProof"]["logIndex"] = text.into();
+            if v2 {
+                entry["logIndex"] = text.into();
+            }
         })
+    }
+
+    fn fresh_signature(&self) -> Vec<u8> {
+        BundleBuilder::new(self.authority, self.signer.clone(), self.content.clone()).parts().signed.signature
+    }
+
+    /// Signs with `(r, n - s)`, which is as good a P-256 signature as `(r, s)` (attack E14).
+    pub fn mirrored_signature(self) -> Self {
+        let signature = mirrored(&self.fresh_signature());
+        self.signature(&signature)
     }
 
     /// The first entry of a bundle that is like this one but for its statement and key.
@@ -427,6 +500,28 @@ impl TrustedRoot {
     pub fn knows(&self, generation: Generation) -> bool {
         self.logs.iter().any(|log| log.generation == generation)
     }
+}
+
+/// The order of P-256.
+const ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+    0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+/// The other signature that verifies wherever this P-256 signature does: `(r, n - s)`.
+pub fn mirrored(signature: &[u8]) -> Vec<u8> {
+    let (r, s) = der::two_integers(signature);
+    let s = s.strip_prefix(&[0]).unwrap_or(s);
+    let mut padded = [0; 32];
+    padded[32 - s.len()..].copy_from_slice(s);
+    let mut other = [0; 32];
+    let mut borrow = 0;
+    for at in (0..32).rev() {
+        let difference = i16::from(ORDER[at]) - i16::from(padded[at]) - borrow;
+        borrow = i16::from(difference < 0);
+        other[at] = difference.rem_euclid(256) as u8;
+    }
+    der::sequence(&[&der::integer(r), &der::integer(&other)])
 }
 
 fn body_of_note(note: &str) -> String {
