@@ -30,6 +30,33 @@
 //! Its time is [`Authority::now`], noon on 2026-06-01 unless [`Authority::at`] says otherwise; its own
 //! certificates and windows begin a year before.
 
+//!
+//! # Where each attack is
+//!
+//! | attack | how |
+//! |---|---|
+//! | E01 E02 E04 E06 E15 E17 E21 | [`Tamper`] |
+//! | E09 E11 E12 | [`BundleBuilder::edit_envelope`] (key ids, alphabet), or the text of [`BundleBuilder::to_json`] |
+//! | E14 | [`BundleBuilder::mirrored_signature`] |
+//! | E18 | [`LeafBuilder::key`] with another scheme, [`BundleBuilder::signature`] |
+//! | E23 | [`Authority::sign_blob`] |
+//! | E27 | [`Token::certificates`] or [`SignedData::certificates`] emptied |
+//! | C01 C02 C05 | [`LeafBuilder::self_signed`], [`LeafBuilder::issued_by_leaf`], [`LeafBuilder::valid`] or [`BundleBuilder::at`] |
+//! | C04 C07 | [`Authority::other_intermediate`] with [`LeafBuilder::issued_by`] and [`TrustedRoot::only_roots`], or as [`Authority::intermediate`] |
+//! | C09 C11 C13 C14 C15 C19 C21 C22 C24 C26 | [`Claims`] |
+//! | C18 | [`LeafBuilder::raw_claim`], [`LeafBuilder::extension`] |
+//! | C27 | [`Sct`] |
+//! | T01 T02 T03 T06 T08 T09 T10 T12 T14 T17 T18 T26 T27 | [`Tamper`] |
+//! | T15 | [`BundleBuilder::entries`] with two kinds |
+//! | T20 | [`TrustedRoot::with_empty_tsa_chain`] |
+//! | T21 | [`BundleBuilder::timestamp_by`] twice, with [`TrustedRoot::and_tsa`] |
+//! | T24 | [`Authority::attest_with_key`] with [`BundleBuilder::timestamp_at`] |
+//!
+//! Older and other shapes: [`BundleBuilder::to_attachment`] (cosign's annotations), [`cosign::simple_signing`],
+//! [`Authority::gitsign`]. Windows: [`TrustedRoot::ca_window`] and its siblings, [`TrustedRoot::wrong_for`].
+//!
+//! `tests/authority.rs` shows what an independent verifier makes of each, and what it lets through.
+
 mod bundle;
 mod claims;
 mod cms;

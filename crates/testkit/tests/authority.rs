@@ -195,6 +195,48 @@ fn every_wrong_trusted_root_is_refused() {
 }
 
 #[test]
+fn every_wrong_timestamp_signer_is_refused() {
+    let authority = Authority::new("acme");
+    let leaf = authority.leaf(&claims()).issue();
+    let tsa = &authority.tsa;
+    let (start, end) = (authority.window.start, authority.now + 86_400);
+    let signer = |label: &str, not_after: i64, purposes: &[&str], critical: bool| {
+        tsa.clone().with_leaf(Tsa::signer(&tsa.root, label, start, not_after, purposes, critical))
+    };
+    let other_root = Tsa::new("other root", authority.window);
+    let mixed = Tsa { root: tsa.root.clone(), ..other_root };
+    let wrong = [
+        ("good", signer("good", end, &[x509::oid::TIME_STAMPING], true)),
+        ("expired before the token", signer("expired", authority.now - 1, &[x509::oid::TIME_STAMPING], true)),
+        ("another usage", signer("usage", end, &[x509::oid::CODE_SIGNING], true)),
+        ("no usage", signer("none", end, &[], true)),
+        ("another usage too", signer("two", end, &[x509::oid::TIME_STAMPING, x509::oid::CODE_SIGNING], true)),
+        ("usage not critical", signer("lax", end, &[x509::oid::TIME_STAMPING], false)),
+        ("under another root", mixed),
+    ];
+    let mut accepted = Vec::new();
+    for (what, tsa) in wrong {
+        let root = authority.trusted_root().without_tsa().and_tsa(&tsa);
+        let bundle = authority.attest(&leaf, &statement()).timestamp_by(&tsa, authority.now + 5).to_json();
+        let result = verify(&root, &bundle);
+        eprintln!("{what}: {result:?}");
+        accepted.extend(result.is_ok().then_some(what));
+    }
+    // RFC 3161 asks for this usage alone, in a critical extension; the verifier only asks for the usage.
+    assert_eq!(accepted, ["good", "another usage too", "usage not critical"]);
+}
+
+#[test]
+fn an_intermediate_in_the_trusted_root_is_not_asked_for_its_dates() {
+    let mut authority = Authority::new("acme");
+    authority.intermediate = authority.other_intermediate(authority.now - 1, Vec::new());
+    let leaf = authority.leaf(&claims()).issue();
+    let bundle = authority.attest(&leaf, &statement()).to_json();
+    // C04 again: the verifier makes an anchor of each certificate in the root, and anchors have no dates.
+    assert_eq!(verify(&authority.trusted_root(), &bundle), Ok(()));
+}
+
+#[test]
 fn every_wrong_leaf_is_refused() {
     let authority = Authority::new("acme");
     let (now, end) = (authority.now, authority.now + LIFETIME);

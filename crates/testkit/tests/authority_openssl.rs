@@ -23,7 +23,7 @@ impl Scene {
         let authority = Authority::new("acme");
         let claims = Claims::github("acme/app", "release.yml", "refs/heads/main", &"a1".repeat(20));
         let leaf = authority.leaf(&claims).issue();
-        Self { dir: tempfile::tempdir().unwrap(), authority, leaf }
+        Self { dir: tempfile::tempdir().expect("a folder"), authority, leaf }
     }
 
     fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {

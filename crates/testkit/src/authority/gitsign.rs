@@ -173,3 +173,58 @@ fn number(field: u8, value: u64) -> Vec<u8> {
 fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
     [vec![field << 3 | 2], varint(content.len() as u64), content.to_vec()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::Proof;
+
+    #[test]
+    fn an_entry_in_protobuf_is_what_protobuf_says() {
+        let mut entry = Entry {
+            kind: "k".into(),
+            version: "v".into(),
+            log_index: 300,
+            log_id: vec![9],
+            integrated_time: Some(1),
+            promise: None,
+            proof: None,
+            body: Vec::new(),
+        };
+        assert_eq!(hex::encode(entry.to_protobuf()), "08ac0212030a01091a060a016b1201762001");
+        entry.proof =
+            Some(Proof { index: 0, root: [0; 32], size: 1, hashes: Vec::new(), checkpoint: "c".into() });
+        let proof = format!("32291220{}18012a030a0163", "00".repeat(32));
+        assert!(hex::encode(entry.to_protobuf()).ends_with(&proof));
+    }
+
+    #[test]
+    fn what_is_logged_is_the_signed_attributes() {
+        let authority = Authority::new("acme");
+        let leaf =
+            authority.leaf(&crate::authority::Claims::email("a@acme.test", "https://oidc.test")).issue();
+        let seen = std::cell::RefCell::new(None);
+        let der = authority
+            .gitsign(&leaf, b"tree")
+            .edit_message(|message| *seen.borrow_mut() = Some(message.attributes()))
+            .to_der();
+        let attributes = seen.into_inner().expect("the hook was called");
+        assert!(hex::encode(&attributes).contains(&crate::sha256_hex(b"tree")));
+        // The signature follows the last ecdsa-with-SHA256 of the message.
+        let algorithm = super::super::x509::signature_algorithm(leaf.key().scheme());
+        let at = der.windows(algorithm.len()).rposition(|window| window == algorithm).unwrap();
+        let signature = &der[at + algorithm.len()..];
+        let signature = signature[2..2 + usize::from(signature[1])].to_vec();
+        let signed = Signed {
+            message: attributes,
+            signature,
+            envelope: None,
+            certificate: Some(leaf.der().to_vec()),
+            key: leaf.key().clone(),
+        };
+        // A log of the same name has the same history.
+        let log = Authority::new("acme").rekor;
+        let index = log.append(signed.body(Kind::HashedRekordV1).to_string().as_bytes());
+        assert_eq!(log.prove(index).root, authority.rekor.prove(index).root);
+    }
+}
