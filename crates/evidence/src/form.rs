@@ -1,6 +1,21 @@
 //! Signed things as they come, whatever form carried them: the signed bytes, and each signature with its material.
 //!
-//! A form reader only takes apart; nothing here is trusted before a signature verified.
+//! A form reader only takes apart; nothing here is trusted before a signature verified. `docs/forms.md` lists the forms.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use crate::{json, refusal::Refusal};
+
+mod attachment;
+mod bundle;
+mod container;
+mod envelope;
+mod published;
+
+pub use attachment::SIMPLE_SIGNING;
+pub use container::detect;
 
 /// What was taken out of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +51,10 @@ pub struct Unverified {
     pub over: Over,
     /// `keyid` or hint: says which key to try first, never gives trust.
     pub keyid: Option<String>,
-    /// A certificate and what proves when it was used.
+    /// A certificate, or nothing but what proves when a bare key was used.
     pub material: Option<Material>,
+    /// The envelope's own bytes: the oldest log entries name a signature by their hash.
+    pub envelope: Option<Vec<u8>>,
 }
 
 /// How the signed message is made of the content.
@@ -49,6 +66,8 @@ pub enum Over {
     Raw,
     /// The prehashed content ([`Content::Digest`]).
     Digest,
+    /// Either, for signers that do now the one and now the other (Cloud Build).
+    PaeOrRaw,
     /// SSHSIG armour in `bytes`, over the pre-authentication encoding (gittuf).
     Ssh,
 }
@@ -96,4 +115,84 @@ pub struct InclusionProof {
     pub hashes: Vec<Vec<u8>>,
     /// The signed checkpoint.
     pub checkpoint: Option<String>,
+}
+
+/// What tells the forms apart: which members the document has. Their values are read after that.
+#[derive(Deserialize)]
+struct Shape {
+    #[serde(rename = "mediaType")]
+    media_type: Option<String>,
+    #[serde(rename = "dsseEnvelope")]
+    dsse_envelope: Option<IgnoredAny>,
+    #[serde(rename = "messageSignature")]
+    message_signature: Option<IgnoredAny>,
+    #[serde(rename = "verificationMaterial")]
+    verification_material: Option<IgnoredAny>,
+    #[serde(rename = "base64Signature")]
+    base64_signature: Option<IgnoredAny>,
+    #[serde(rename = "verification_material")]
+    published_material: Option<IgnoredAny>,
+    envelope: Option<IgnoredAny>,
+    payload: Option<IgnoredAny>,
+    #[serde(rename = "_type")]
+    statement_type: Option<IgnoredAny>,
+    #[serde(rename = "predicateType")]
+    predicate_type: Option<IgnoredAny>,
+    signed: Option<IgnoredAny>,
+}
+
+/// Takes one item apart, whichever form it has. The text was checked to be strict JSON.
+pub fn open(text: &str) -> Result<Opened, Refusal> {
+    let shape: Shape = json::read(text).map_err(Refusal::Json)?;
+    let media_type = shape.media_type.as_deref().unwrap_or_default();
+    if media_type.starts_with(bundle::MEDIA_TYPE) {
+        return bundle::open(text);
+    }
+    if media_type == attachment::MEDIA_TYPE {
+        return attachment::open(text);
+    }
+    if shape.dsse_envelope.is_some() || shape.message_signature.is_some() || shape.verification_material.is_some()
+    {
+        return Err(Refusal::UnsupportedForm { form: "a bundle without its media type" });
+    }
+    if shape.published_material.is_some() && shape.envelope.is_some() {
+        return published::open(text);
+    }
+    if shape.base64_signature.is_some() {
+        return attachment::open_v1(text);
+    }
+    if shape.payload.is_some() {
+        return envelope::open(text);
+    }
+    if shape.signed.is_some() {
+        return Err(Refusal::UnsupportedForm { form: "in-toto metadata outside an envelope" });
+    }
+    if shape.statement_type.is_some() || shape.predicate_type.is_some() {
+        return Err(Refusal::Unsigned);
+    }
+    // The strict reader says what an envelope lacks.
+    envelope::open(text)
+}
+
+/// Decodes standard base64 with padding, as protobuf's JSON and OCI annotations have it.
+fn decode_strict(text: &str, pointer: impl Fn() -> String) -> Result<Vec<u8>, Refusal> {
+    STANDARD.decode(text).map_err(|_| Refusal::Encoding { pointer: pointer(), why: "it is not padded standard base64" })
+}
+
+/// The certificates of PEM text, in order, and nothing but certificates.
+fn certificates(pem: &str, pointer: impl Fn() -> String) -> Result<Vec<Vec<u8>>, Refusal> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+    let wrong = |why| Refusal::Encoding { pointer: pointer(), why };
+    let blocks: Result<Vec<CertificateDer<'_>>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let blocks = blocks.map_err(|_| wrong("it is not PEM"))?;
+    if blocks.is_empty() || blocks.len() != pem.matches("-----BEGIN ").count() {
+        return Err(wrong("it is not PEM of certificates and nothing else"));
+    }
+    Ok(blocks.into_iter().map(|block| block.to_vec()).collect())
+}
+
+/// The bytes of an object's member, exactly as they came.
+fn envelope_slice(text: &str, member: &str) -> Option<Vec<u8>> {
+    let object: std::collections::BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+    Some(object.get(member)?.get().as_bytes().to_vec())
 }

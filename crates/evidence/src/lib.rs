@@ -14,6 +14,7 @@ pub mod dsse;
 pub mod form;
 pub mod json;
 pub mod key;
+pub mod keyless;
 pub mod limits;
 pub mod object;
 #[cfg(feature = "gpg")]

@@ -1,10 +1,14 @@
 //! Trust roots: the certificate authorities, logs and timestamp authorities of one trust domain, as one document.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
+use der::{Decode as _, Encode as _};
 use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
 use serde::{Deserialize, Serialize};
-use sigstore_trust_root::TrustedRoot;
+use sigstore_crypto::{SigningScheme, VerificationKey};
+use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
+use sigstore_types::{DerCertificate, DerPublicKey, TimeRange, TsaAuthority};
 
 use crate::{digest::Sha256, signer::AuthorityKind};
 
@@ -12,7 +16,7 @@ use crate::{digest::Sha256, signer::AuthorityKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rules {
-    /// A transparency log entry.
+    /// A transparency log entry, and a trusted time.
     pub log: bool,
     /// A signed certificate timestamp.
     pub sct: bool,
@@ -28,26 +32,189 @@ impl Default for Rules {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustRootError {
+    /// Larger than [`MAX_ROOT`].
+    #[error("a trusted root has at most {MAX_ROOT} bytes")]
+    TooLarge,
     /// Not a document of the media type `application/vnd.dev.sigstore.trustedroot+json`.
     #[error("not a trusted root: {0}")]
     Malformed(String),
+    /// An authority that cannot be used.
+    #[error("{pointer}: {why}")]
+    Authority {
+        /// JSON pointer.
+        pointer: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A root without a certificate authority vouches for nobody.
+    #[error("it names no certificate authority")]
+    Empty,
 }
 
-/// One trust domain: a name, its rules, and the newest version of its root.
-#[derive(Debug, Clone)]
+/// Largest trusted root.
+pub const MAX_ROOT: usize = 1024 * 1024;
+
+/// The public good instance of Sigstore.
+pub const SIGSTORE: &str = "sigstore";
+/// GitHub's own instance, for private repositories: timestamps, and no public logs.
+pub const GITHUB: &str = "github";
+
+/// One trust domain: a name, its rules, and the newest version of its root, ready to verify with.
 pub struct Domain {
     name: String,
     digest: Sha256,
     rules: Rules,
-    root: TrustedRoot,
+    anchors: Vec<Anchor>,
+    logs: Vec<Log>,
+    ct_logs: Vec<CtLog>,
+    timestamp_authorities: Vec<Tsa>,
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Domain({} {})", self.name, self.digest)
+    }
+}
+
+/// A certificate that paths may end at. Intermediates are anchors too: a root lists them as trusted.
+struct Anchor {
+    anchor: TrustAnchor<'static>,
+    id: Sha256,
+    /// The subject in DER.
+    subject: Vec<u8>,
+    window: Window,
+}
+
+/// A transparency log.
+pub(crate) struct Log {
+    pub(crate) id: [u8; 32],
+    pub(crate) authority: Sha256,
+    pub(crate) key: VerificationKey,
+    pub(crate) window: Window,
+}
+
+/// A certificate transparency log.
+pub(crate) struct CtLog {
+    id: [u8; 32],
+    pub(crate) authority: Sha256,
+    spki: DerPublicKey,
+    pub(crate) window: Window,
+}
+
+impl CtLog {
+    /// The key for the scheme that a timestamp names, if it is a scheme of the key.
+    pub(crate) fn key(&self, scheme: SigningScheme) -> Option<VerificationKey> {
+        VerificationKey::from_der(&self.spki, scheme).ok()
+    }
+}
+
+/// A timestamp authority with its own chain and window.
+pub(crate) struct Tsa {
+    pub(crate) id: Sha256,
+    pub(crate) authority: TsaAuthority,
 }
 
 impl Domain {
     /// Reads a `trusted_root.json`.
     pub fn read(name: &str, document: &[u8], rules: Rules) -> Result<Self, TrustRootError> {
-        let text = std::str::from_utf8(document).map_err(|e| TrustRootError::Malformed(e.to_string()))?;
-        let root = TrustedRoot::from_json(text).map_err(|e| TrustRootError::Malformed(e.to_string()))?;
-        Ok(Self { name: name.to_owned(), digest: Sha256::of(document), rules, root })
+        if document.len() > MAX_ROOT {
+            return Err(TrustRootError::TooLarge);
+        }
+        let malformed = |why: String| TrustRootError::Malformed(why);
+        let text = crate::json::check(document).map_err(|e| malformed(e.to_string()))?;
+        let root = TrustedRoot::from_json(text).map_err(|e| malformed(e.to_string()))?;
+        if !root.media_type.starts_with("application/vnd.dev.sigstore.trustedroot") {
+            return Err(malformed(format!("its media type is `{}`", root.media_type)));
+        }
+        let mut domain = Self {
+            name: name.to_owned(),
+            digest: Sha256::of(document),
+            rules,
+            anchors: Vec::new(),
+            logs: Vec::new(),
+            ct_logs: Vec::new(),
+            timestamp_authorities: Vec::new(),
+        };
+        for (position, ca) in root.certificate_authorities.iter().enumerate() {
+            domain.add_ca(position, &ca.cert_chain.certificates, ca.valid_for)?;
+        }
+        for (position, log) in root.tlogs.iter().enumerate() {
+            let place = Place::new("tlogs", position);
+            let window = place.window(log.public_key.valid_for)?;
+            let id = place.id(log.log_id.key_id.as_bytes())?;
+            let key = VerificationKey::from_spki(&log.public_key.raw_bytes).map_err(|e| place.bad(e))?;
+            if domain.logs.iter().any(|known| known.id == id) {
+                return Err(place.bad("another log has its id"));
+            }
+            let authority = Sha256::of(log.public_key.raw_bytes.as_bytes());
+            domain.logs.push(Log { id, authority, key, window });
+        }
+        for (position, log) in root.ctlogs.iter().enumerate() {
+            let place = Place::new("ctlogs", position);
+            let window = place.window(log.public_key.valid_for)?;
+            let id = place.id(log.log_id.key_id.as_bytes())?;
+            let spki = log.public_key.raw_bytes.clone();
+            let usable = VerificationKey::from_spki(&spki)
+                .or_else(|_| VerificationKey::from_der(&spki, SigningScheme::RsaPkcs1Sha256));
+            usable.map_err(|e| place.bad(e))?;
+            if domain.ct_logs.iter().any(|known| known.id == id) {
+                return Err(place.bad("another log has its id"));
+            }
+            domain.ct_logs.push(CtLog { id, authority: Sha256::of(spki.as_bytes()), spki, window });
+        }
+        for (position, tsa) in root.timestamp_authorities.iter().enumerate() {
+            let place = Place::new("timestampAuthorities", position);
+            place.window(tsa.valid_for)?;
+            let chain: Vec<&DerCertificate> = tsa.cert_chain.certificates.iter().map(|c| &c.raw_bytes).collect();
+            for certificate in &chain {
+                anchor(certificate.as_bytes()).map_err(|e| place.bad(e))?;
+            }
+            let (leaf, intermediates, last) = match chain.as_slice() {
+                [] => return Err(place.bad("its certificate chain is empty")),
+                [only] => (*only, Vec::new(), *only),
+                [leaf, between @ .., root] => (*leaf, between.iter().map(|c| (*c).clone()).collect(), *root),
+            };
+            let authority = TsaAuthority::new(leaf.clone(), intermediates, last.clone(), tsa.valid_for);
+            domain.timestamp_authorities.push(Tsa { id: Sha256::of(leaf.as_bytes()), authority });
+        }
+        if domain.anchors.is_empty() {
+            return Err(TrustRootError::Empty);
+        }
+        Ok(domain)
+    }
+
+    fn add_ca(
+        &mut self,
+        position: usize,
+        chain: &[sigstore_trust_root::trusted_root::CertificateEntry],
+        valid_for: Option<TimeRange>,
+    ) -> Result<(), TrustRootError> {
+        let place = Place::new("certificateAuthorities", position);
+        let window = place.window(valid_for)?;
+        if chain.is_empty() {
+            return Err(place.bad("its certificate chain is empty"));
+        }
+        for certificate in chain {
+            let der = certificate.raw_bytes.as_bytes();
+            let parsed = x509_cert::Certificate::from_der(der).map_err(|e| place.bad(e))?;
+            let subject = parsed.tbs_certificate.subject.to_der().map_err(|e| place.bad(e))?;
+            let anchor = anchor(der).map_err(|e| place.bad(e))?;
+            self.anchors.push(Anchor { anchor, id: Sha256::of(der), subject, window });
+        }
+        Ok(())
+    }
+
+    /// The domains that are compiled in.
+    pub fn builtin() -> Vec<Self> {
+        let instances = [
+            (SIGSTORE, SigstoreInstance::PublicGood, Rules { log: true, sct: true }),
+            (GITHUB, SigstoreInstance::GitHub, Rules { log: false, sct: false }),
+        ];
+        // They are constants; a test reads them.
+        let read = |(name, instance, rules): (&str, SigstoreInstance, Rules)| {
+            Self::read(name, instance.embedded_trusted_root_json().as_bytes(), rules).ok()
+        };
+        instances.into_iter().filter_map(read).collect()
     }
 
     /// The domain's name.
@@ -65,9 +232,77 @@ impl Domain {
         self.rules
     }
 
-    /// The parsed root.
-    pub fn root(&self) -> &TrustedRoot {
-        &self.root
+    /// Every authority, and when it was trusted.
+    pub fn authorities(&self) -> Authorities {
+        let mut all = Authorities::new();
+        let mut add = |kind, id, window| all.entry((kind, id)).or_insert_with(Vec::new).push(window);
+        for anchor in &self.anchors {
+            add(AuthorityKind::CertificateAuthority, anchor.id, anchor.window);
+        }
+        for log in &self.logs {
+            add(AuthorityKind::Log, log.authority, log.window);
+        }
+        for log in &self.ct_logs {
+            add(AuthorityKind::CtLog, log.authority, log.window);
+        }
+        for tsa in &self.timestamp_authorities {
+            add(AuthorityKind::TimestampAuthority, tsa.id, Window::of(tsa.authority.valid_for));
+        }
+        all
+    }
+
+    pub(crate) fn anchors_at(&self, at: Timestamp) -> impl Iterator<Item = (&TrustAnchor<'static>, Sha256)> {
+        self.anchors.iter().filter(move |a| a.window.contains(at)).map(|a| (&a.anchor, a.id))
+    }
+
+    /// Authorities whose subject has this DER.
+    pub(crate) fn authorities_named(&self, subject: &[u8]) -> impl Iterator<Item = Sha256> {
+        self.anchors.iter().filter(move |a| a.subject == subject).map(|a| a.id)
+    }
+
+    pub(crate) fn log(&self, id: &[u8]) -> Option<&Log> {
+        self.logs.iter().find(|log| log.id[..] == *id)
+    }
+
+    pub(crate) fn ct_log(&self, id: &[u8]) -> Option<&CtLog> {
+        self.ct_logs.iter().find(|log| log.id[..] == *id)
+    }
+
+    pub(crate) fn ct_logs(&self) -> &[CtLog] {
+        &self.ct_logs
+    }
+
+    pub(crate) fn timestamp_authorities(&self) -> &[Tsa] {
+        &self.timestamp_authorities
+    }
+}
+
+fn anchor(der: &[u8]) -> Result<TrustAnchor<'static>, webpki::Error> {
+    webpki::anchor_from_trusted_cert(&CertificateDer::from(der)).map(|anchor| anchor.to_owned())
+}
+
+/// Where in the document.
+struct Place(String);
+
+impl Place {
+    fn new(list: &str, position: usize) -> Self {
+        Self(format!("/{list}/{position}"))
+    }
+
+    fn bad(&self, why: impl fmt::Display) -> TrustRootError {
+        TrustRootError::Authority { pointer: self.0.clone(), why: why.to_string() }
+    }
+
+    fn window(&self, range: Option<TimeRange>) -> Result<Window, TrustRootError> {
+        let window = Window::of(range);
+        match window.from.zip(window.until) {
+            Some((from, until)) if until < from => Err(self.bad("its validity ends before it begins")),
+            _ => Ok(window),
+        }
+    }
+
+    fn id(&self, bytes: &[u8]) -> Result<[u8; 32], TrustRootError> {
+        bytes.try_into().map_err(|_| self.bad("its log id has not 32 bytes"))
     }
 }
 
@@ -87,5 +322,26 @@ impl Window {
     /// Whether `t` is inside.
     pub fn contains(&self, t: Timestamp) -> bool {
         self.from.is_none_or(|from| from <= t) && self.until.is_none_or(|until| t <= until)
+    }
+
+    fn of(range: Option<TimeRange>) -> Self {
+        Self { from: range.map(|r| r.start), until: range.and_then(|r| r.end) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_roots_are_read() {
+        let domains = Domain::builtin();
+        let names: Vec<&str> = domains.iter().map(Domain::name).collect();
+        assert_eq!(names, [SIGSTORE, GITHUB]);
+        assert!(domains[0].logs.len() >= 2 && domains[0].ct_logs.len() >= 2);
+        assert!(domains[1].logs.is_empty() && domains[1].timestamp_authorities.len() >= 2);
+        for domain in &domains {
+            assert!(!domain.authorities().is_empty());
+        }
     }
 }

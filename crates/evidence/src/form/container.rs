@@ -1,0 +1,129 @@
+//! Splitting a submission into items.
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use crate::{dsse::within, json, limits::MAX_ITEMS, refusal::Refusal};
+
+/// Splits a submission into items, each the exact bytes that are verified and that the id is made of.
+///
+/// One document (an envelope or a bundle) is one item, as posted. The elements of a JSON array and the lines of
+/// JSON Lines are items: their byte slice without the white space around them. Documents that tools publish around
+/// envelopes and bundles (npm, GitHub, PyPI, Cloud Build, CPython releases) are opened the same way; what lies
+/// beside the items in them is not kept. An item may still be malformed: that is the verifier's to say, so that the
+/// batch around it goes in.
+pub fn detect(bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
+    let trimmed = bytes.trim_ascii();
+    if trimmed.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    let outer = if trimmed.starts_with(b"[") {
+        elements(bytes)?
+    } else if is_json(bytes) {
+        vec![bytes]
+    } else {
+        lines(bytes)
+    };
+    let mut items = Vec::new();
+    for item in outer {
+        match inside(item) {
+            Some(inner) => items.extend(inner),
+            None => items.push(item),
+        }
+        within("items of one submission", items.len(), MAX_ITEMS)?;
+    }
+    if items.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    Ok(items)
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+}
+
+/// The elements of an array. Each is looked at for syntax only: equal keys and depth are found one by one.
+fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
+    match serde_json::from_slice::<Vec<&RawValue>>(bytes) {
+        Ok(elements) => Ok(elements.into_iter().map(|e| e.get().as_bytes()).collect()),
+        // The strict reader finds the same fault and names its place.
+        Err(e) => Err(Refusal::Json(json::check(bytes).err().unwrap_or_else(|| json::JsonError {
+            fault: json::JsonFault::Syntax(e.to_string()),
+            pointer: String::new(),
+            line: e.line(),
+            column: e.column(),
+        }))),
+    }
+}
+
+/// The lines of JSON Lines; the whole when no line is a JSON object by itself, so that the fault of a broken
+/// document is told at its place.
+fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+    let lines: Vec<&[u8]> =
+        bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect();
+    if lines.len() > 1 && lines.iter().any(|line| line.starts_with(b"{") && is_json(line)) {
+        lines
+    } else {
+        vec![bytes]
+    }
+}
+
+/// Documents around items, told by their members. Nothing in them but the items is looked at.
+#[derive(Deserialize)]
+struct Around<'a> {
+    /// npm, and GitHub's API: `{attestations: [{bundle}]}`.
+    #[serde(borrow)]
+    attestations: Option<Vec<Attestation<'a>>>,
+    /// PyPI's integrity API: `{attestation_bundles: [{attestations: [..]}]}`.
+    #[serde(borrow)]
+    attestation_bundles: Option<Vec<Published<'a>>>,
+    /// `gcloud artifacts docker images describe --show-provenance`.
+    #[serde(borrow)]
+    provenance_summary: Option<Summary<'a>>,
+    /// An element of GitHub's bulk answer.
+    #[serde(borrow)]
+    bundle: Option<&'a RawValue>,
+    /// An element of a CPython release list.
+    #[serde(borrow)]
+    sigstore: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Attestation<'a> {
+    #[serde(borrow)]
+    bundle: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Published<'a> {
+    #[serde(borrow)]
+    attestations: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Summary<'a> {
+    #[serde(borrow)]
+    provenance: Vec<Provenance<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Provenance<'a> {
+    #[serde(borrow)]
+    envelope: &'a RawValue,
+}
+
+/// The items inside a published document; `None` when it is none.
+fn inside(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let around: Around<'_> = serde_json::from_slice(bytes).ok()?;
+    Some(match around {
+        Around { attestations: Some(list), .. } => list.into_iter().map(|a| a.bundle.get().as_bytes()).collect(),
+        Around { attestation_bundles: Some(list), .. } => {
+            list.into_iter().flat_map(|p| p.attestations).map(|a| a.get().as_bytes()).collect()
+        }
+        Around { provenance_summary: Some(summary), .. } => {
+            summary.provenance.into_iter().map(|p| p.envelope.get().as_bytes()).collect()
+        }
+        Around { bundle: Some(item), .. } | Around { sigstore: Some(item), .. } => vec![item.get().as_bytes()],
+        _ => return None,
+    })
+}

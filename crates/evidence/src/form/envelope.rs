@@ -1,0 +1,97 @@
+//! DSSE envelopes, and the members that tools add to each signature.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Content, Material, Opened, Over, Unverified, certificates};
+use crate::{
+    dsse::{self, Envelope},
+    json,
+    refusal::Refusal,
+};
+
+/// Payload types besides in-toto that some form carries.
+const GITTUF: &str = "application/vnd.gittuf+json";
+
+/// How Google Cloud Build names its keys.
+const CLOUD_BUILD: &str = "projects/verified-builder/";
+
+/// What tools add to a signature. Nothing of it is trusted: it only helps to verify.
+#[derive(Deserialize)]
+struct Extra<'a> {
+    /// slsa-github-generator: PEM.
+    cert: Option<String>,
+    /// Witness: base64 of PEM.
+    certificate: Option<String>,
+    /// Witness: base64 of PEM each.
+    #[serde(default)]
+    intermediates: Option<Vec<String>>,
+    /// Witness: base64 of time stamp responses.
+    #[serde(default)]
+    timestamps: Option<Vec<Stamp>>,
+    /// gittuf: `{kind, ext}`.
+    #[serde(borrow)]
+    extension: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Stamp {
+    #[serde(rename = "type")]
+    kind: String,
+    data: String,
+}
+
+#[derive(Deserialize)]
+struct Extras<'a> {
+    #[serde(borrow)]
+    signatures: Vec<Extra<'a>>,
+}
+
+/// Takes an envelope apart.
+pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
+    let wire: dsse::Wire = json::read(text).map_err(Refusal::Json)?;
+    let ssh: Vec<bool> = wire.signatures.iter().map(|s| s.sig.starts_with("LS0tLS1CRUdJTiBTU0gg")).collect();
+    let envelope = Envelope::from_wire(wire, "")?;
+    let extras: Option<Extras<'_>> = json::read(text).ok();
+    let extras = extras.map(|extras| extras.signatures).unwrap_or_default();
+    let mut signatures = Vec::new();
+    for (position, signature) in envelope.signatures.into_iter().enumerate() {
+        let material = extras.get(position).map(|extra| material(extra, position)).transpose()?.flatten();
+        let cloud_build = signature.keyid.as_ref().is_some_and(|keyid| keyid.starts_with(CLOUD_BUILD));
+        let over = match () {
+            () if envelope.payload_type == GITTUF && ssh.get(position) == Some(&true) => Over::Ssh,
+            () if cloud_build => Over::PaeOrRaw,
+            () => Over::Pae,
+        };
+        signatures.push(Unverified {
+            bytes: signature.bytes,
+            over,
+            keyid: signature.keyid,
+            material,
+            envelope: Some(text.trim().as_bytes().to_vec()),
+        });
+    }
+    let content = Content::Payload { payload_type: envelope.payload_type, bytes: envelope.payload };
+    Ok(Opened { form: "dsse", content, signatures })
+}
+
+fn material(extra: &Extra<'_>, position: usize) -> Result<Option<Material>, Refusal> {
+    let at = |member: &str| format!("/signatures/{position}/{member}");
+    let mut material = Material::default();
+    if let Some(pem) = extra.cert.as_ref().filter(|pem| !pem.is_empty()) {
+        material.certificates.extend(certificates(pem, || at("cert"))?);
+    }
+    if let Some(text) = extra.certificate.as_ref().filter(|text| !text.is_empty()) {
+        let pem = dsse::decode(text, || at("certificate"))?;
+        material.certificates.extend(certificates(&String::from_utf8_lossy(&pem), || at("certificate"))?);
+    }
+    for text in extra.intermediates.iter().flatten() {
+        let pem = dsse::decode(text, || at("intermediates"))?;
+        material.certificates.extend(certificates(&String::from_utf8_lossy(&pem), || at("intermediates"))?);
+    }
+    for stamp in extra.timestamps.iter().flatten().filter(|stamp| stamp.kind == "tsp") {
+        material.timestamps.push(dsse::decode(&stamp.data, || at("timestamps"))?);
+    }
+    let _ = extra.extension;
+    Ok((!material.certificates.is_empty() || !material.timestamps.is_empty()).then_some(material))
+}

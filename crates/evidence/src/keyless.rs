@@ -1,0 +1,300 @@
+//! Certificate ("keyless") signatures: who held the certificate, when it signed, and what proves both.
+//!
+//! One trust domain at a time, in this order: trusted times, certificate, certificate timestamp, signature,
+//! transparency log. Whatever a bundle brings must verify, asked for or not; what it lacks is forgiven only by the
+//! domain's [`Rules`](crate::trust_root::Rules). Nothing here reads a clock: a time in the future is for the chain to
+//! see, which knows when the evidence was received.
+
+mod certificate;
+mod checkpoint;
+mod entry;
+mod log;
+mod sct;
+mod timestamp;
+
+use jiff::Timestamp;
+
+use crate::{
+    digest::Digest,
+    form::{Content, Material, Over, Unverified},
+    signer::{Logged, Signature, Signer, Voucher},
+    trust_root::Domain,
+};
+
+pub use certificate::Certificate;
+
+/// Why a certificate signature is not verified in a domain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The domain's authorities did not issue the certificate.
+    #[error("no certificate authority of `{domain}` issued the certificate")]
+    UnknownAuthority {
+        /// The domain.
+        domain: String,
+    },
+    /// A log that the domain does not know.
+    #[error("the log {log} is not one of `{domain}`")]
+    UnknownLog {
+        /// Hex of its id.
+        log: String,
+        /// The domain.
+        domain: String,
+    },
+    /// The domain demands a log entry.
+    #[error("there is no transparency log entry, which `{domain}` demands")]
+    NoLogEntry {
+        /// The domain.
+        domain: String,
+    },
+    /// The domain demands a certificate timestamp.
+    #[error("the certificate has no signed certificate timestamp, which `{domain}` demands")]
+    NoSct {
+        /// The domain.
+        domain: String,
+    },
+    /// Nothing trusted says when it was signed.
+    #[error("nothing that `{domain}` trusts says when it was signed")]
+    NoTime {
+        /// The domain.
+        domain: String,
+    },
+    /// Not a certificate, or one that says two things.
+    #[error("the certificate is malformed: {0}")]
+    CertificateMalformed(String),
+    /// No path to the domain's authorities holds.
+    #[error("the certificate's chain does not hold: {0}")]
+    Chain(String),
+    /// It was not valid when it signed.
+    #[error("the certificate was valid from {from} until {until}, and signed at {at}")]
+    CertificateTime {
+        /// notBefore.
+        from: Timestamp,
+        /// notAfter.
+        until: Timestamp,
+        /// A trusted signing time.
+        at: Timestamp,
+    },
+    /// The certificate timestamp does not hold.
+    #[error("the signed certificate timestamp does not hold: {0}")]
+    Sct(String),
+    /// The signature does not verify under the certificate.
+    #[error("the certificate's key did not make this signature")]
+    Signature,
+    /// The log entry is malformed.
+    #[error("log entry {position} is malformed: {why}")]
+    EntryMalformed {
+        /// Which entry, from 0.
+        position: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The log entry is about something else.
+    #[error("log entry {position} is about another {what}")]
+    EntryMismatch {
+        /// Which entry, from 0.
+        position: usize,
+        /// What differs.
+        what: &'static str,
+    },
+    /// The log's promise does not verify.
+    #[error("the signed entry timestamp of log entry {position} does not verify: {why}")]
+    Promise {
+        /// Which entry, from 0.
+        position: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The inclusion proof does not lead to the checkpoint's root.
+    #[error("the inclusion proof of log entry {position} does not hold: {why}")]
+    Proof {
+        /// Which entry, from 0.
+        position: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The checkpoint is not signed by the log.
+    #[error("the checkpoint of log entry {position} does not hold: {why}")]
+    Checkpoint {
+        /// Which entry, from 0.
+        position: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A timestamp that no timestamp authority of the domain made over this signature.
+    #[error("timestamp {position} does not hold: {why}")]
+    Timestamp {
+        /// Which timestamp, from 0.
+        position: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Fault {
+    /// Whether something is missing or unknown, so that another domain, or trust that is added later, may verify it.
+    /// Everything else is broken evidence.
+    pub fn is_open(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownAuthority { .. }
+                | Self::UnknownLog { .. }
+                | Self::NoLogEntry { .. }
+                | Self::NoSct { .. }
+                | Self::NoTime { .. }
+        )
+    }
+
+    /// The stable code of the API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownAuthority { .. } => "CERT_UNTRUSTED",
+            Self::UnknownLog { .. } => "TLOG_UNKNOWN",
+            Self::NoLogEntry { .. } => "TLOG_ENTRY_MISSING",
+            Self::NoSct { .. } => "SCT_MISSING",
+            Self::NoTime { .. } => "SIGNING_TIME_MISSING",
+            Self::CertificateMalformed(_) => "CERT_MALFORMED",
+            Self::Chain(_) => "CERT_CHAIN_INVALID",
+            Self::CertificateTime { .. } => "CERT_TIME_INVALID",
+            Self::Sct(_) => "SCT_INVALID",
+            Self::Signature => "ATT_SIGNATURE_INVALID",
+            Self::EntryMalformed { .. } => "TLOG_ENTRY_MALFORMED",
+            Self::EntryMismatch { .. } => "TLOG_ENTRY_MISMATCH",
+            Self::Promise { .. } => "TLOG_SET_INVALID",
+            Self::Proof { .. } => "TLOG_PROOF_INVALID",
+            Self::Checkpoint { .. } => "TLOG_CHECKPOINT_INVALID",
+            Self::Timestamp { .. } => "TSA_INVALID",
+        }
+    }
+}
+
+/// A signature, and what its log entries must be about.
+pub(crate) struct Signed<'a> {
+    pub content: &'a Content,
+    pub signature: &'a Unverified,
+    /// The bytes that were signed; nothing when only their digest is known.
+    pub message: Option<Vec<u8>>,
+}
+
+impl<'a> Signed<'a> {
+    pub fn new(content: &'a Content, signature: &'a Unverified) -> Self {
+        let message = match (content, signature.over) {
+            (Content::Payload { payload_type, bytes }, Over::Pae) => Some(crate::dsse::pae(payload_type, bytes)),
+            (Content::Payload { bytes, .. }, Over::Raw) => Some(bytes.clone()),
+            _ => None,
+        };
+        Self { content, signature, message }
+    }
+
+    /// SHA-256 of what was signed.
+    pub fn digest(&self) -> Option<crate::digest::Sha256> {
+        match (&self.message, self.content) {
+            (Some(message), _) => Some(crate::digest::Sha256::of(message)),
+            (None, Content::Digest(Digest::Sha256(digest))) => Some(crate::digest::Sha256(*digest)),
+            _ => None,
+        }
+    }
+}
+
+/// Verifies one certificate signature in one trust domain.
+pub fn verify(content: &Content, unverified: &Unverified, domain: &Domain) -> Result<Signature, Fault> {
+    let empty = Material::default();
+    let material = unverified.material.as_ref().unwrap_or(&empty);
+    let leaf = material.certificates.first().map(Vec::as_slice).unwrap_or_default();
+    let certificate = Certificate::read(leaf)?;
+    // An authority that nobody knows makes everything else unknown too, and nothing broken.
+    certificate.is_issued_in(&material.certificates[1..], domain)?;
+
+    let signed = Signed::new(content, unverified);
+    let key = entry::Key::Certificate { der: leaf, spki: certificate.spki() };
+    let proven = prove(&signed, material, &key, domain)?;
+
+    let mut vouchers = proven.vouchers;
+    let moments = if proven.times.is_empty() { vec![certificate.not_before()] } else { proven.times.clone() };
+    let mut issuer = None;
+    for at in moments {
+        certificate.valid_at(at)?;
+        let path = certificate.path(&material.certificates[1..], domain, at)?;
+        vouchers.push(path.voucher);
+        issuer = Some(path.issuer_spki);
+    }
+    let issuer = issuer.unwrap_or_default();
+    match sct::verify(&certificate, &issuer, domain)? {
+        Some(voucher) => vouchers.push(voucher),
+        None if domain.rules().sct => return Err(Fault::NoSct { domain: domain.name().to_owned() }),
+        None => {}
+    }
+    if !certificate.signed(&signed) {
+        return Err(Fault::Signature);
+    }
+    if domain.rules().log && proven.logged == Logged::No {
+        return Err(Fault::NoLogEntry { domain: domain.name().to_owned() });
+    }
+    let signed_before = proven.times.iter().min().copied();
+    if domain.rules().log && signed_before.is_none() {
+        return Err(Fault::NoTime { domain: domain.name().to_owned() });
+    }
+    vouchers.sort();
+    vouchers.dedup();
+    Ok(Signature {
+        signer: Signer::Certificate(Box::new(certificate.identity(domain.name())?)),
+        signed_after: Some(certificate.not_before()),
+        signed_before,
+        expires: Some(certificate.not_after()),
+        logged: proven.logged,
+        vouchers,
+    })
+}
+
+/// What logs and timestamp authorities prove of a signature.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proven {
+    /// Every trusted time.
+    pub times: Vec<Timestamp>,
+    /// The best proof of a log.
+    pub logged: Logged,
+    /// Who says so.
+    pub vouchers: Vec<Voucher>,
+}
+
+/// Verifies log entries and timestamps of a signature by a bare key, in one trust domain. Entries of logs that the
+/// domain does not know prove nothing.
+pub fn prove_key(
+    content: &Content,
+    unverified: &Unverified,
+    spki: &[u8],
+    domain: &Domain,
+) -> Result<Proven, Fault> {
+    let Some(material) = &unverified.material else { return Ok(Proven::default()) };
+    let signed = Signed::new(content, unverified);
+    prove(&signed, material, &entry::Key::Bare { spki }, domain)
+}
+
+fn prove(
+    signed: &Signed<'_>,
+    material: &Material,
+    key: &entry::Key<'_>,
+    domain: &Domain,
+) -> Result<Proven, Fault> {
+    let mut proven = Proven::default();
+    for (position, token) in material.timestamps.iter().enumerate() {
+        let (time, voucher) = timestamp::verify(position, token, &signed.signature.bytes, domain)?;
+        proven.times.push(time);
+        proven.vouchers.push(voucher);
+    }
+    for (position, found) in material.entries.iter().enumerate() {
+        entry::verify(position, found, signed, key)?;
+        let logged = log::verify(position, found, domain)?;
+        proven.logged = proven.logged.max(logged.logged);
+        proven.times.extend(logged.time);
+        proven.vouchers.push(logged.voucher);
+    }
+    // A log key is needed for the moment of signing, which only a trusted time tells.
+    let moment = proven.times.iter().min().copied();
+    for voucher in &mut proven.vouchers {
+        if voucher.at == Timestamp::UNIX_EPOCH {
+            voucher.at = moment.unwrap_or(Timestamp::UNIX_EPOCH);
+        }
+    }
+    Ok(proven)
+}

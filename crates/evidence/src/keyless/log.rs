@@ -1,0 +1,113 @@
+//! Transparency log entries: the log's promise, the inclusion proof, the checkpoint.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use sigstore_types::{Sha256Hash, SignatureBytes};
+
+use super::{Fault, checkpoint, entry};
+use crate::{
+    form::{InclusionProof, LogEntry},
+    signer::{AuthorityKind, Logged, Voucher},
+    trust_root::{Domain, Log},
+};
+
+/// The most hashes of a path: a tree of 2^63 leaves.
+const MAX_PATH: usize = 64;
+
+/// What a log says.
+pub(super) struct Found {
+    pub logged: Logged,
+    pub time: Option<Timestamp>,
+    /// `at` is the epoch when the log says no time.
+    pub voucher: Voucher,
+}
+
+/// Verifies everything that the entry brings; an entry that brings neither promise nor proof proves nothing and is refused.
+pub(super) fn verify(position: usize, entry: &LogEntry, domain: &Domain) -> Result<Found, Fault> {
+    let unknown = || Fault::UnknownLog { log: hex::encode(&entry.log_id), domain: domain.name().to_owned() };
+    let log = domain.log(&entry.log_id).ok_or_else(unknown)?;
+    let v2 = entry::is_v2(&entry.canonicalized_body);
+    let mut found = Found {
+        logged: Logged::No,
+        time: None,
+        voucher: Voucher { kind: AuthorityKind::Log, authority: log.authority, at: Timestamp::UNIX_EPOCH },
+    };
+    if let Some(promise) = &entry.promise {
+        // Only the promise says when, and only Rekor v1 makes one.
+        let at = promised(position, entry, promise, log)?;
+        found.logged = Logged::Promise;
+        found.time = Some(at);
+        found.voucher.at = at;
+    }
+    if let Some(proof) = &entry.proof {
+        included(position, entry, proof, v2, log)?;
+        found.logged = Logged::Proof;
+    }
+    if found.logged == Logged::No {
+        return Err(Fault::EntryMalformed { position, why: "it brings neither promise nor proof".into() });
+    }
+    Ok(found)
+}
+
+fn promised(position: usize, entry: &LogEntry, promise: &[u8], log: &Log) -> Result<Timestamp, Fault> {
+    let bad = |why: String| Fault::Promise { position, why };
+    let seconds = entry.integrated_time.ok_or_else(|| bad("it promises no time".into()))?;
+    let at = Timestamp::from_second(seconds).map_err(|e| bad(e.to_string()))?;
+    if !log.window.contains(at) {
+        return Err(bad(format!("the log's key was not trusted at {at}")));
+    }
+    if entry.log_index < 0 {
+        return Err(Fault::EntryMalformed { position, why: "its index is negative".into() });
+    }
+    // Canonical JSON (RFC 8785) of four members: base64, hex and numbers need no escapes.
+    let message = format!(
+        r#"{{"body":"{}","integratedTime":{seconds},"logID":"{}","logIndex":{}}}"#,
+        STANDARD.encode(&entry.canonicalized_body),
+        hex::encode(&entry.log_id),
+        entry.log_index,
+    );
+    let signature = SignatureBytes::new(promise.to_vec());
+    log.key.verify(message, &signature).map_err(|_| bad("the log did not sign it".into()))?;
+    Ok(at)
+}
+
+fn included(
+    position: usize,
+    entry: &LogEntry,
+    proof: &InclusionProof,
+    v2: bool,
+    log: &Log,
+) -> Result<(), Fault> {
+    let malformed = |why: &str| Fault::EntryMalformed { position, why: why.into() };
+    let bad = |why: String| Fault::Proof { position, why };
+    let note = proof.checkpoint.as_deref().unwrap_or_default();
+    let checkpoint =
+        checkpoint::verify(note, log).map_err(|why| Fault::Checkpoint { position, why })?;
+    // Rekor v2 repeats index, size and root outside the checkpoint, where nothing signs them.
+    let index = if v2 { entry.log_index } else { proof.log_index };
+    let index = u64::try_from(index).map_err(|_| malformed("its index is negative"))?;
+    if !v2 {
+        let size = u64::try_from(proof.tree_size).map_err(|_| malformed("its tree size is negative"))?;
+        if size != checkpoint.tree_size() || proof.root != checkpoint.root_hash().as_bytes() {
+            return Err(Fault::Checkpoint {
+                position,
+                why: "it is about another tree than the proof".into(),
+            });
+        }
+    }
+    if proof.hashes.len() > MAX_PATH {
+        return Err(malformed("its path is too long"));
+    }
+    let hashes: Result<Vec<Sha256Hash>, _> =
+        proof.hashes.iter().map(|hash| Sha256Hash::try_from(hash.as_slice())).collect();
+    let hashes = hashes.map_err(|_| malformed("a hash of its path has not 32 bytes"))?;
+    let leaf = sigstore_merkle::hash_leaf(&entry.canonicalized_body);
+    sigstore_merkle::verify_inclusion_proof(
+        &leaf,
+        index,
+        checkpoint.tree_size(),
+        &hashes,
+        checkpoint.root_hash(),
+    )
+    .map_err(|e| bad(e.to_string()))
+}

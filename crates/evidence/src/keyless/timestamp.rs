@@ -1,0 +1,40 @@
+//! RFC 3161 timestamps over the signature's bytes.
+
+use jiff::Timestamp;
+use sigstore_types::{SignatureBytes, TimestampToken};
+
+use super::Fault;
+use crate::{
+    signer::{AuthorityKind, Voucher},
+    trust_root::Domain,
+};
+
+/// The most bytes of one token.
+const MAX_TOKEN: usize = 64 * 1024;
+
+/// The time that an authority of the domain says, if it was trusted then. Each authority is tried by itself, with its own
+/// chain and window: no other's window makes up for it.
+pub(super) fn verify(
+    position: usize,
+    token: &[u8],
+    signature: &[u8],
+    domain: &Domain,
+) -> Result<(Timestamp, Voucher), Fault> {
+    let bad = |why: String| Fault::Timestamp { position, why };
+    if token.len() > MAX_TOKEN {
+        return Err(bad(format!("it has {} bytes, the limit is {MAX_TOKEN}", token.len())));
+    }
+    let token = TimestampToken::new(token.to_vec());
+    let signature = SignatureBytes::new(signature.to_vec());
+    let mut why = format!("`{}` has no timestamp authority", domain.name());
+    for tsa in domain.timestamp_authorities() {
+        match sigstore_tsa::verify_timestamp_for_authority(&token, &signature, &tsa.authority) {
+            Ok(at) => {
+                let voucher = Voucher { kind: AuthorityKind::TimestampAuthority, authority: tsa.id, at };
+                return Ok((at, voucher));
+            }
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(bad(why))
+}
