@@ -1,22 +1,25 @@
 //! An attestation: an envelope whose form, statement and signatures were checked.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    digest::{Node, Sha256},
-    dsse::{self, Envelope, within},
+    digest::{Digest, Node, Sha256},
+    dsse,
+    form::{self, Content, Opened, Over, Unverified},
     json,
-    key::{KeyId, KeyRing},
-    limits::{MAX_ITEM, MAX_ITEMS},
+    key::{KeyId, KeyRing, PublicKey},
+    keyless,
+    limits::MAX_ITEM,
     predicate::{self, Claim},
     refusal::Refusal,
     signer::{Signature, Signer},
-    statement::{Statement, Subject},
+    statement::{DigestSet, Statement, Subject},
     trust::Trust,
 };
+
+pub use crate::form::detect;
 
 /// The facts of one envelope. Only [`verify`] makes one, and only the store reads one back
 /// (under its seal), so holding one means that every check of this module was done.
@@ -34,6 +37,31 @@ pub struct Attestation {
     pub signatures: Vec<Signature>,
     /// The predicate in its normal form.
     pub claim: Claim,
+    /// Why nothing vouches for it, when more is known than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+}
+
+/// The predicate type of a signature over an artifact itself, without a statement.
+pub const ARTIFACT_SIGNATURE: &str = "urn:catenary:predicate:artifact-signature:v1";
+
+/// Signed documents that are no statements: kept and browsable, about no subject.
+const DOCUMENTS: [&str; 2] =
+    ["https://witness.testifysec.com/policy/v0.1", "https://witness.dev/policy/v0.1"];
+
+/// What an unverified attestation lacks. Trust that is added later may make up for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Stable code, see [`keyless::Fault::code`].
+    pub code: String,
+    /// In words.
+    pub message: String,
+}
+
+impl From<keyless::Fault> for Doubt {
+    fn from(fault: keyless::Fault) -> Self {
+        Self { code: fault.code().to_owned(), message: fault.to_string() }
+    }
 }
 
 impl Attestation {
@@ -66,60 +94,6 @@ impl Attestation {
     }
 }
 
-/// Splits a submission into items, each the exact bytes that [`verify`] takes and that the id is made of.
-///
-/// One document (an envelope or a bundle) is one item, as posted. The elements of a JSON array and the lines of
-/// JSON Lines are items: their byte slice without the white space around them. An item may still be
-/// malformed: that is [`verify`]'s to say, so that the batch around it goes in.
-pub fn detect(bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
-    let trimmed = bytes.trim_ascii();
-    if trimmed.is_empty() {
-        return Err(Refusal::Empty);
-    }
-    let items = if trimmed.starts_with(b"[") {
-        elements(bytes)?
-    } else if is_json(bytes) {
-        vec![bytes]
-    } else {
-        lines(bytes)
-    };
-    if items.is_empty() {
-        return Err(Refusal::Empty);
-    }
-    within("items of one submission", items.len(), MAX_ITEMS)?;
-    Ok(items)
-}
-
-fn is_json(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
-}
-
-/// The elements of an array. Each is looked at for syntax only: equal keys and depth are found one by one.
-fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
-    match serde_json::from_slice::<Vec<&RawValue>>(bytes) {
-        Ok(elements) => Ok(elements.into_iter().map(|e| e.get().as_bytes()).collect()),
-        // The strict reader finds the same fault and names its place.
-        Err(e) => Err(Refusal::Json(json::check(bytes).err().unwrap_or_else(|| json::JsonError {
-            fault: json::JsonFault::Syntax(e.to_string()),
-            pointer: String::new(),
-            line: e.line(),
-            column: e.column(),
-        }))),
-    }
-}
-
-/// The lines of JSON Lines; the whole when no line is a JSON object by itself, so that the fault of a broken
-/// document is told at its place.
-fn lines(bytes: &[u8]) -> Vec<&[u8]> {
-    let lines: Vec<&[u8]> =
-        bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect();
-    if lines.len() > 1 && lines.iter().any(|line| line.starts_with(b"{") && is_json(line)) {
-        lines
-    } else {
-        vec![bytes]
-    }
-}
-
 /// Verifies one item against every registered key and trust root, with no policy in sight.
 ///
 /// 1. The size.
@@ -138,122 +112,226 @@ pub fn verify(item: &[u8], trust: &Trust) -> Result<Attestation, Refusal> {
         return Err(Refusal::TooLarge { what: "an attestation", size: item.len(), limit: MAX_ITEM });
     }
     let text = json::check(item).map_err(Refusal::Json)?;
-    let envelope = open(text)?;
-    let signers = signers(&envelope, trust.keys())?;
-    let payload = json::check(&envelope.payload).map_err(Refusal::Payload)?;
-    let statement = Statement::read(payload)?;
-    let claim = predicate::read(payload, &statement)?;
+    let opened = form::open(text)?;
+    let about = About::read(&opened.content)?;
+    let (signatures, doubt) = signatures(&opened, trust)?;
     Ok(Attestation {
         id: Sha256::of(item),
-        payload: Sha256::of(&envelope.payload),
-        predicate_type: statement.predicate_type,
-        subjects: statement.subjects,
-        signatures: signers.into_iter().map(Signature::by_key).collect(),
-        claim,
+        payload: about.payload,
+        predicate_type: about.predicate_type,
+        subjects: about.subjects,
+        signatures,
+        claim: about.claim,
+        doubt,
     })
 }
 
-/// The exact signed payload of an item that was verified before: what the log shows and the web pages draw.
+/// The exact signed payload of an item that was verified before: what the log shows and the web pages draw. A
+/// signature over an artifact has none.
 pub fn payload(item: &[u8]) -> Result<Vec<u8>, Refusal> {
     let text = json::check(item).map_err(Refusal::Json)?;
-    Ok(open(text)?.payload)
-}
-
-/// What tells the forms apart: which members the document has. Their values are read after that.
-#[derive(Deserialize)]
-struct Shape {
-    #[serde(rename = "dsseEnvelope")]
-    dsse_envelope: Option<IgnoredAny>,
-    #[serde(rename = "messageSignature")]
-    message_signature: Option<IgnoredAny>,
-    payload: Option<IgnoredAny>,
-    #[serde(rename = "_type")]
-    statement_type: Option<IgnoredAny>,
-}
-
-/// Reads the envelope out of whichever form the item has.
-fn open(text: &str) -> Result<Envelope, Refusal> {
-    let shape: Shape = json::read(text).map_err(Refusal::Json)?;
-    if shape.message_signature.is_some() {
-        return Err(Refusal::UnsupportedForm { form: "a bundle that signs a blob, not a statement" });
+    match form::open(text)?.content {
+        Content::Payload { bytes, .. } => Ok(bytes),
+        Content::Digest(_) => Ok(Vec::new()),
     }
-    if shape.dsse_envelope.is_some() {
-        return open_bundle(text);
-    }
-    if shape.statement_type.is_some() && shape.payload.is_none() {
-        return Err(Refusal::Unsigned);
-    }
-    Envelope::from_wire(json::read(text).map_err(Refusal::Json)?, "")
 }
 
-/// A Sigstore bundle v0.3 that was signed with a key. Log entries and timestamps in it are not looked at:
-/// they cannot add trust to a registered key, only time, which this release takes from its own log.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Bundle {
-    media_type: String,
-    verification_material: Material,
-    dsse_envelope: dsse::Wire,
+/// What the content says.
+struct About {
+    payload: Sha256,
+    predicate_type: String,
+    subjects: Vec<Subject>,
+    claim: Claim,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Material {
-    public_key: Option<Hint>,
-    certificate: Option<IgnoredAny>,
-    x509_certificate_chain: Option<IgnoredAny>,
-    #[serde(rename = "tlogEntries")]
-    _tlog_entries: Option<IgnoredAny>,
-    #[serde(rename = "timestampVerificationData")]
-    _timestamps: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Hint {
-    #[serde(default)]
-    hint: String,
-}
-
-fn open_bundle(text: &str) -> Result<Envelope, Refusal> {
-    let bundle: Bundle = json::read(text).map_err(Refusal::Json)?;
-    if !bundle.media_type.starts_with("application/vnd.dev.sigstore.bundle") {
-        return Err(Refusal::UnsupportedForm { form: "a bundle of an unknown media type" });
-    }
-    let material = bundle.verification_material;
-    if material.certificate.is_some() || material.x509_certificate_chain.is_some() {
-        return Err(Refusal::UnsupportedForm { form: "a keyless bundle, signed with a certificate" });
-    }
-    let Some(Hint { hint }) = material.public_key else {
-        return Err(Refusal::UnsupportedForm { form: "a bundle without `publicKey`" });
-    };
-    let mut envelope = Envelope::from_wire(bundle.dsse_envelope, "/dsseEnvelope")?;
-    // Two signatures under one hint would leave open which one the hint is about (E06).
-    let count = envelope.signatures.len();
-    let [signature] = envelope.signatures.as_mut_slice() else {
-        return Err(Refusal::SignatureCount { count });
-    };
-    if signature.keyid.is_none() {
-        signature.keyid = Some(hint).filter(|hint| !hint.is_empty());
-    }
-    Ok(envelope)
-}
-
-/// The registered keys whose signature over this envelope verifies: the one that it names first, else all.
-fn signers(envelope: &Envelope, keys: &KeyRing) -> Result<BTreeSet<KeyId>, Refusal> {
-    let message = envelope.message();
-    let mut signers = BTreeSet::new();
-    for (position, signature) in envelope.signatures.iter().enumerate() {
-        match signature.keyid.as_deref().and_then(|keyid| keys.named(keyid)) {
-            Some(named) if named.verify(&message, &signature.bytes) => {
-                signers.insert(named.id());
+impl About {
+    fn read(content: &Content) -> Result<Self, Refusal> {
+        match content {
+            Content::Payload { payload_type, bytes } if dsse::is_in_toto(payload_type) => {
+                Self::statement(bytes)
             }
-            Some(named) => return Err(Refusal::SignatureInvalid { position, key: named.id() }),
-            None => {
-                let signer = keys.iter().find(|key| key.verify(&message, &signature.bytes));
-                signers.extend(signer.map(|key| key.id()));
+            Content::Payload { payload_type, bytes } if payload_type == form::SIMPLE_SIGNING => {
+                Self::simple_signing(bytes)
             }
+            Content::Payload { payload_type, bytes } if DOCUMENTS.contains(&payload_type.as_str()) => {
+                json::check(bytes).map_err(Refusal::Payload)?;
+                Ok(Self {
+                    payload: Sha256::of(bytes),
+                    predicate_type: payload_type.clone(),
+                    subjects: Vec::new(),
+                    claim: Claim::Other,
+                })
+            }
+            Content::Payload { payload_type, .. } => {
+                Err(Refusal::PayloadType { found: json::shorten(payload_type).into_owned() })
+            }
+            Content::Digest(digest) => Ok(Self::artifact(*digest, Sha256::of(digest.to_string().as_bytes()))),
         }
     }
-    Ok(signers)
+
+    fn statement(bytes: &[u8]) -> Result<Self, Refusal> {
+        let payload = json::check(bytes).map_err(Refusal::Payload)?;
+        let statement = Statement::read(payload)?;
+        let claim = predicate::read(payload, &statement)?;
+        let Statement { predicate_type, subjects, .. } = statement;
+        Ok(Self { payload: Sha256::of(bytes), predicate_type, subjects, claim })
+    }
+
+    /// What `cosign sign` signs: the manifest's digest, and a name that nobody checked.
+    fn simple_signing(bytes: &[u8]) -> Result<Self, Refusal> {
+        #[derive(Deserialize)]
+        struct Payload {
+            critical: Critical,
+        }
+        #[derive(Deserialize)]
+        struct Critical {
+            image: Image,
+            #[serde(rename = "type")]
+            kind: String,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        struct Image {
+            docker_manifest_digest: Digest,
+        }
+        let text = json::check(bytes).map_err(Refusal::Payload)?;
+        let critical = json::read::<Payload>(text).map_err(Refusal::Payload)?.critical;
+        if critical.kind != "cosign container image signature" {
+            return Err(Refusal::PayloadType { found: json::shorten(&critical.kind).into_owned() });
+        }
+        Ok(Self::artifact(critical.image.docker_manifest_digest, Sha256::of(bytes)))
+    }
+
+    fn artifact(digest: Digest, payload: Sha256) -> Self {
+        let digests = DigestSet { content: vec![digest], ..DigestSet::default() };
+        Self {
+            payload,
+            predicate_type: ARTIFACT_SIGNATURE.to_owned(),
+            subjects: vec![Subject { name: String::new(), digests }],
+            claim: Claim::Other,
+        }
+    }
+}
+
+/// The signatures that verified, and what kept others from it.
+fn signatures(opened: &Opened, trust: &Trust) -> Result<(Vec<Signature>, Option<Doubt>), Refusal> {
+    let mut verified: BTreeMap<Signer, Signature> = BTreeMap::new();
+    let mut doubt = None;
+    for (position, signature) in opened.signatures.iter().enumerate() {
+        let certified = signature.material.as_ref().is_some_and(|material| !material.certificates.is_empty());
+        let found = match certified {
+            true => by_certificate(position, &opened.content, signature, trust)?,
+            false => by_key(position, &opened.content, signature, trust)?,
+        };
+        match found {
+            Ok(signature) => {
+                // The tightest time of two signatures by one signer.
+                let tighter = |other: &Signature| {
+                    signature.signed_before.is_some_and(|t| other.signed_before.is_none_or(|o| t < o))
+                };
+                if verified.get(&signature.signer).is_none_or(tighter) {
+                    verified.insert(signature.signer.clone(), signature);
+                }
+            }
+            Err(why) => doubt = doubt.or(why),
+        }
+    }
+    let doubt = doubt.filter(|_| verified.is_empty());
+    Ok((verified.into_values().collect(), doubt))
+}
+
+/// Verified, or not verified yet.
+type Found = Result<Signature, Option<Doubt>>;
+
+/// Each trust domain by itself. Broken in one and verified in another is verified: two domains may know one authority. What no
+/// domain knows is open, and what a domain that knows the authority finds broken is refused.
+fn by_certificate(
+    position: usize,
+    content: &Content,
+    signature: &Unverified,
+    trust: &Trust,
+) -> Result<Found, Refusal> {
+    let (mut open, mut broken) = (None, None);
+    for domain in trust.domains() {
+        match keyless::verify(content, signature, domain) {
+            Ok(signature) => return Ok(Ok(signature)),
+            Err(fault @ keyless::Fault::UnknownAuthority { .. }) => open = open.or(Some(fault)),
+            // The domain knows the authority: what it misses says more than that others are strangers.
+            Err(fault) if fault.is_open() => open = Some(fault),
+            Err(fault) => broken = broken.or(Some(fault)),
+        }
+    }
+    match broken {
+        Some(fault) => Err(Refusal::Certificate { position, fault }),
+        None => {
+            if trust.domains().is_empty() {
+                let leaf = signature.material.as_ref().and_then(|m| m.certificates.first());
+                let read = keyless::Certificate::read(leaf.map(Vec::as_slice).unwrap_or_default());
+                read.map_err(|fault| Refusal::Certificate { position, fault })?;
+            }
+            Ok(Err(open.map(Doubt::from)))
+        }
+    }
+}
+
+/// The registered key that the signature names, else any whose signature it is.
+fn by_key(
+    position: usize,
+    content: &Content,
+    signature: &Unverified,
+    trust: &Trust,
+) -> Result<Found, Refusal> {
+    let keys = trust.keys();
+    if signature.over == Over::Ssh {
+        return Ok(match ssh(content, signature, keys)? {
+            Some(key) => Ok(Signature::by_key(key)),
+            None => Err(None),
+        });
+    }
+    let key = match signature.keyid.as_deref().and_then(|keyid| keys.named(keyid)) {
+        Some(named) if made(named, content, signature) => Some(named),
+        Some(named) => return Err(Refusal::SignatureInvalid { position, key: named.id() }),
+        None => keys.iter().find(|key| made(key, content, signature)),
+    };
+    let Some(key) = key else { return Ok(Err(None)) };
+    let mut found = Signature::by_key(key.id());
+    for domain in trust.domains() {
+        match keyless::prove_key(content, signature, key.spki(), domain) {
+            Ok(proven) => {
+                found.signed_before = proven.times.into_iter().chain(found.signed_before).min();
+                found.logged = found.logged.max(proven.logged);
+                found.vouchers.extend(proven.vouchers);
+            }
+            // Logs and timestamp authorities that nobody knows add nothing to the key.
+            Err(fault) if fault.is_open() => {}
+            Err(keyless::Fault::Timestamp { .. }) => {}
+            Err(fault) => return Err(Refusal::Certificate { position, fault }),
+        }
+    }
+    found.vouchers.sort();
+    found.vouchers.dedup();
+    Ok(Ok(found))
+}
+
+/// Whether the key made the signature over what its form says is signed.
+fn made(key: &PublicKey, content: &Content, signature: &Unverified) -> bool {
+    let bytes = &signature.bytes;
+    match (content, signature.over) {
+        (Content::Payload { payload_type, bytes: payload }, Over::Pae) => {
+            key.verify(&dsse::pae(payload_type, payload), bytes)
+        }
+        (Content::Payload { bytes: payload, .. }, Over::Raw) => key.verify(payload, bytes),
+        (Content::Payload { payload_type, bytes: payload }, Over::PaeOrRaw) => {
+            key.verify(&dsse::pae(payload_type, payload), bytes) || key.verify(payload, bytes)
+        }
+        (Content::Digest(digest), Over::Digest) => key.verify_prehashed(digest, bytes),
+        _ => false,
+    }
+}
+
+/// gittuf signs the pre-authentication encoding as git signs commits.
+fn ssh(content: &Content, signature: &Unverified, keys: &KeyRing) -> Result<Option<KeyId>, Refusal> {
+    let Content::Payload { payload_type, bytes } = content else { return Ok(None) };
+    let Ok(armour) = std::str::from_utf8(&signature.bytes) else { return Ok(None) };
+    crate::object::verify_ssh(armour, &dsse::pae(payload_type, bytes), keys)
 }

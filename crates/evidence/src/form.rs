@@ -151,7 +151,9 @@ pub fn open(text: &str) -> Result<Opened, Refusal> {
     if media_type == attachment::MEDIA_TYPE {
         return attachment::open(text);
     }
-    if shape.dsse_envelope.is_some() || shape.message_signature.is_some() || shape.verification_material.is_some()
+    if shape.dsse_envelope.is_some()
+        || shape.message_signature.is_some()
+        || shape.verification_material.is_some()
     {
         return Err(Refusal::UnsupportedForm { form: "a bundle without its media type" });
     }
@@ -176,7 +178,9 @@ pub fn open(text: &str) -> Result<Opened, Refusal> {
 
 /// Decodes standard base64 with padding, as protobuf's JSON and OCI annotations have it.
 fn decode_strict(text: &str, pointer: impl Fn() -> String) -> Result<Vec<u8>, Refusal> {
-    STANDARD.decode(text).map_err(|_| Refusal::Encoding { pointer: pointer(), why: "it is not padded standard base64" })
+    STANDARD
+        .decode(text)
+        .map_err(|_| Refusal::Encoding { pointer: pointer(), why: "it is not padded standard base64" })
 }
 
 /// The certificates of PEM text, in order, and nothing but certificates.

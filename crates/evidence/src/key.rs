@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use ssh_key::public::KeyData;
 
 use crate::{
-    digest::{DigestError, Sha256},
+    digest::{Digest, DigestError, Sha256},
     spki::{Curve, Spki},
 };
 
@@ -382,6 +382,27 @@ impl PublicKey {
             #[cfg(feature = "gpg")]
             Material::Openpgp(_) => false,
         }
+    }
+
+    /// Whether `signature` over bytes with this digest verifies. Ed25519 and OpenPGP sign bytes, never digests.
+    pub fn verify_prehashed(&self, digest: &Digest, signature: &[u8]) -> bool {
+        use aws_lc_rs::digest as hash;
+        let Material::Bare { parsed, .. } = &self.material else { return false };
+        let fits = match (self.scheme, digest) {
+            (Scheme::EcdsaP256Sha256 | Scheme::RsaPkcs1Sha256 | Scheme::RsaPssSha256, Digest::Sha256(_)) => {
+                &hash::SHA256
+            }
+            (Scheme::EcdsaP384Sha384, Digest::Sha384(_)) => &hash::SHA384,
+            (Scheme::EcdsaP521Sha512, Digest::Sha512(_)) => &hash::SHA512,
+            _ => return false,
+        };
+        let bytes: &[u8] = match digest {
+            Digest::Sha256(bytes) => bytes,
+            Digest::Sha384(bytes) => bytes,
+            Digest::Sha512(bytes) => bytes,
+        };
+        let Ok(digest) = hash::Digest::import_less_safe(bytes, fits) else { return false };
+        self.could_be(signature) && parsed.verify_digest_sig(&digest, signature).is_ok()
     }
 
     fn could_be(&self, signature: &[u8]) -> bool {

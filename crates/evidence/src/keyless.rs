@@ -179,7 +179,9 @@ pub(crate) struct Signed<'a> {
 impl<'a> Signed<'a> {
     pub fn new(content: &'a Content, signature: &'a Unverified) -> Self {
         let message = match (content, signature.over) {
-            (Content::Payload { payload_type, bytes }, Over::Pae) => Some(crate::dsse::pae(payload_type, bytes)),
+            (Content::Payload { payload_type, bytes }, Over::Pae) => {
+                Some(crate::dsse::pae(payload_type, bytes))
+            }
             (Content::Payload { bytes, .. }, Over::Raw) => Some(bytes.clone()),
             _ => None,
         };

@@ -16,6 +16,8 @@ mod git;
 mod oci;
 mod ssh;
 
+pub(crate) use ssh::verify as verify_ssh;
+
 /// The raw content of a git commit object, as `git cat-file commit` prints it.
 pub const GIT_COMMIT: &str = "application/x-git-commit";
 

@@ -3,6 +3,7 @@
 use crate::{
     json::{JsonError, JsonFault},
     key::KeyId,
+    keyless,
 };
 
 /// A refusal. [`Refusal::code`] is the stable API code.
@@ -74,6 +75,14 @@ pub enum Refusal {
         position: usize,
         /// The key that it names.
         key: KeyId,
+    },
+    /// A certificate signature that a trust domain which knows its authority finds broken.
+    #[error("signature {position}: {fault}")]
+    Certificate {
+        /// Which signature, from 0.
+        position: usize,
+        /// What is wrong.
+        fault: keyless::Fault,
     },
     /// The statement's `_type` is none that is known.
     #[error("`{found}` is not a statement type")]
@@ -162,6 +171,7 @@ impl Refusal {
             Self::PayloadType { .. } => "ATT_PAYLOAD_TYPE",
             Self::Unsigned => "ATT_UNSIGNED",
             Self::SignatureInvalid { .. } | Self::ObjectSignature { .. } => "ATT_SIGNATURE_INVALID",
+            Self::Certificate { fault, .. } => fault.code(),
             Self::StatementType { .. } => "ATT_STATEMENT_TYPE",
             Self::NoSubject | Self::SubjectNoDigest { .. } => "ATT_SUBJECT_NO_DIGEST",
             Self::DigestMalformed { .. } => "DIGEST_MALFORMED",
@@ -213,12 +223,13 @@ impl Refusal {
             Self::TooLarge { limit, .. } | Self::TooMany { limit, .. } => {
                 format!("stay within {limit}, or send several attestations")
             }
-            Self::UnsupportedForm { .. } => "sign with a key and send the DSSE envelope, or a bundle v0.3 with `publicKey`".into(),
+            Self::UnsupportedForm { .. } => "docs/forms.md lists the forms; a DSSE envelope or a Sigstore bundle v0.3 is the usual one".into(),
             Self::Encoding { .. } => "encode with one base64 alphabet, without white space".into(),
             Self::PayloadType { .. } => "sign an in-toto statement: `application/vnd.in-toto+json`".into(),
             Self::Unsigned => "sign the statement and send the DSSE envelope".into(),
             Self::SignatureCount { .. } => "send the DSSE envelope itself when it has several signatures".into(),
             Self::SignatureInvalid { .. } => "sign again; check that nothing re-encoded the payload and that `keyid` names the key that signed".into(),
+            Self::Certificate { .. } => "send the bundle exactly as the signer made it; if it is, sign again".into(),
             Self::StatementType { .. } => "use `https://in-toto.io/Statement/v1`".into(),
             Self::NoSubject => "name at least one subject".into(),
             Self::SubjectNoDigest { .. } => "give each subject a `sha256` or `gitCommit` digest".into(),

@@ -165,7 +165,8 @@ impl Domain {
         for (position, tsa) in root.timestamp_authorities.iter().enumerate() {
             let place = Place::new("timestampAuthorities", position);
             place.window(tsa.valid_for)?;
-            let chain: Vec<&DerCertificate> = tsa.cert_chain.certificates.iter().map(|c| &c.raw_bytes).collect();
+            let chain: Vec<&DerCertificate> =
+                tsa.cert_chain.certificates.iter().map(|c| &c.raw_bytes).collect();
             for certificate in &chain {
                 anchor(certificate.as_bytes()).map_err(|e| place.bad(e))?;
             }
@@ -174,6 +175,9 @@ impl Domain {
                 [only] => (*only, Vec::new(), *only),
                 [leaf, between @ .., root] => (*leaf, between.iter().map(|c| (*c).clone()).collect(), *root),
             };
+            if !only_stamps_time(leaf.as_bytes()) {
+                return Err(place.bad("its certificate is not for timestamps alone"));
+            }
             let authority = TsaAuthority::new(leaf.clone(), intermediates, last.clone(), tsa.valid_for);
             domain.timestamp_authorities.push(Tsa { id: Sha256::of(leaf.as_bytes()), authority });
         }
@@ -199,6 +203,9 @@ impl Domain {
             let parsed = x509_cert::Certificate::from_der(der).map_err(|e| place.bad(e))?;
             let subject = parsed.tbs_certificate.subject.to_der().map_err(|e| place.bad(e))?;
             let anchor = anchor(der).map_err(|e| place.bad(e))?;
+            // Path building takes an anchor without its dates; a certificate does not outlive its own (C04).
+            let window = window
+                .and(own_window(&parsed.tbs_certificate.validity).ok_or_else(|| place.bad("its validity"))?);
             self.anchors.push(Anchor { anchor, id: Sha256::of(der), subject, window });
         }
         Ok(())
@@ -281,6 +288,25 @@ fn anchor(der: &[u8]) -> Result<TrustAnchor<'static>, webpki::Error> {
     webpki::anchor_from_trusted_cert(&CertificateDer::from(der)).map(|anchor| anchor.to_owned())
 }
 
+fn own_window(validity: &x509_cert::time::Validity) -> Option<Window> {
+    let time = |time: &x509_cert::time::Time| {
+        Timestamp::from_second(i64::try_from(time.to_unix_duration().as_secs()).ok()?).ok()
+    };
+    Some(Window { from: Some(time(&validity.not_before)?), until: Some(time(&validity.not_after)?) })
+}
+
+/// A timestamp authority's certificate is for nothing else, and says so critically (RFC 3161 section 2.3).
+fn only_stamps_time(der: &[u8]) -> bool {
+    use const_oid::db::rfc5280::{ID_CE_EXT_KEY_USAGE, ID_KP_TIME_STAMPING};
+    let Ok(parsed) = x509_cert::Certificate::from_der(der) else { return false };
+    let extensions = parsed.tbs_certificate.extensions.as_deref().unwrap_or_default();
+    let usage = extensions.iter().find(|e| e.extn_id == ID_CE_EXT_KEY_USAGE);
+    usage.is_some_and(|usage| {
+        let purposes = x509_cert::ext::pkix::ExtendedKeyUsage::from_der(usage.extn_value.as_bytes());
+        usage.critical && purposes.is_ok_and(|purposes| purposes.0 == [ID_KP_TIME_STAMPING])
+    })
+}
+
 /// Where in the document.
 struct Place(String);
 
@@ -322,6 +348,12 @@ impl Window {
     /// Whether `t` is inside.
     pub fn contains(&self, t: Timestamp) -> bool {
         self.from.is_none_or(|from| from <= t) && self.until.is_none_or(|until| t <= until)
+    }
+
+    /// What is inside both.
+    fn and(self, other: Self) -> Self {
+        let until = [self.until, other.until].into_iter().flatten().min();
+        Self { from: self.from.max(other.from), until }
     }
 
     fn of(range: Option<TimeRange>) -> Self {

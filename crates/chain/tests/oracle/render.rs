@@ -397,6 +397,7 @@ fn attestation(s: &Statement) -> Attestation {
             .iter()
             .map(|set| Subject { name: String::new(), digests: digests(set) })
             .collect(),
+        doubt: None,
         signatures: s.signers.iter().map(|k| catenary_evidence::Signature::by_key(key_id(*k))).collect(),
         claim: claim(&s.claim),
     }

@@ -277,7 +277,11 @@ fn material(wire: WireMaterial, version: Version) -> Result<(Option<String>, Mat
             }
         }
         (None, None, Some(key)) => hint = Some(key.hint).filter(|hint| !hint.is_empty()),
-        _ => return unsupported("a bundle with not exactly one of `certificate`, `x509CertificateChain`, `publicKey`"),
+        _ => {
+            return unsupported(
+                "a bundle with not exactly one of `certificate`, `x509CertificateChain`, `publicKey`",
+            );
+        }
     }
     let entries = wire.tlog_entries.unwrap_or_default();
     within("log entries", entries.len(), MAX_PROOFS)?;
@@ -293,7 +297,8 @@ fn material(wire: WireMaterial, version: Version) -> Result<(Option<String>, Mat
         }
         material.entries.push(entry);
     }
-    let tokens = wire.timestamp_verification_data.and_then(|data| data.rfc3161_timestamps).unwrap_or_default();
+    let tokens =
+        wire.timestamp_verification_data.and_then(|data| data.rfc3161_timestamps).unwrap_or_default();
     within("timestamps", tokens.len(), MAX_PROOFS)?;
     for (i, token) in tokens.iter().enumerate() {
         let at = || format!("{place}/timestampVerificationData/rfc3161Timestamps/{i}/signedTimestamp");

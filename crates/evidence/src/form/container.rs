@@ -116,14 +116,18 @@ struct Provenance<'a> {
 fn inside(bytes: &[u8]) -> Option<Vec<&[u8]>> {
     let around: Around<'_> = serde_json::from_slice(bytes).ok()?;
     Some(match around {
-        Around { attestations: Some(list), .. } => list.into_iter().map(|a| a.bundle.get().as_bytes()).collect(),
+        Around { attestations: Some(list), .. } => {
+            list.into_iter().map(|a| a.bundle.get().as_bytes()).collect()
+        }
         Around { attestation_bundles: Some(list), .. } => {
             list.into_iter().flat_map(|p| p.attestations).map(|a| a.get().as_bytes()).collect()
         }
         Around { provenance_summary: Some(summary), .. } => {
             summary.provenance.into_iter().map(|p| p.envelope.get().as_bytes()).collect()
         }
-        Around { bundle: Some(item), .. } | Around { sigstore: Some(item), .. } => vec![item.get().as_bytes()],
+        Around { bundle: Some(item), .. } | Around { sigstore: Some(item), .. } => {
+            vec![item.get().as_bytes()]
+        }
         _ => return None,
     })
 }

@@ -32,7 +32,8 @@ pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
     }
     let place = "/verification_material";
     let mut material = Material::default();
-    let certificate = decode_strict(&wire.verification_material.certificate, || format!("{place}/certificate"))?;
+    let certificate =
+        decode_strict(&wire.verification_material.certificate, || format!("{place}/certificate"))?;
     material.certificates.push(certificate);
     for (i, entry) in wire.verification_material.transparency_entries.into_iter().enumerate() {
         material.entries.push(entry.open(&format!("{place}/transparency_entries/{i}"))?);
@@ -42,6 +43,7 @@ pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
         bytes: decode_strict(&wire.envelope.statement, || "/envelope/statement".into())?,
     };
     let bytes = decode_strict(&wire.envelope.signature, || "/envelope/signature".into())?;
-    let signature = Unverified { bytes, over: Over::Pae, keyid: None, material: Some(material), envelope: None };
+    let signature =
+        Unverified { bytes, over: Over::Pae, keyid: None, material: Some(material), envelope: None };
     Ok(Opened { form: "pypi-attestation", content, signatures: vec![signature] })
 }

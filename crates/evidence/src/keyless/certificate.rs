@@ -16,7 +16,7 @@ use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName, name::GeneralName};
 
 use super::{Fault, Signed};
 use crate::{
-    digest::{Digest, Sha256},
+    digest::Digest,
     form::Content,
     signer::{AuthorityKind, Claims, Identity, SanKind, Voucher},
     trust_root::Domain,
@@ -144,7 +144,8 @@ impl Certificate {
         if anchors.is_empty() {
             return Err(chain(format!("no authority of `{}` was trusted at {at}", domain.name())));
         }
-        let intermediates: Vec<_> = intermediates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let intermediates: Vec<_> =
+            intermediates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
         let der = CertificateDer::from(self.der.as_slice());
         let leaf = EndEntityCert::try_from(&der).map_err(|e| chain(e.to_string()))?;
         let seconds = u64::try_from(at.as_second()).map_err(|_| chain("it was signed before 1970".into()))?;
@@ -279,9 +280,4 @@ impl Certificate {
 /// A SEQUENCE around its contents.
 fn wrap(contents: &[u8]) -> Vec<u8> {
     der::Any::new(der::Tag::Sequence, contents).and_then(|any| any.to_der()).unwrap_or_default()
-}
-
-/// SHA-256 of a certificate: the id of an authority.
-pub(crate) fn authority_id(der: &[u8]) -> Sha256 {
-    Sha256::of(der)
 }

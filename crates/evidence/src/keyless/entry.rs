@@ -63,8 +63,9 @@ struct Head {
 
 /// Whether the body is of Rekor v2, which signs no times and no proof members but the checkpoint.
 pub(super) fn is_v2(body: &[u8]) -> bool {
-    serde_json::from_slice::<Head>(body)
-        .is_ok_and(|head| head.api_version == "0.0.2" && matches!(head.kind.as_str(), "hashedrekord" | "dsse"))
+    serde_json::from_slice::<Head>(body).is_ok_and(|head| {
+        head.api_version == "0.0.2" && matches!(head.kind.as_str(), "hashedrekord" | "dsse")
+    })
 }
 
 /// Checks that the entry is about this signature.

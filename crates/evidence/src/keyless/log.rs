@@ -81,8 +81,7 @@ fn included(
     let malformed = |why: &str| Fault::EntryMalformed { position, why: why.into() };
     let bad = |why: String| Fault::Proof { position, why };
     let note = proof.checkpoint.as_deref().unwrap_or_default();
-    let checkpoint =
-        checkpoint::verify(note, log).map_err(|why| Fault::Checkpoint { position, why })?;
+    let checkpoint = checkpoint::verify(note, log).map_err(|why| Fault::Checkpoint { position, why })?;
     // Rekor v2 repeats index, size and root outside the checkpoint, where nothing signs them.
     let index = if v2 { entry.log_index } else { proof.log_index };
     let index = u64::try_from(index).map_err(|_| malformed("its index is negative"))?;

@@ -38,8 +38,7 @@ pub(super) fn verify(
     }
     // What was logged is the certificate without this extension.
     let mut logged = tbs.clone();
-    logged.extensions =
-        Some(extensions.iter().filter(|e| e.extn_id != CT_PRECERT_SCTS).cloned().collect());
+    logged.extensions = Some(extensions.iter().filter(|e| e.extn_id != CT_PRECERT_SCTS).cloned().collect());
     let logged = logged.to_der().map_err(|_| bad("the certificate cannot be written again"))?;
     let message = sct.message(issuer_spki, &logged).ok_or_else(|| bad("the certificate is too long"))?;
     let key = log.key(sct.scheme().ok_or_else(|| bad("an unknown signature algorithm"))?);

@@ -15,7 +15,7 @@ use crate::{
 /// The signature carries its public key, which is looked up among the registered ones by its id. A key that nobody
 /// registered, or of a kind that has no SPKI here (`sk-…`), vouches for nothing: `None`. A registered key must verify, in
 /// the namespace `git`; else the object is refused.
-pub(super) fn verify(armour: &str, message: &[u8], keys: &KeyRing) -> Result<Option<KeyId>, Refusal> {
+pub(crate) fn verify(armour: &str, message: &[u8], keys: &KeyRing) -> Result<Option<KeyId>, Refusal> {
     let Ok(sig) = SshSig::from_pem(armour.trim_ascii()) else { return Ok(None) };
     let Some(parts) = ssh_parts(sig.public_key()) else { return Ok(None) };
     let Some(key) = keys.get(&KeyId(Sha256::of(&parts.to_der()))) else { return Ok(None) };

@@ -3,7 +3,7 @@
 use crate::common::{Signer, anonymous, bytes, envelope, envelope_with, pae, provenance, ring};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
-    Refusal, Trust,
+    Node, Refusal, Sha256, Trust,
     attestation::{detect, verify},
     predicate::Claim,
 };
@@ -89,24 +89,34 @@ fn e06_a_bundle_with_two_signatures_is_refused() {
 }
 
 #[test]
-fn a_certificate_bundle_is_refused_with_a_clear_word() {
-    let (_, keys, item) = golden();
+fn e21_a_bare_key_where_a_certificate_belongs_is_refused() {
+    let (signer, keys, item) = golden();
     let envelope: Value = serde_json::from_slice(&item).unwrap();
     let bundle = bytes(&json!({
         "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "verificationMaterial": {"certificate": {"rawBytes": "AAAA"}, "tlogEntries": []},
+        "verificationMaterial": {"certificate": {"rawBytes": STANDARD.encode(signer.public().spki())}, "tlogEntries": []},
         "dsseEnvelope": envelope}));
-    assert_eq!(verify(&bundle, &keys).unwrap_err().code(), "ATT_FORM_UNSUPPORTED");
+    assert_eq!(verify(&bundle, &keys).unwrap_err().code(), "CERT_MALFORMED");
 }
 
 #[test]
-fn e23_a_message_signature_bundle_is_no_attestation() {
-    let (_, keys, _) = golden();
-    let bundle = bytes(&json!({
-        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "verificationMaterial": {"publicKey": {"hint": ""}},
-        "messageSignature": {"messageDigest": {}, "signature": "AAAA"}}));
-    assert_eq!(verify(&bundle, &keys).unwrap_err().code(), "ATT_FORM_UNSUPPORTED");
+fn e23_a_message_signature_is_about_its_digest_and_states_nothing() {
+    let (signer, keys, _) = golden();
+    let bundle = |digest: Value, signature: &[u8]| {
+        bytes(&json!({
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": {"publicKey": {"hint": ""}},
+            "messageSignature": {"messageDigest": digest, "signature": STANDARD.encode(signature)}}))
+    };
+    let digest = Sha256::of(b"an artifact");
+    let named = json!({"algorithm": "SHA2_256", "digest": STANDARD.encode(digest.0)});
+    let facts = verify(&bundle(named.clone(), &signer.sign(b"an artifact")), &keys).unwrap();
+    assert_eq!(facts.keys(), [signer.public().id()]);
+    assert_eq!(facts.subject_nodes(), [Node::Content(digest.into())]);
+    assert_eq!(facts.claim, Claim::Other, "it is no provenance of anything");
+    assert!(!verify(&bundle(named, &signer.sign(b"another")), &keys).unwrap().is_verified());
+    // Without the digest nobody knows what it is about.
+    assert_eq!(verify(&bundle(json!({}), b"AAAA"), &keys).unwrap_err().code(), "ATT_MALFORMED");
 }
 
 #[test]

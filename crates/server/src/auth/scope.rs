@@ -100,6 +100,7 @@ mod tests {
             predicate_type: "https://slsa.dev/provenance/v1".into(),
             subjects: vec![Subject { name: subject.into(), digests }],
             signatures: Vec::new(),
+            doubt: None,
             claim,
         }
     }

@@ -159,7 +159,8 @@ impl Scene {
         let signatures = signers.iter().map(|name| Signature::by_key(key(name))).collect();
         let predicate_type = "https://example.test/predicate".into();
         self.next += 1;
-        let attestation = Attestation { id, payload, predicate_type, subjects, signatures, claim };
+        let attestation =
+            Attestation { id, payload, predicate_type, subjects, signatures, claim, doubt: None };
         self.evidence.add_attestation(self.next, at(minute), attestation);
         id
     }
