@@ -150,6 +150,7 @@ impl About {
             Content::Payload { payload_type, bytes } if dsse::is_in_toto(payload_type) => {
                 Self::statement(bytes)
             }
+            Content::Payload { payload_type, bytes } if payload_type == form::GITTUF => Self::gittuf(bytes),
             Content::Payload { payload_type, bytes } if payload_type == form::SIMPLE_SIGNING => {
                 Self::simple_signing(bytes)
             }
@@ -175,6 +176,37 @@ impl About {
         let claim = predicate::read(payload, &statement)?;
         let Statement { predicate_type, subjects, .. } = statement;
         Ok(Self { payload: Sha256::of(bytes), predicate_type, subjects, claim })
+    }
+
+    /// gittuf's statements (members `type`, `predicate_type`) and its metadata, which is about no subject.
+    fn gittuf(bytes: &[u8]) -> Result<Self, Refusal> {
+        #[derive(Deserialize)]
+        struct Payload {
+            predicate_type: Option<String>,
+            #[serde(rename = "type")]
+            kind: Option<String>,
+            #[serde(default)]
+            subject: Vec<WireSubject>,
+        }
+        #[derive(Deserialize)]
+        struct WireSubject {
+            #[serde(default)]
+            digest: BTreeMap<String, String>,
+        }
+        let text = json::check(bytes).map_err(Refusal::Payload)?;
+        let payload: Payload = json::read(text).map_err(Refusal::Payload)?;
+        let mut subjects = Vec::new();
+        for (position, subject) in payload.subject.into_iter().enumerate() {
+            let digests = DigestSet::read(&subject.digest, false, &format!("/subject/{position}/digest"))?;
+            subjects.push(Subject { name: String::new(), digests });
+        }
+        let kind = payload.predicate_type.or(payload.kind).unwrap_or_else(|| form::GITTUF.to_owned());
+        Ok(Self {
+            payload: Sha256::of(bytes),
+            predicate_type: json::shorten(&kind).into_owned(),
+            subjects,
+            claim: Claim::Other,
+        })
     }
 
     /// What `cosign sign` signs: the manifest's digest, and a name that nobody checked.

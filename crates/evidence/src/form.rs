@@ -16,6 +16,7 @@ mod published;
 
 pub use attachment::SIMPLE_SIGNING;
 pub use container::detect;
+pub(crate) use envelope::GITTUF;
 
 /// What was taken out of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]

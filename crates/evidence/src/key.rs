@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
-use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{self, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
@@ -378,6 +378,14 @@ impl PublicKey {
             return false;
         }
         match &self.material {
+            // Some signers write r and s side by side (IEEE P1363) instead of DER (Google's VSAs).
+            Material::Bare { parts: Spki::Ecdsa { curve: Curve::P256, point }, parsed, .. } => {
+                parsed.verify_sig(message, signature).is_ok()
+                    || signature.len() == 64
+                        && UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point)
+                            .verify(message, signature)
+                            .is_ok()
+            }
             Material::Bare { parsed, .. } => parsed.verify_sig(message, signature).is_ok(),
             #[cfg(feature = "gpg")]
             Material::Openpgp(_) => false,
@@ -411,7 +419,8 @@ impl PublicKey {
             Spki::Ed25519(_) => signature.len() == 64,
             Spki::Ecdsa { curve, .. } => {
                 // SEQUENCE header of at most 3 bytes, and two integers with sign byte and 2-byte header.
-                signature.first() == Some(&0x30) && signature.len() <= 3 + 2 * (curve.width() + 3)
+                signature.len() == 2 * curve.width()
+                    || signature.first() == Some(&0x30) && signature.len() <= 3 + 2 * (curve.width() + 3)
             }
             Spki::Rsa { modulus, .. } => signature.len() == modulus.len(),
         }

@@ -121,7 +121,7 @@ pub enum Fault {
         /// What is wrong with it.
         why: String,
     },
-    /// A timestamp that no timestamp authority of the domain made over this signature.
+    /// A timestamp that is not over this signature, or not by the authority that it names.
     #[error("timestamp {position} does not hold: {why}")]
     Timestamp {
         /// Which timestamp, from 0.
@@ -280,9 +280,11 @@ fn prove(
 ) -> Result<Proven, Fault> {
     let mut proven = Proven::default();
     for (position, token) in material.timestamps.iter().enumerate() {
-        let (time, voucher) = timestamp::verify(position, token, &signed.signature.bytes, domain)?;
-        proven.times.push(time);
-        proven.vouchers.push(voucher);
+        let found = timestamp::verify(position, token, &signed.signature.bytes, domain)?;
+        if let Some((time, voucher)) = found {
+            proven.times.push(time);
+            proven.vouchers.push(voucher);
+        }
     }
     for (position, found) in material.entries.iter().enumerate() {
         entry::verify(position, found, signed, key)?;

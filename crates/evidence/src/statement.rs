@@ -46,7 +46,7 @@ pub struct DigestSet {
     /// `sha256`, `sha384`, `sha512`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content: Vec<Digest>,
-    /// `gitCommit` (and `sha1` of a git-shaped dependency).
+    /// `gitCommit`, `gitTree`, `gitTag`, `gitBlob` (and `sha1` of a git-shaped dependency).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub git: Vec<GitOid>,
     /// Names of algorithms that no rule accepts (`sha1`, `md5`, …).
@@ -137,7 +137,7 @@ impl DigestSet {
             }
             if let Some(digest) = Digest::from_set(algorithm, value) {
                 set.content.push(digest.map_err(|e| malformed(e.to_string()))?);
-            } else if algorithm == "gitCommit" || (git_shaped && algorithm == "sha1") {
+            } else if GIT.contains(&algorithm.as_str()) || (git_shaped && algorithm == "sha1") {
                 let oid = GitOid::from_hex(value).map_err(|e| malformed(e.to_string()))?;
                 if !set.git.contains(&oid) {
                     set.git.push(oid);
@@ -153,10 +153,13 @@ impl DigestSet {
     }
 }
 
+/// Object ids of git. An id hashes the object's type too, so that a tree never equals a commit.
+const GIT: [&str; 4] = ["gitCommit", "gitTree", "gitTag", "gitBlob"];
+
 /// The name of a known algorithm that `text` spells in another case (S09): never guessed, never ignored.
 fn misspelt(text: &str) -> Option<&'static str> {
-    let known = ["sha256", "sha384", "sha512", "gitCommit", "sha1"];
-    known.into_iter().find(|known| *known != text && known.eq_ignore_ascii_case(text.trim()))
+    let known = ["sha256", "sha384", "sha512", "sha1"];
+    known.into_iter().chain(GIT).find(|known| *known != text && known.eq_ignore_ascii_case(text.trim()))
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ impl Domain {
     /// Every authority, and when it was trusted.
     pub fn authorities(&self) -> Authorities {
         let mut all = Authorities::new();
-        let mut add = |kind, id, window| all.entry((kind, id)).or_insert_with(Vec::new).push(window);
+        let mut add = |kind, id, window| all.entry((kind, id)).or_default().push(window);
         for anchor in &self.anchors {
             add(AuthorityKind::CertificateAuthority, anchor.id, anchor.window);
         }

@@ -262,6 +262,9 @@ fn material(wire: WireMaterial, version: Version) -> Result<(Option<String>, Mat
     let mut hint = None;
     match (wire.certificate, wire.x509_certificate_chain, wire.public_key) {
         (Some(certificate), None, None) => {
+            if version < Version::V03 {
+                return unsupported("a bundle before v0.3 with `certificate` instead of a chain");
+            }
             let at = || format!("{place}/certificate/rawBytes");
             material.certificates.push(decode_strict(&certificate.raw_bytes, at)?);
         }

@@ -26,7 +26,7 @@ pub fn detect(bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
     };
     let mut items = Vec::new();
     for item in outer {
-        match inside(item) {
+        match inside(item)? {
             Some(inner) => items.extend(inner),
             None => items.push(item),
         }
@@ -83,15 +83,31 @@ struct Around<'a> {
     /// An element of GitHub's bulk answer.
     #[serde(borrow)]
     bundle: Option<&'a RawValue>,
-    /// An element of a CPython release list.
+    /// A release file of python.org, itself or as `raw` inside a list.
     #[serde(borrow)]
     sigstore: Option<&'a RawValue>,
+    #[serde(borrow)]
+    raw: Option<Release<'a>>,
+    image_summary: Option<Image>,
 }
 
 #[derive(Deserialize)]
 struct Attestation<'a> {
     #[serde(borrow)]
     bundle: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Release<'a> {
+    #[serde(borrow)]
+    sigstore: &'a RawValue,
+}
+
+/// What Cloud Build's document says of the image, unsigned.
+#[derive(Deserialize)]
+struct Image {
+    digest: String,
+    fully_qualified_digest: String,
 }
 
 #[derive(Deserialize)]
@@ -113,9 +129,16 @@ struct Provenance<'a> {
 }
 
 /// The items inside a published document; `None` when it is none.
-fn inside(bytes: &[u8]) -> Option<Vec<&[u8]>> {
-    let around: Around<'_> = serde_json::from_slice(bytes).ok()?;
-    Some(match around {
+fn inside(bytes: &[u8]) -> Result<Option<Vec<&[u8]>>, Refusal> {
+    let Ok(around) = serde_json::from_slice::<Around<'_>>(bytes) else { return Ok(None) };
+    // Nothing of it is believed; a document that contradicts itself was edited by somebody.
+    if let Some(image) = &around.image_summary
+        && !image.fully_qualified_digest.ends_with(&format!("@{}", image.digest))
+    {
+        let why = format!("`image_summary` names {} and {}", image.digest, image.fully_qualified_digest);
+        return Err(Refusal::Ambiguous { why });
+    }
+    Ok(Some(match around {
         Around { attestations: Some(list), .. } => {
             list.into_iter().map(|a| a.bundle.get().as_bytes()).collect()
         }
@@ -125,9 +148,12 @@ fn inside(bytes: &[u8]) -> Option<Vec<&[u8]>> {
         Around { provenance_summary: Some(summary), .. } => {
             summary.provenance.into_iter().map(|p| p.envelope.get().as_bytes()).collect()
         }
-        Around { bundle: Some(item), .. } | Around { sigstore: Some(item), .. } => {
-            vec![item.get().as_bytes()]
+        Around { bundle: Some(item), .. }
+        | Around { sigstore: Some(item), .. }
+        | Around { raw: Some(Release { sigstore: item }), .. } => {
+            // A file that was not signed is in the list with `null`.
+            [item].into_iter().map(|item| item.get().as_bytes()).filter(|item| *item != b"null").collect()
         }
-        _ => return None,
-    })
+        _ => return Ok(None),
+    }))
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Payload types besides in-toto that some form carries.
-const GITTUF: &str = "application/vnd.gittuf+json";
+pub(crate) const GITTUF: &str = "application/vnd.gittuf+json";
 
 /// How Google Cloud Build names its keys.
 const CLOUD_BUILD: &str = "projects/verified-builder/";
@@ -29,8 +29,8 @@ struct Extra<'a> {
     /// Witness: base64 of time stamp responses.
     #[serde(default)]
     timestamps: Option<Vec<Stamp>>,
-    /// gittuf: `{kind, ext}`.
-    #[serde(borrow)]
+    /// gittuf and docker/attest: `{kind, ext}`.
+    #[serde(borrow, default)]
     extension: Option<&'a RawValue>,
 }
 

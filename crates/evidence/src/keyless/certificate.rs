@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::{
+    digest as hash,
+    signature::{ECDSA_P384_SHA256_ASN1, ParsedPublicKey},
+};
 use const_oid::{
     ObjectIdentifier,
     db::{rfc5280::ID_CE_BASIC_CONSTRAINTS, rfc5912::ID_KP_CODE_SIGNING},
@@ -9,7 +13,7 @@ use const_oid::{
 use der::{Decode as _, Encode as _, asn1::Utf8StringRef};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use sigstore_crypto::{VerificationKey, WEBPKI_VERIFICATION_ALGS};
+use sigstore_crypto::{SigningScheme, VerificationKey, WEBPKI_VERIFICATION_ALGS};
 use sigstore_types::{DerPublicKey, SignatureBytes};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName, name::GeneralName};
@@ -182,9 +186,22 @@ impl Certificate {
     pub(super) fn signed(&self, signed: &Signed<'_>) -> bool {
         let key = DerPublicKey::new(self.spki.clone());
         let Ok(key) = VerificationKey::from_spki(&key) else { return false };
-        let signature = SignatureBytes::new(signed.signature.bytes.clone());
+        let bytes = signed.signature.bytes.as_slice();
+        let signature = SignatureBytes::new(bytes.to_vec());
+        // Some clients sign with SHA-256 under P-384 keys.
+        let wide = (key.scheme() == SigningScheme::EcdsaP384Sha384)
+            .then(|| ParsedPublicKey::new(&ECDSA_P384_SHA256_ASN1, &self.spki).ok())
+            .flatten();
         match (&signed.message, signed.content) {
-            (Some(message), _) => key.verify(message, &signature).is_ok(),
+            (Some(message), _) => {
+                key.verify(message, &signature).is_ok()
+                    || wide.is_some_and(|key| key.verify_sig(message, bytes).is_ok())
+            }
+            (None, Content::Digest(Digest::Sha256(digest))) if wide.is_some() => {
+                let digest = hash::Digest::import_less_safe(digest, &hash::SHA256);
+                wide.zip(digest.ok())
+                    .is_some_and(|(key, digest)| key.verify_digest_sig(&digest, bytes).is_ok())
+            }
             (None, Content::Digest(digest)) => {
                 let digest: &[u8] = match digest {
                     Digest::Sha256(bytes) => bytes,

@@ -3,6 +3,7 @@
 //! A log entry lends its time to the signature, so an entry of somebody else's signature would lend a wrong one.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use der::{Decode as _, Encode as _};
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Fault, Signed};
@@ -30,6 +31,17 @@ impl Key<'_> {
             Self::Certificate { der: own, .. } => *own == der,
             Self::Bare { spki } => *spki == der,
         }
+    }
+
+    /// Whether base64 of PEM holds this key, in whichever certificate: a key certified twice signs in both names, and the
+    /// oldest kinds of entry were made with either.
+    fn is_key_of(&self, base64: &str) -> bool {
+        let Ok(pem) = STANDARD.decode(base64) else { return false };
+        let Ok((_, der)) = std::str::from_utf8(&pem).map_err(|_| ()).and_then(unarmour) else { return false };
+        let Self::Certificate { spki, .. } = self else { return self.is_der(&der) };
+        let certified = x509_cert::Certificate::from_der(&der).ok();
+        let certified = certified.and_then(|c| c.tbs_certificate.subject_public_key_info.to_der().ok());
+        certified.is_some_and(|own| own == *spki) || der == *spki
     }
 
     /// Whether base64 of PEM holds this certificate or key. A log may name a certificate's holder by the bare key.
@@ -333,5 +345,5 @@ fn intoto_v2(text: &str, signed: &Signed<'_>, key: &Key<'_>) -> Result<(), Other
     let once = base64(&signature.sig)?;
     let twice = std::str::from_utf8(&once).map_err(|e| Other::Malformed(e.to_string())).and_then(base64)?;
     demand(twice == signed.signature.bytes, "signature")?;
-    demand(key.is_pem(&signature.public_key), "signer")
+    demand(key.is_key_of(&signature.public_key), "signer")
 }

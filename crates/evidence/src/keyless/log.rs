@@ -39,7 +39,9 @@ pub(super) fn verify(position: usize, entry: &LogEntry, domain: &Domain) -> Resu
         found.time = Some(at);
         found.voucher.at = at;
     }
-    if let Some(proof) = &entry.proof {
+    // Bundles v0.1 carry proofs without a checkpoint: their root is nobody's word, and only the promise counts.
+    let signed = |proof: &&InclusionProof| v2 || entry.promise.is_none() || proof.checkpoint.is_some();
+    if let Some(proof) = entry.proof.as_ref().filter(signed) {
         included(position, entry, proof, v2, log)?;
         found.logged = Logged::Proof;
     }
