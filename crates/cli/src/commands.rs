@@ -1,6 +1,7 @@
 //! One command a file.
 
 pub mod attest;
+pub mod check;
 pub mod demo;
 pub mod key;
 pub mod log;

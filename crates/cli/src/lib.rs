@@ -3,6 +3,7 @@
 //! Every command is a file in `commands/`; this one parses arguments and turns the result into an exit code:
 //! 0 allowed, 1 denied, 2 indeterminate, 3 usage or configuration, 4 not permitted, 5 service unreachable.
 
+pub mod check;
 mod client;
 mod commands;
 mod draw;
@@ -47,6 +48,10 @@ enum Command {
     Verdict(commands::verdict::Verdict),
     /// The same, with the chain drawn and every broken link's mend.
     Explain(commands::verdict::Explain),
+    /// Verify evidence files offline, without a server.
+    Check(commands::check::Check),
+    /// Verify one Sigstore bundle (the conformance suite's client).
+    VerifyBundle(commands::check::VerifyBundle),
     /// Signing keys: yours, and those that the service trusts.
     #[command(subcommand)]
     Key(commands::key::Key),
@@ -88,6 +93,8 @@ pub async fn main() -> std::process::ExitCode {
         Command::Attest(command) => command.run(&output).await,
         Command::Verdict(command) => command.run(&client, &output).await,
         Command::Explain(command) => command.run(&client, &output).await,
+        Command::Check(command) => command.run(&output),
+        Command::VerifyBundle(command) => command.run(&output),
         Command::Key(command) => command.run(&client, &output).await,
         Command::Token(command) => command.run(&client, &output).await,
         Command::Tenant(command) => command.run(&client, &output).await,

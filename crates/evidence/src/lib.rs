@@ -28,6 +28,7 @@ pub mod statement;
 pub mod trust;
 pub mod trust_root;
 
+pub use attestation::Attestation;
 pub use digest::{Digest, GitOid, Node, Sha256};
 pub use key::{KeyId, KeyRing, PublicKey, Scheme};
 pub use refusal::Refusal;

@@ -64,6 +64,11 @@ pub fn read(media_type: &str, bytes: &[u8], trust: &Trust, claimed: Option<Node>
     Ok(Object { id, node, sha512, size: bytes.len() as u64, body })
 }
 
+/// The SSH key that a commit's or tag's signature carries, registered or not: whom to ask for.
+pub fn carried_ssh_key(bytes: &[u8]) -> Option<crate::key::PublicKey> {
+    git::carried_ssh_key(bytes)
+}
+
 /// The facts of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {

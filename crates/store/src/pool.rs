@@ -28,6 +28,14 @@ impl Default for StoreOptions {
     }
 }
 
+/// How often connecting is tried while others crowd the socket.
+const ATTEMPTS: usize = 20;
+
+/// A unix socket whose queue is full refuses with EAGAIN, where TCP would wait.
+fn is_crowded(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 /// Limits that the server keeps for us. A transaction that nobody drives any more ends by itself.
 const LIMITS: [(&str, &str); 3] =
     [("statement_timeout", "5s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "5s")];
@@ -42,6 +50,16 @@ pub(crate) struct Pools {
 impl Pools {
     /// Connects, so that a database that cannot be reached is known at once.
     pub(crate) async fn open(connect: PgConnectOptions, options: &StoreOptions) -> Result<Self, StoreError> {
+        for _ in 0..ATTEMPTS {
+            match Self::connect(connect.clone(), options).await {
+                Err(error) if is_crowded(&error) => tokio::time::sleep(Duration::from_millis(50)).await,
+                result => return Ok(result?),
+            }
+        }
+        Ok(Self::connect(connect, options).await?)
+    }
+
+    async fn connect(connect: PgConnectOptions, options: &StoreOptions) -> Result<Self, sqlx::Error> {
         let connect = with_limits(connect, options).await?;
         if options.single_connection {
             // One backend and one connection, kept: opening another would wait for the first to close.
@@ -81,7 +99,7 @@ async fn rolled_back(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
 async fn with_limits(
     connect: PgConnectOptions,
     options: &StoreOptions,
-) -> Result<PgConnectOptions, StoreError> {
+) -> Result<PgConnectOptions, sqlx::Error> {
     let limited = connect.clone().options(LIMITS);
     let attempt = tokio::time::timeout(options.acquire_timeout.max(Duration::from_secs(5)), async {
         let mut connection = PgConnection::connect_with(&limited).await?;
@@ -91,7 +109,7 @@ async fn with_limits(
     });
     match attempt.await {
         Ok(Ok(true)) => Ok(limited),
-        Ok(Err(error)) if is_disconnect(&error) && !options.single_connection => Err(error.into()),
+        Ok(Err(error)) if is_disconnect(&error) && !options.single_connection => Err(error),
         _ => {
             tracing::warn!("the database does not take statement limits; running without them");
             Ok(connect)

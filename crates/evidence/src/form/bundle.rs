@@ -254,6 +254,18 @@ pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
     Ok(Opened { form: version.form(), content, signatures: vec![signature] })
 }
 
+/// Verification material of v0.3 by itself, as gittuf carries it.
+pub(super) fn material_v03(text: &str) -> Result<Material, Refusal> {
+    let wire: WireMaterial = json::read(text).map_err(Refusal::Json)?;
+    Ok(material(wire, Version::V03)?.1)
+}
+
+/// The signature out of a message signature in JSON.
+pub(super) fn message_signature(text: &str) -> Result<Vec<u8>, Refusal> {
+    let wire: MessageSignature = json::read(text).map_err(Refusal::Json)?;
+    decode_strict(&wire.signature, || "/signature".into())
+}
+
 /// The hint of a key, and the material.
 fn material(wire: WireMaterial, version: Version) -> Result<(Option<String>, Material), Refusal> {
     let unsupported = |form| Err(Refusal::UnsupportedForm { form });

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Content, Material, Opened, Over, Unverified, certificates};
+use super::{Content, Material, Opened, Over, Unverified, bundle, certificates};
 use crate::{
     dsse::{self, Envelope},
     json,
@@ -56,7 +56,21 @@ pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
     let extras = extras.map(|extras| extras.signatures).unwrap_or_default();
     let mut signatures = Vec::new();
     for (position, signature) in envelope.signatures.into_iter().enumerate() {
-        let material = extras.get(position).map(|extra| material(extra, position)).transpose()?.flatten();
+        let extra = extras.get(position);
+        let mut bytes = signature.bytes;
+        let extension = extra.and_then(|extra| extra.extension).map(RawValue::get).and_then(sigstore);
+        let material = match extension {
+            // gittuf: a whole message signature, over the digest of the pre-authentication encoding.
+            Some(material) => {
+                let inner = std::str::from_utf8(&bytes).ok().filter(|text| text.starts_with('{'));
+                if let Some(inner) = inner {
+                    let inner = json::check(inner.as_bytes()).map_err(Refusal::Json)?;
+                    bytes = bundle::message_signature(inner)?;
+                }
+                Some(bundle::material_v03(material)?)
+            }
+            None => extra.map(|extra| material(extra, position)).transpose()?.flatten(),
+        };
         let cloud_build = signature.keyid.as_ref().is_some_and(|keyid| keyid.starts_with(CLOUD_BUILD));
         let over = match () {
             () if envelope.payload_type == GITTUF && ssh.get(position) == Some(&true) => Over::Ssh,
@@ -64,7 +78,7 @@ pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
             () => Over::Pae,
         };
         signatures.push(Unverified {
-            bytes: signature.bytes,
+            bytes,
             over,
             keyid: signature.keyid,
             material,
@@ -73,6 +87,19 @@ pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
     }
     let content = Content::Payload { payload_type: envelope.payload_type, bytes: envelope.payload };
     Ok(Opened { form: "dsse", content, signatures })
+}
+
+/// Sigstore's verification material, if an extension is that.
+fn sigstore(extension: &str) -> Option<&str> {
+    #[derive(Deserialize)]
+    struct Extension<'a> {
+        kind: String,
+        #[serde(borrow)]
+        ext: &'a RawValue,
+    }
+    let extension: Extension<'_> = serde_json::from_str(extension).ok()?;
+    let ours = extension.kind == "application/vnd.dev.sigstore.verificationmaterial;version=0.3";
+    ours.then(|| extension.ext.get())
 }
 
 fn material(extra: &Extra<'_>, position: usize) -> Result<Option<Material>, Refusal> {
@@ -92,6 +119,5 @@ fn material(extra: &Extra<'_>, position: usize) -> Result<Option<Material>, Refu
     for stamp in extra.timestamps.iter().flatten().filter(|stamp| stamp.kind == "tsp") {
         material.timestamps.push(dsse::decode(&stamp.data, || at("timestamps"))?);
     }
-    let _ = extra.extension;
     Ok((!material.certificates.is_empty() || !material.timestamps.is_empty()).then_some(material))
 }

@@ -91,6 +91,17 @@ pub(super) fn tag(bytes: &[u8], trust: &Trust) -> Result<(GitOid, GitTag), Refus
     Ok((oid, GitTag { name, target, target_kind, tagger, signature }))
 }
 
+/// The key inside an SSH signature, wherever the object keeps it.
+pub(super) fn carried_ssh_key(bytes: &[u8]) -> Option<crate::key::PublicKey> {
+    let (headers, message) = split("git object", bytes).ok()?;
+    let header = headers.iter().find(|h| h.name == "gpgsig" || h.name == "gpgsig-sha256");
+    let armour = match header {
+        Some(header) => unfold(header.value),
+        None => text(&message[armour_at(message)?..]),
+    };
+    ssh::carried(&armour)
+}
+
 fn malformed(kind: &'static str, why: &str) -> Refusal {
     Refusal::Object { kind, pointer: None, why: why.to_owned() }
 }

@@ -30,6 +30,12 @@ pub(crate) fn verify(armour: &str, message: &[u8], keys: &KeyRing) -> Result<Opt
     if valid { Ok(Some(key.id())) } else { Err(Refusal::ObjectSignature { key: key.id() }) }
 }
 
+/// The key that a signature carries.
+pub(super) fn carried(armour: &str) -> Option<PublicKey> {
+    let sig = SshSig::from_pem(armour.trim_ascii()).ok()?;
+    PublicKey::from_spki(&ssh_parts(sig.public_key())?.to_der(), None).ok()
+}
+
 fn is_by(key: &PublicKey, parts: &Spki, sig: &SshSig, data: &[u8]) -> bool {
     let bytes = sig.signature_bytes();
     match parts {

@@ -48,7 +48,16 @@ pub fn seal_keys() -> SealKeys {
 pub async fn database(name: &str) -> PgConnectOptions {
     let cluster = cluster().await;
     let options = cluster.connect_options();
-    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    // Many tests at once can fill the socket's queue.
+    let mut attempts = 0;
+    let mut connection = loop {
+        match PgConnection::connect_with(&options).await {
+            Ok(connection) => break connection,
+            Err(error) if attempts == 50 => panic!("{error}"),
+            Err(_) => attempts += 1,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
     for sql in [format!("drop database if exists {name} with (force)"), format!("create database {name}")] {
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     }

@@ -1,0 +1,385 @@
+//! Verifying files offline: no server, no network, no log; only the roots and keys that are given.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use catenary_evidence::{
+    Attestation, Digest, GitOid, Node, PublicKey, Refusal, Scheme, Signature, Trust, attestation, form,
+    object::{self, Body, GIT_COMMIT, GIT_TAG, GitSignature},
+    trust_root::{Domain, Rules},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+mod layout;
+
+/// What files are verified against.
+#[derive(Debug, Clone, Default)]
+pub struct Against {
+    trust: Trust,
+    /// The same with RSA keys read as PSS: a PEM file does not say which padding its key signs with.
+    pss: Trust,
+    identity: Option<String>,
+    issuer: Option<String>,
+    nodes: Vec<Node>,
+}
+
+/// What came of one file.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checked {
+    /// The file.
+    pub file: String,
+    /// Which form it has.
+    pub form: String,
+    /// How it was found.
+    pub result: Outcome,
+    /// Why, unless it is verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The same in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Who signed.
+    pub signers: Vec<Value>,
+    /// Earliest and latest moment of signing, as far as anything trusted says; `null` is open.
+    pub signed_between: [Option<String>; 2],
+    /// What it is about.
+    pub subjects: Vec<String>,
+    /// `predicateType` of the statement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicate_type: Option<String>,
+    /// The facts of what verified, for callers that look further.
+    #[serde(skip)]
+    pub facts: Vec<Attestation>,
+}
+
+/// How a file was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Signed by whom was asked for, about what was asked for.
+    Verified,
+    /// Well-formed, but nothing that was given vouches for it.
+    Unverified,
+    /// Malformed, broken, or by or about another than asked for.
+    Refused,
+}
+
+impl Against {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The public instances that are compiled in.
+    pub fn builtin_roots(&mut self) {
+        for domain in Domain::builtin() {
+            self.add(Arc::new(domain));
+        }
+    }
+
+    /// The public good instance alone.
+    pub fn public_good(&mut self) {
+        if let Some(domain) = Domain::builtin().into_iter().next() {
+            self.add(Arc::new(domain));
+        }
+    }
+
+    /// A `trusted_root.json`. It demands what it can verify: a log entry when it names a log, a certificate timestamp
+    /// when it names a certificate log.
+    pub fn root(&mut self, name: &str, document: &[u8]) -> Result<()> {
+        let plain = Domain::read(name, document, Rules { log: false, sct: false })?;
+        let has = |kind| plain.authorities().keys().any(|(known, _)| *known == kind);
+        let rules = Rules {
+            log: has(catenary_evidence::signer::AuthorityKind::Log),
+            sct: has(catenary_evidence::signer::AuthorityKind::CtLog),
+        };
+        self.add(Arc::new(Domain::read(name, document, rules)?));
+        Ok(())
+    }
+
+    fn add(&mut self, domain: Arc<Domain>) {
+        self.trust.insert_domain(domain.clone());
+        self.pss.insert_domain(domain);
+    }
+
+    /// Keys from a file: PEM, OpenSSH, OpenPGP blocks, npm's `keys.json`, or the principals of gittuf root metadata.
+    pub fn keys(&mut self, text: &str) -> Result<()> {
+        for key in keys(text)? {
+            if let Ok(pss) = PublicKey::from_spki(key.spki(), Some(Scheme::RsaPssSha256)) {
+                self.pss.insert_key(pss);
+            } else {
+                self.pss.insert_key(key.clone());
+            }
+            self.trust.insert_key(key);
+        }
+        Ok(())
+    }
+
+    /// The certificate's subject alternative name and issuer, both exact.
+    pub fn identity(&mut self, identity: Option<&str>, issuer: Option<&str>) {
+        self.identity = identity.map(str::to_owned);
+        self.issuer = issuer.map(str::to_owned);
+    }
+
+    /// One of these must be a subject.
+    pub fn about(&mut self, node: Node) {
+        self.nodes.push(node);
+    }
+
+    /// This and nothing else must be a subject.
+    pub fn only(&mut self, node: Node) {
+        self.nodes = vec![node];
+    }
+
+    /// Whether a signature is by whom was asked for.
+    fn accepts(&self, signature: &Signature) -> bool {
+        let asks = self.identity.is_some() || self.issuer.is_some();
+        match signature.signer.identity() {
+            None => !asks,
+            Some(identity) => {
+                let same = |asked: &Option<String>, found: Option<&str>| {
+                    asked.as_deref().is_none_or(|asked| Some(asked) == found)
+                };
+                same(&self.identity, Some(&identity.san)) && same(&self.issuer, identity.issuer.as_deref())
+            }
+        }
+    }
+
+    /// Verifies one file.
+    pub fn check(&self, path: &Path) -> Result<Checked> {
+        if let Some(items) = layout::attachments(path)? {
+            let mut checked = self.items(&items.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            checked.file = path.display().to_string();
+            checked.form = format!("oci-layout ({})", checked.form);
+            return Ok(checked);
+        }
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let mut checked = self.bytes(&bytes);
+        checked.file = path.display().to_string();
+        Ok(checked)
+    }
+
+    /// Verifies the bytes of one file.
+    pub fn bytes(&self, bytes: &[u8]) -> Checked {
+        if bytes.starts_with(b"tree ") {
+            return self.git("git-commit", GIT_COMMIT, bytes);
+        }
+        if bytes.starts_with(b"object ") {
+            return self.git("git-tag", GIT_TAG, bytes);
+        }
+        if let Some(unsigned) = unsigned(bytes) {
+            return unsigned;
+        }
+        match form::detect(bytes) {
+            Ok(items) => self.items(&items),
+            Err(refusal) => refused("unknown", &refusal),
+        }
+    }
+
+    fn items(&self, items: &[&[u8]]) -> Checked {
+        let all: Vec<Checked> = items.iter().map(|item| self.item(item)).collect();
+        let forms: BTreeSet<&str> = all.iter().map(|c| c.form.as_str()).collect();
+        let forms = forms.into_iter().collect::<Vec<_>>().join(", ");
+        let facts = all.iter().flat_map(|c| c.facts.clone()).collect();
+        let subjects: Vec<String> = all.iter().flat_map(|c| c.subjects.clone()).collect();
+        // What verified says more than what did not; a refusal more than a missing key.
+        let order = |c: &&Checked| match c.result {
+            Outcome::Verified => 0,
+            Outcome::Refused => 1,
+            Outcome::Unverified => 2,
+        };
+        let Some(first) = all.iter().min_by_key(order) else {
+            return failed("empty", Outcome::Refused, "ATT_MALFORMED", "there is nothing in it");
+        };
+        Checked { form: forms, facts, subjects, ..first.clone() }
+    }
+
+    fn item(&self, item: &[u8]) -> Checked {
+        let form = std::str::from_utf8(item).ok().and_then(|text| form::open(text).ok());
+        let form = form.map_or("unknown", |opened| opened.form);
+        let found = match attestation::verify(item, &self.trust) {
+            Ok(facts) if !facts.is_verified() => attestation::verify(item, &self.pss),
+            found => found,
+        };
+        let facts = match found {
+            Ok(facts) => facts,
+            Err(refusal) => return refused(form, &refusal),
+        };
+        let mut checked =
+            failed(form, Outcome::Unverified, "ATT_UNVERIFIED", "no given root or key vouches for it");
+        checked.subjects = facts.subject_nodes().iter().map(ToString::to_string).collect();
+        checked.predicate_type = Some(facts.predicate_type.clone());
+        if let Some(doubt) = &facts.doubt {
+            checked.code = Some(doubt.code.clone());
+            checked.message = Some(doubt.message.clone());
+        }
+        checked.signed(&facts.signatures);
+        if facts.is_verified() {
+            let about = self.nodes.is_empty() || facts.subject_nodes().iter().any(|n| self.nodes.contains(n));
+            if !facts.signatures.iter().any(|signature| self.accepts(signature)) {
+                checked.fail("IDENTITY_MISMATCH", "it is signed by another than asked for");
+            } else if !about {
+                checked.fail("ARTIFACT_MISMATCH", "it is about another artifact than asked for");
+            } else {
+                checked.verified();
+            }
+        }
+        checked.facts = vec![facts];
+        checked
+    }
+
+    fn git(&self, form: &str, media_type: &str, bytes: &[u8]) -> Checked {
+        let object = match object::read(media_type, bytes, &self.trust, None) {
+            Ok(object) => object,
+            Err(refusal) => return refused(form, &refusal),
+        };
+        let signature = match &object.body {
+            Body::Commit(commit) => commit.signature.as_ref(),
+            Body::Tag(tag) => tag.signature.as_ref(),
+            _ => None,
+        };
+        let mut checked = match signature {
+            None => failed(form, Outcome::Unverified, "ATT_UNSIGNED", "nothing signs it"),
+            Some(GitSignature { verified: None, method }) => {
+                let message = format!("no given root or key vouches for its {method} signature");
+                failed(form, Outcome::Unverified, "ATT_UNVERIFIED", &message)
+            }
+            Some(GitSignature { verified: Some(signature), .. }) => {
+                let mut checked = failed(form, Outcome::Unverified, "", "");
+                checked.signed(std::slice::from_ref(signature));
+                if self.accepts(signature) {
+                    checked.verified();
+                } else {
+                    checked.fail("IDENTITY_MISMATCH", "it is signed by another than asked for");
+                }
+                checked
+            }
+        };
+        checked.subjects = vec![object.node.to_string()];
+        if checked.result == Outcome::Verified && !self.nodes.is_empty() && !self.nodes.contains(&object.node)
+        {
+            checked.fail("ARTIFACT_MISMATCH", "it is another object than asked for");
+        }
+        checked
+    }
+}
+
+impl Checked {
+    fn signed(&mut self, signatures: &[Signature]) {
+        let describe = |signature: &Signature| match signature.signer.identity() {
+            None => json!({"key": signature.signer.to_string()}),
+            Some(identity) => json!({
+                "san": identity.san, "issuer": identity.issuer, "domain": identity.domain,
+                "logged": signature.logged,
+            }),
+        };
+        self.signers = signatures.iter().map(describe).collect();
+        let after = signatures.iter().filter_map(|s| s.signed_after).max();
+        let before = signatures.iter().filter_map(|s| s.signed_before).min();
+        self.signed_between = [after.map(|t| t.to_string()), before.map(|t| t.to_string())];
+    }
+
+    fn verified(&mut self) {
+        self.result = Outcome::Verified;
+        self.code = None;
+        self.message = None;
+    }
+
+    fn fail(&mut self, code: &str, message: &str) {
+        self.result = Outcome::Refused;
+        self.code = Some(code.to_owned());
+        self.message = Some(message.to_owned());
+    }
+}
+
+fn failed(form: &str, result: Outcome, code: &str, message: &str) -> Checked {
+    Checked {
+        file: String::new(),
+        form: form.to_owned(),
+        result,
+        code: Some(code.to_owned()),
+        message: Some(message.to_owned()),
+        signers: Vec::new(),
+        signed_between: [None, None],
+        subjects: Vec::new(),
+        predicate_type: None,
+        facts: Vec::new(),
+    }
+}
+
+fn refused(form: &str, refusal: &Refusal) -> Checked {
+    // What is merely unsigned is no forgery.
+    let result = match refusal {
+        Refusal::Unsigned => Outcome::Unverified,
+        _ => Outcome::Refused,
+    };
+    failed(form, result, refusal.code(), &refusal.to_string())
+}
+
+/// Documents that are read and never count, because nothing signs them: objects of a registry, SBOMs, roots, keys.
+fn unsigned(bytes: &[u8]) -> Option<Checked> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    let has = |member: &str| value.get(member).is_some();
+    let form = match () {
+        () if has("schemaVersion") && (has("manifests") || has("layers")) => "oci-manifest",
+        () if has("spdxVersion") => "spdx",
+        () if has("@graph") => "spdx",
+        () if value["bomFormat"] == "CycloneDX" => "cyclonedx",
+        () if value["@context"].as_str().is_some_and(|c| c.starts_with("https://openvex.dev")) => "openvex",
+        () if has("_type") && !has("payload") => "in-toto-statement",
+        _ => return None,
+    };
+    Some(failed(form, Outcome::Unverified, "ATT_UNSIGNED", "nothing signs it"))
+}
+
+/// Keys of a file, in the forms that publishers use.
+fn keys(text: &str) -> Result<Vec<PublicKey>> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Npm {
+        keys: Vec<NpmKey>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct NpmKey {
+        public_key: RawKey,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct RawKey {
+        raw_bytes: String,
+    }
+    if !text.trim_start().starts_with('{') {
+        return Ok(PublicKey::all_from_text(text, None)?);
+    }
+    if let Ok(npm) = serde_json::from_str::<Npm>(text) {
+        let read = |key: NpmKey| Ok(PublicKey::from_spki(&STANDARD.decode(key.public_key.raw_bytes)?, None)?);
+        return npm.keys.into_iter().map(read).collect();
+    }
+    let envelope: Value = serde_json::from_str(text)?;
+    let payload = STANDARD.decode(envelope["payload"].as_str().context("neither keys nor metadata")?)?;
+    let metadata: Value = serde_json::from_slice(&payload)?;
+    let Some(principals) = metadata["principals"].as_object() else {
+        bail!("the metadata names no principals")
+    };
+    let ssh = principals.values().filter(|principal| principal["keytype"] == "ssh");
+    ssh.map(|principal| {
+        let blob = principal["keyval"]["public"].as_str().unwrap_or_default();
+        let kind = principal["scheme"].as_str().unwrap_or_default();
+        Ok(PublicKey::from_openssh(&format!("{kind} {blob}"))?)
+    })
+    .collect()
+}
+
+/// A digest as people write it: `sha256:…`, `gitCommit:…`, `sha1:…` of a git object.
+pub fn node(text: &str) -> Result<Node> {
+    if let Some((kind, hex)) = text.split_once(':')
+        && (kind.starts_with("git") || kind == "sha1")
+    {
+        return Ok(Node::Git(GitOid::from_hex(hex)?));
+    }
+    Ok(Node::Content(text.parse::<Digest>()?))
+}

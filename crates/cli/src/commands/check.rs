@@ -1,0 +1,163 @@
+//! `catenary check` and `catenary verify-bundle`: verifying files without a server.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use catenary_evidence::{Digest, Node};
+use clap::Args;
+
+use crate::{
+    check::{Against, Checked, Outcome, node},
+    exit::Exit,
+    output::{BAD, GOOD, Output, paint},
+};
+
+/// Verify evidence files offline: envelopes, bundles, attachments, git objects.
+#[derive(Args)]
+pub struct Check {
+    /// The files; an OCI image layout is a folder or its `index.json`.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// A `trusted_root.json`, instead of the built-in public instances; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    trust_root: Vec<PathBuf>,
+    /// Public keys: PEM, OpenSSH, OpenPGP; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    key: Vec<PathBuf>,
+    /// The certificate's subject alternative name, exactly.
+    #[arg(long)]
+    identity: Option<String>,
+    /// The certificate's OIDC issuer, exactly.
+    #[arg(long)]
+    issuer: Option<String>,
+    /// The file that it must be about.
+    #[arg(long, conflicts_with = "digest")]
+    artifact: Option<PathBuf>,
+    /// The digest that it must be about: `sha256:…`, `sha512:…`, `gitCommit:…`.
+    #[arg(long)]
+    digest: Option<String>,
+}
+
+impl Check {
+    /// 0 when every file is verified, 1 when one is not.
+    pub fn run(self, output: &Output) -> Result<Exit> {
+        let mut against = Against::new();
+        if self.trust_root.is_empty() {
+            against.builtin_roots();
+        }
+        for file in &self.trust_root {
+            let document = std::fs::read(file).with_context(|| file.display().to_string())?;
+            let read = against.root(&file.display().to_string(), &document);
+            read.with_context(|| file.display().to_string())?;
+        }
+        for file in &self.key {
+            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            against.keys(&text).with_context(|| file.display().to_string())?;
+        }
+        against.identity(self.identity.as_deref(), self.issuer.as_deref());
+        if let Some(file) = &self.artifact {
+            for node in nodes_of(file)? {
+                against.about(node);
+            }
+        }
+        if let Some(digest) = &self.digest {
+            against.about(node(digest)?);
+        }
+        let mut exit = Exit::Allowed;
+        for file in &self.files {
+            let checked = against.check(file)?;
+            if checked.result != Outcome::Verified {
+                exit = Exit::Denied;
+            }
+            output.show(&serde_json::to_value(&checked)?, |_| line(&checked));
+        }
+        Ok(exit)
+    }
+}
+
+fn line(checked: &Checked) -> String {
+    let colour = if checked.result == Outcome::Verified { GOOD } else { BAD };
+    let result = paint(colour, format!("{:?}", checked.result).to_lowercase());
+    let mut text = format!("{result}  {}  {}", checked.file, checked.form);
+    for signer in &checked.signers {
+        let name = signer["san"].as_str().or(signer["key"].as_str()).unwrap_or_default();
+        text += &format!("\n  by {name}");
+    }
+    if let (Some(code), Some(message)) = (&checked.code, &checked.message) {
+        text += &format!("\n  {code}: {message}");
+    }
+    text
+}
+
+/// The digests of a file under which evidence may name it.
+fn nodes_of(file: &Path) -> Result<Vec<Node>> {
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let zero = [Digest::sha256(&[]), Digest::Sha384([0; 48]), Digest::Sha512([0; 64])];
+    Ok(zero.into_iter().map(|digest| Node::Content(digest.recompute(&bytes))).collect())
+}
+
+/// Verify one Sigstore bundle, with the arguments of the official conformance suite's client.
+#[derive(Args)]
+pub struct VerifyBundle {
+    /// Use the staging instance; needs `--trusted-root`.
+    #[arg(long)]
+    staging: bool,
+    /// The bundle.
+    #[arg(long, value_name = "FILE")]
+    bundle: PathBuf,
+    /// The certificate's subject alternative name.
+    #[arg(long, requires = "certificate_oidc_issuer", conflicts_with = "key")]
+    certificate_identity: Option<String>,
+    /// The certificate's OIDC issuer.
+    #[arg(long, requires = "certificate_identity")]
+    certificate_oidc_issuer: Option<String>,
+    /// The public key that signed.
+    #[arg(long, value_name = "PEM")]
+    key: Option<PathBuf>,
+    /// The trust root, instead of the public good instance.
+    #[arg(long, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
+    /// The artifact, or its digest as `sha256:…`.
+    #[arg(value_name = "FILE_OR_DIGEST")]
+    artifact: String,
+}
+
+impl VerifyBundle {
+    /// 0 when it verifies, 1 when it does not.
+    pub fn run(self, output: &Output) -> Result<Exit> {
+        let mut against = Against::new();
+        match &self.trusted_root {
+            Some(file) => {
+                let document = std::fs::read(file).with_context(|| file.display().to_string())?;
+                against.root("given", &document)?;
+            }
+            None if self.staging => bail!("--staging needs --trusted-root: only public roots are built in"),
+            None => against.public_good(),
+        }
+        match (&self.key, &self.certificate_identity) {
+            (Some(file), None) => against.keys(&std::fs::read_to_string(file)?)?,
+            (None, Some(_)) => {
+                let (identity, issuer) = (&self.certificate_identity, &self.certificate_oidc_issuer);
+                against.identity(identity.as_deref(), issuer.as_deref());
+            }
+            _ => bail!("give --certificate-identity with --certificate-oidc-issuer, or --key"),
+        }
+        let path = Path::new(&self.artifact);
+        let artifact = match self.artifact.starts_with("sha256:") && !path.exists() {
+            true => None,
+            false => Some(std::fs::read(path).with_context(|| self.artifact.clone())?),
+        };
+        match &artifact {
+            None => against.about(node(&self.artifact)?),
+            Some(_) => nodes_of(path)?.into_iter().for_each(|node| against.about(node)),
+        }
+        let bytes = std::fs::read(&self.bundle).with_context(|| self.bundle.display().to_string())?;
+        let mut checked = against.bytes(&bytes);
+        checked.file = self.bundle.display().to_string();
+        // The suite's clients take bundles only.
+        let bundle = checked.form.starts_with("sigstore-bundle");
+        let good = checked.result == Outcome::Verified && bundle;
+        output.show(&serde_json::to_value(&checked)?, |_| line(&checked));
+        Ok(if good { Exit::Allowed } else { Exit::Denied })
+    }
+}
