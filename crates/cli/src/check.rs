@@ -23,6 +23,8 @@ pub struct Against {
     identity: Option<String>,
     issuer: Option<String>,
     nodes: Vec<Node>,
+    /// Keys were given and no identity: then a certificate is not what was asked for.
+    keys_only: bool,
 }
 
 /// What came of one file.
@@ -115,6 +117,7 @@ impl Against {
             }
             self.trust.insert_key(key);
         }
+        self.keys_only = true;
         Ok(())
     }
 
@@ -139,6 +142,7 @@ impl Against {
         let asks = self.identity.is_some() || self.issuer.is_some();
         match signature.signer.identity() {
             None => !asks,
+            Some(_) if !asks => !self.keys_only,
             Some(identity) => {
                 let same = |asked: &Option<String>, found: Option<&str>| {
                     asked.as_deref().is_none_or(|asked| Some(asked) == found)
@@ -185,11 +189,12 @@ impl Against {
         let forms = forms.into_iter().collect::<Vec<_>>().join(", ");
         let facts = all.iter().flat_map(|c| c.facts.clone()).collect();
         let subjects: Vec<String> = all.iter().flat_map(|c| c.subjects.clone()).collect();
-        // What verified says more than what did not; a refusal more than a missing key.
-        let order = |c: &&Checked| match c.result {
-            Outcome::Verified => 0,
-            Outcome::Refused => 1,
-            Outcome::Unverified => 2,
+        // A forgery spoils the file it is in; else what verified says more than what is about something else.
+        let order = |c: &&Checked| match (c.result, c.code.as_deref()) {
+            (Outcome::Refused, Some("ARTIFACT_MISMATCH" | "IDENTITY_MISMATCH")) => 2,
+            (Outcome::Refused, _) => 0,
+            (Outcome::Verified, _) => 1,
+            (Outcome::Unverified, _) => 3,
         };
         let Some(first) = all.iter().min_by_key(order) else {
             return failed("empty", Outcome::Refused, "ATT_MALFORMED", "there is nothing in it");
@@ -319,6 +324,24 @@ fn refused(form: &str, refusal: &Refusal) -> Checked {
     failed(form, result, refusal.code(), &refusal.to_string())
 }
 
+/// Members of documents that something signs, or that hold such documents.
+const SIGNED: [&str; 14] = [
+    "payload",
+    "payloadType",
+    "signatures",
+    "signed",
+    "mediaType",
+    "dsseEnvelope",
+    "messageSignature",
+    "verificationMaterial",
+    "verification_material",
+    "attestations",
+    "attestation_bundles",
+    "provenance_summary",
+    "base64Signature",
+    "bundle",
+];
+
 /// Documents that are read and never count, because nothing signs them: objects of a registry, SBOMs, roots, keys.
 fn unsigned(bytes: &[u8]) -> Option<Checked> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
@@ -329,7 +352,9 @@ fn unsigned(bytes: &[u8]) -> Option<Checked> {
         () if has("@graph") => "spdx",
         () if value["bomFormat"] == "CycloneDX" => "cyclonedx",
         () if value["@context"].as_str().is_some_and(|c| c.starts_with("https://openvex.dev")) => "openvex",
-        () if has("_type") && !has("payload") => "in-toto-statement",
+        () if has("architecture") && has("rootfs") => "oci-config",
+        () if has("_type") && !has("payload") && !has("signed") => "in-toto-statement",
+        () if value.is_object() && !SIGNED.iter().any(|member| has(member)) => "document",
         _ => return None,
     };
     Some(failed(form, Outcome::Unverified, "ATT_UNSIGNED", "nothing signs it"))
@@ -382,4 +407,11 @@ pub fn node(text: &str) -> Result<Node> {
         return Ok(Node::Git(GitOid::from_hex(hex)?));
     }
     Ok(Node::Content(text.parse::<Digest>()?))
+}
+
+/// The digests of a file under which evidence may name it.
+pub fn nodes_of(file: &Path) -> Result<Vec<Node>> {
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let zero = [Digest::sha256(&[]), Digest::Sha384([0; 48]), Digest::Sha512([0; 64])];
+    Ok(zero.into_iter().map(|digest| Node::Content(digest.recompute(&bytes))).collect())
 }

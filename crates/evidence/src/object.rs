@@ -15,6 +15,7 @@ use crate::{
 mod git;
 mod oci;
 mod ssh;
+mod x509;
 
 pub(crate) use ssh::verify as verify_ssh;
 

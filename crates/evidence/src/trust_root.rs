@@ -175,7 +175,8 @@ impl Domain {
                 [only] => (*only, Vec::new(), *only),
                 [leaf, between @ .., root] => (*leaf, between.iter().map(|c| (*c).clone()).collect(), *root),
             };
-            if !only_stamps_time(leaf.as_bytes()) {
+            // A chain of one names the root only; the signer is then that certificate.
+            if chain.len() > 1 && !only_stamps_time(leaf.as_bytes()) {
                 return Err(place.bad("its certificate is not for timestamps alone"));
             }
             let authority = TsaAuthority::new(leaf.clone(), intermediates, last.clone(), tsa.valid_for);

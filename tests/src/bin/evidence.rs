@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
-use catenary_cli::check::{Against, Outcome, node};
+use catenary_cli::check::{Against, Outcome, node, nodes_of};
 use catenary_evidence::predicate::Claim;
 use serde::Deserialize;
 use serde_json::json;
@@ -34,7 +34,7 @@ struct Row {
     #[serde(default)]
     policy: Option<BTreeMap<String, String>>,
     #[serde(default)]
-    trust_root: Option<String>,
+    artifact: Option<String>,
     #[serde(default)]
     why: Option<String>,
 }
@@ -150,8 +150,9 @@ fn material(folder: &Path, row: &Row) -> Found {
         let mut against = Against::new();
         let result = match text.contains("trustedroot") {
             true => against.root(file, &bytes),
-            false if text.contains("PUBLIC KEY") || text.contains("\"keys\"") => against.keys(&text),
-            // Certificates and client configuration beside the root.
+            // Certificates, client configuration and update metadata lie beside the root.
+            false if text.contains("\"signed\"") || text.contains("-----BEGIN CERTIFICATE") => continue,
+            false if text.contains("-----BEGIN") || text.contains("\"keys\"") => against.keys(&text),
             false => continue,
         };
         match result {
@@ -190,10 +191,11 @@ fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error
     }
     against.identity(row.identity.san.as_deref(), row.identity.issuer.as_deref());
     if !row.kind.starts_with("git-commit") {
-        for digest in &row.subject_digests {
-            if let Ok(node) = node(digest) {
-                against.about(node);
+        match &row.artifact {
+            Some(artifact) => {
+                nodes_of(&folder.join(artifact))?.into_iter().for_each(|node| against.about(node));
             }
+            None => row.subject_digests.iter().flat_map(|d| node(d)).for_each(|node| against.about(node)),
         }
     }
     let digest = row.policy.as_ref().and_then(|policy| policy.get("image_digest"));
@@ -216,7 +218,6 @@ fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error
     if !notes.is_empty() {
         said += &format!(" ({})", notes.join("; "));
     }
-    let _ = &row.trust_root;
     Ok(Found { outcome, said })
 }
 

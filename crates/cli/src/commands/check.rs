@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use catenary_evidence::{Digest, Node};
 use clap::Args;
 
 use crate::{
-    check::{Against, Checked, Outcome, node},
+    check::{Against, Checked, Outcome, node, nodes_of},
     exit::Exit,
     output::{BAD, GOOD, Output, paint},
 };
@@ -87,13 +86,6 @@ fn line(checked: &Checked) -> String {
         text += &format!("\n  {code}: {message}");
     }
     text
-}
-
-/// The digests of a file under which evidence may name it.
-fn nodes_of(file: &Path) -> Result<Vec<Node>> {
-    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
-    let zero = [Digest::sha256(&[]), Digest::Sha384([0; 48]), Digest::Sha512([0; 64])];
-    Ok(zero.into_iter().map(|digest| Node::Content(digest.recompute(&bytes))).collect())
 }
 
 /// Verify one Sigstore bundle, with the arguments of the official conformance suite's client.

@@ -58,9 +58,13 @@ impl Key<'_> {
     }
 }
 
+/// Label and contents of one PEM block, with lines of any length: logs keep what clients sent.
 fn unarmour(pem: &str) -> Result<(String, Vec<u8>), ()> {
-    let (label, der) = der::pem::decode_vec(pem.trim().as_bytes()).map_err(|_| ())?;
-    Ok((label.to_owned(), der))
+    let (label, rest) =
+        pem.trim().strip_prefix("-----BEGIN ").and_then(|t| t.split_once("-----")).ok_or(())?;
+    let text = rest.strip_suffix(&format!("-----END {label}-----")).ok_or(())?;
+    let text: String = text.split_ascii_whitespace().collect();
+    Ok((label.to_owned(), STANDARD.decode(text).map_err(|_| ())?))
 }
 
 /// `kind` and `apiVersion` decide how the rest is read.

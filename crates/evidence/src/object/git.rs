@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::{GitCommit, GitSignature, GitTag, ssh};
+use super::{GitCommit, GitSignature, GitTag, ssh, x509};
 use crate::{
     digest::GitOid, dsse::within, limits::MAX_PARENTS, refusal::Refusal, signer::Signature, trust::Trust,
 };
@@ -219,6 +219,10 @@ fn armour_at(message: &[u8]) -> Option<usize> {
 fn signature(armour: &str, signed: &[u8], trust: &Trust) -> Result<GitSignature, Refusal> {
     let method = method(armour.as_bytes()).unwrap_or("unknown");
     let signer = match method {
+        "x509" => {
+            let verified = x509::verify(armour, signed, trust)?;
+            return Ok(GitSignature { method: method.to_owned(), verified });
+        }
         "ssh" => ssh::verify(armour, signed, trust.keys())?,
         #[cfg(feature = "gpg")]
         "openpgp" => crate::openpgp::verify(armour, signed, trust.keys())?,
