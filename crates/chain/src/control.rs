@@ -6,8 +6,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use catenary_evidence::{
-    KeyId,
+    KeyId, Signature, Signer,
     digest::{Node, Sha256},
+    trust_root,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -213,6 +214,24 @@ impl Control {
             }
             Entry::TenantCreated { name, public_log } => {
                 self.tenants.entry(name.clone()).or_insert(*public_log);
+            }
+        }
+    }
+
+    /// Whether whoever vouched for a certificate signature is trusted: its domain, and each authority at the moment that
+    /// it was needed for. A registered key vouches for itself, see [`Self::trusts`].
+    pub fn vouches(&self, signature: &Signature) -> bool {
+        match &signature.signer {
+            Signer::Key(key) => self.trusts(key),
+            Signer::Certificate(identity) => {
+                let Some(authorities) = trust_root::builtin_authorities(&identity.domain) else {
+                    return false;
+                };
+                !signature.vouchers.is_empty()
+                    && signature.vouchers.iter().all(|voucher| {
+                        let windows = authorities.get(&(voucher.kind, voucher.authority));
+                        windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
+                    })
             }
         }
     }

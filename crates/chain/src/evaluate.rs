@@ -6,6 +6,7 @@
 
 mod artifact;
 mod build;
+mod certificate;
 mod inputs;
 mod near;
 mod registry;
@@ -27,7 +28,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     control::Control,
     gather::Evidence,
-    policy::{Mode, OnIndeterminate, Policy},
+    policy::{IdentityRule, Mode, OnIndeterminate, Policy},
     reason::{Code, Reason, Severity},
     verdict::{Link, LogView, Outcome, PolicyView, Question, Status, SubjectView, Verdict, unsealed},
 };
@@ -181,6 +182,12 @@ pub(crate) fn touched_by_digest(digest: Digest, control: &Control, evidence: &Ev
 pub fn signers(control: &Control) -> BTreeSet<KeyId> {
     let policies = control.policies.values().filter_map(|active| active.policy.as_ref().ok());
     policies.flat_map(|policy| policy.signers(control)).collect()
+}
+
+/// Every certificate identity that any active policy names for any role.
+pub(crate) fn identities(control: &Control) -> impl Iterator<Item = &IdentityRule> {
+    let policies = control.policies.values().filter_map(|active| active.policy.as_ref().ok());
+    policies.flat_map(|policy| policy.identities())
 }
 
 fn answer(world: &mut World<'_>, question: &Question) -> Rc<Chain> {

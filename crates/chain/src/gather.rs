@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     control::{Control, WriteSet},
+    policy::IdentityRule,
     verdict::Question,
 };
 
@@ -82,13 +83,15 @@ impl Evidence {
 }
 
 /// One frontier: what the store is asked for in one round trip.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Want {
     /// For each node: its object, its parent indexes, the attestations with it as a subject.
     pub nodes: Vec<Node>,
     /// Signers that some policy trusts for some role: their attestations are loaded up to the budget
     /// (1,000 a node); of all others the first 20 by log index are loaded for near misses.
     pub signers: Vec<KeyId>,
+    /// The same for certificates: who may be named by one of these.
+    pub identities: Vec<IdentityRule>,
 }
 
 /// The nodes that an answer rests on, misses included. Trust and policy are not among them: entries that
@@ -151,7 +154,11 @@ impl<'a> Gather<'a> {
             return None;
         }
         self.asked.extend(&nodes);
-        Some(Want { nodes, signers: crate::evaluate::signers(self.control).into_iter().collect() })
+        Some(Want {
+            nodes,
+            signers: crate::evaluate::signers(self.control).into_iter().collect(),
+            identities: crate::evaluate::identities(self.control).cloned().collect(),
+        })
     }
 
     /// What was asked for.

@@ -5,6 +5,7 @@
 
 pub mod document;
 pub mod glob;
+pub mod identity;
 mod place;
 mod validate;
 
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use crate::{control::Control, reason::Code};
 
 pub use document::{Document, Mode, OnIndeterminate, Signer, Spec};
+pub use identity::IdentityRule;
 
 /// Largest document that is read, in bytes.
 pub const MAX_DOCUMENT: usize = 256 * 1024;
@@ -98,14 +100,26 @@ impl Policy {
 
     /// Every key that a trust rule names for any role, revoked ones included, sorted, each once.
     pub fn signers(&self, control: &Control) -> Vec<KeyId> {
+        let mut keys: Vec<KeyId> = self.rules().flat_map(|signer| signer.keys(control)).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
+    /// Every certificate identity that a trust rule names for any role.
+    pub fn identities(&self) -> impl Iterator<Item = &IdentityRule> {
+        self.rules().filter_map(|signer| match signer {
+            Signer::Identity(rule) => Some(&**rule),
+            Signer::Keys(_) | Signer::Service(_) => None,
+        })
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &Signer> {
         let trust = &self.spec().trust;
         let signers = (trust.builders.iter().map(|r| &r.signer))
             .chain(trust.sources.iter().map(|r| &r.signer))
             .chain(trust.registries.iter().map(|r| &r.signer));
-        let mut keys: Vec<KeyId> = signers.flat_map(|signer| signer.keys(control)).collect();
-        keys.sort();
-        keys.dedup();
-        keys
+        signers
     }
 }
 
@@ -114,6 +128,7 @@ impl Signer {
     pub fn keys(&self, control: &Control) -> Vec<KeyId> {
         match self {
             Self::Keys(keys) => keys.clone(),
+            Self::Identity(_) => Vec::new(),
             Self::Service(name) => {
                 let of_service = |state: &&crate::control::KeyState| state.key.service.as_ref() == Some(name);
                 control.keys.values().filter(of_service).map(|state| state.key.id).collect()
@@ -125,6 +140,7 @@ impl Signer {
     pub fn names(&self, key: &KeyId, control: &Control) -> bool {
         match self {
             Self::Keys(keys) => keys.contains(key),
+            Self::Identity(_) => false,
             Self::Service(name) => {
                 control.keys.get(key).is_some_and(|state| state.key.service.as_ref() == Some(name))
             }

@@ -171,6 +171,8 @@ codes! {
         "Use an approved builder, or add its id to trust.builders.";
     BldBuilderSignerPair "BLD_BUILDER_SIGNER_PAIR" "The signer may not speak for the builder id.",
         "Sign with the key of the builder that is named, and treat an unexpected pair as an incident.";
+    BldCertPredicateMismatch "BLD_CERT_PREDICATE_MISMATCH" "The certificate and the provenance that it signed contradict each other.",
+        "Treat it as an incident: somebody signed provenance of another run; build again.";
     BldLevelTooLow "BLD_LEVEL_TOO_LOW" "The build level is below build.minLevel.",
         "Build on a builder with a higher maxLevel; self-hosted runners are capped by selfHostedMax.";
     BldTypeNotAllowed "BLD_TYPE_NOT_ALLOWED" "The build type is not allowed for the builder.",

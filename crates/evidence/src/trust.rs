@@ -1,6 +1,6 @@
 //! What signatures are verified against: the registered keys, and the trust domains with their roots.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::{
     key::{KeyRing, PublicKey},
@@ -9,7 +9,7 @@ use crate::{
 
 /// Everything that can vouch for a signature. Cheap to clone.
 ///
-/// Each trust domain is verified by itself with its own rules; roots are never merged, and what a bundle lacks is
+/// Each version of a trust domain is verified by itself with its own rules; roots are never merged, and what a bundle lacks is
 /// forgiven by the domain's rules, never by the bundle.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
@@ -21,6 +21,13 @@ impl Trust {
     /// Nothing at all.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// The domains that are compiled in, and no keys.
+    pub fn builtin() -> Self {
+        static DOMAINS: OnceLock<Arc<Vec<Arc<Domain>>>> = OnceLock::new();
+        let domains = DOMAINS.get_or_init(|| Arc::new(Domain::builtin().into_iter().map(Arc::new).collect()));
+        Self { keys: KeyRing::new(), domains: domains.clone() }
     }
 
     /// The registered keys.
@@ -38,18 +45,12 @@ impl Trust {
         self.keys.insert(key);
     }
 
-    /// Adds a trust domain; the domain of the same name is replaced.
+    /// Adds a version of a trust domain. It is tried before the older ones, which stay: what they vouched for is found
+    /// again from the bytes, and counts as long as the newest version still names the authorities.
     pub fn insert_domain(&mut self, domain: Arc<Domain>) {
         let domains = Arc::make_mut(&mut self.domains);
-        match domains.iter_mut().find(|known| known.name() == domain.name()) {
-            Some(known) => *known = domain,
-            None => domains.push(domain),
-        }
-    }
-
-    /// Takes a trust domain away.
-    pub fn remove_domain(&mut self, name: &str) {
-        Arc::make_mut(&mut self.domains).retain(|domain| domain.name() != name);
+        let at = domains.iter().position(|known| known.name() == domain.name()).unwrap_or(domains.len());
+        domains.insert(at, domain);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Trust roots: the certificate authorities, logs and timestamp authorities of one trust domain, as one document.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::OnceLock};
 
 use der::{Decode as _, Encode as _};
 use jiff::Timestamp;
@@ -283,6 +283,15 @@ impl Domain {
     pub(crate) fn timestamp_authorities(&self) -> &[Tsa] {
         &self.timestamp_authorities
     }
+}
+
+/// The authorities of a domain that is compiled in.
+pub fn builtin_authorities(name: &str) -> Option<&'static Authorities> {
+    static ALL: OnceLock<BTreeMap<String, Authorities>> = OnceLock::new();
+    let all = ALL.get_or_init(|| {
+        Domain::builtin().into_iter().map(|domain| (domain.name.clone(), domain.authorities())).collect()
+    });
+    all.get(name)
 }
 
 fn anchor(der: &[u8]) -> Result<TrustAnchor<'static>, webpki::Error> {

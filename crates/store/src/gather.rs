@@ -39,7 +39,8 @@ impl Store {
     /// Adds to `into` what the first `at.size` entries hold about the wanted nodes.
     ///
     /// A row whose seal is broken is derived anew from its body, when the leaf proves the body and the tree
-    /// proves the leaf; else it is named as damaged, and absent. Three round trips.
+    /// proves the leaf; else it is named as damaged, and absent. Three round trips, one more when a policy names
+    /// certificate identities.
     pub async fn gather(
         &self,
         tenant: &str,
@@ -48,10 +49,41 @@ impl Store {
         into: &mut Evidence,
     ) -> Result<(), StoreError> {
         let nodes: Vec<String> = want.nodes.iter().map(ToString::to_string).collect();
-        let signers: Vec<String> = want.signers.iter().map(ToString::to_string).collect();
+        let mut signers: Vec<String> = want.signers.iter().map(ToString::to_string).collect();
+        signers.extend(self.identities(tenant, want, &nodes, at.size).await?);
         self.gather_objects(tenant, want, &nodes, &signers, at, into).await?;
         let picked = self.pick(tenant, &nodes, &signers, at.size, into).await?;
         self.gather_attestations(tenant, picked, at, into).await
+    }
+
+    /// The certificate identities that a policy trusts among those that speak about the nodes or their parents. All of them
+    /// are looked through, so that no crowd of others can push one out.
+    async fn identities(
+        &self,
+        tenant: &str,
+        want: &Want,
+        nodes: &[String],
+        before: u64,
+    ) -> Result<Vec<String>, StoreError> {
+        if want.identities.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = retry(|| {
+            sqlx::query_scalar!(
+                r#"select distinct s.signer from attestation_subject s
+                   where s.tenant = $1 and s.signer like '[%' and s.log_index < $3
+                     and (s.node = any($2) or s.node in (
+                         select c.parent from object_child c
+                         where c.tenant = $1 and c.child = any($2) and c.log_index < $3))"#,
+                tenant,
+                nodes,
+                to_sql(before)
+            )
+            .fetch_all(self.reads())
+        })
+        .await?;
+        let trusted = |signer: &String| want.identities.iter().any(|rule| rule.may_name(signer));
+        Ok(rows.into_iter().filter(trusted).collect())
     }
 
     async fn gather_objects(

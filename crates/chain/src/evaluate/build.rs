@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catenary_evidence::{
+    Identity,
     digest::{Digest, Node, Sha256},
     predicate::{self, Claim},
 };
@@ -18,7 +19,7 @@ use crate::{
 
 use super::{
     artifact::Artifact,
-    ids, inputs, source, time,
+    certificate, ids, inputs, source, time,
     world::{Statement, World},
 };
 
@@ -89,10 +90,13 @@ pub fn judge<'a, 's>(
                     continue;
                 }
                 counted = true;
+                let identities = world.identities_of(statement, &rule.signer);
                 findings
                     .entry(statement.fact.id)
                     .or_insert_with(|| find(world, statement, build, artifact.digest, spec, rules, hop));
-                let (reasons, paired, level) = pair(build, rule, &spec.trust.builders, rules, *digest);
+                let (mut reasons, paired, level) =
+                    pair(build, rule, &spec.trust.builders, rules, *digest, &identities);
+                reasons.extend(certificate::agrees(build, &identities, rules, *digest));
                 let reasons: Vec<Reason> =
                     reasons.into_iter().map(|r| r.with_evidence([statement.fact.id])).collect();
                 let domain = domain(rule);
@@ -157,13 +161,15 @@ fn pair(
     all: &[BuilderRule],
     rules: &Rules,
     node: Digest,
+    identities: &[&Identity],
 ) -> (Vec<Reason>, bool, u8) {
     let mut reasons = Vec::new();
-    let paired = rule.builder_id.matches(&build.builder_id);
+    let paired = rule.builder_id.matches(&build.builder_id, identities.iter().copied());
     #[cfg(feature = "faults")]
     let paired = paired || crate::faults::on(crate::faults::Fault::IgnoreBuilderPair);
     if !paired {
-        let known = all.iter().any(|other| other.builder_id.matches(&build.builder_id));
+        let names = || identities.iter().copied();
+        let known = all.iter().any(|other| other.builder_id.matches(&build.builder_id, names()));
         let (code, message) = match known {
             true => (
                 Code::BldBuilderSignerPair,
@@ -191,7 +197,7 @@ fn pair(
         }
     }
     // Whoever runs the machine can change the build: only runners known to be hosted keep the rule's level.
-    let foreign = build.runner.as_deref().is_some_and(|runner| runner != "github-hosted");
+    let foreign = certificate::runner(build, identities).is_some_and(|runner| runner != "github-hosted");
     let level = if foreign { rule.max_level.min(rule.self_hosted_max) } else { rule.max_level };
     if level < rules.min_level {
         let cap = if foreign { " (capped by selfHostedMax)" } else { "" };

@@ -264,6 +264,13 @@ fn signature(world: &mut World<'_>, commit: GitOid, rules: &Rules) -> Result<Sha
     };
     let wanted = rules.signatures.commit.keys.as_ref();
     let listed = |key| wanted.is_none_or(|keys| keys.contains(key));
+    if let (Some(verified), Some(identities)) = (&signature.verified, &rules.signatures.commit.identities)
+        && world.identity_counts(verified, object.received_at, identities)
+    {
+        return Ok(object.fact.id);
+    }
+    let identities = rules.signatures.commit.identities.is_some();
+    let listed = |key| listed(key) && (wanted.is_some() || !identities);
     match &signature.verified.as_ref().and_then(|verified| verified.signer.key()) {
         Some(key) if listed(key) && world.key_counts(key, object.received_at) => Ok(object.fact.id),
         other => {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use catenary_evidence::{
-    KeyId,
+    Identity, KeyId, Signature, Signer as SignedBy,
     attestation::Attestation,
     digest::{Digest, Node, Sha256},
     object::{Body, Config, Object},
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use crate::{
     control::Control,
     gather::{Evidence, Logged},
-    policy::Signer,
+    policy::{IdentityRule, Signer},
 };
 
 use super::{Chain, MAX_NODES, MAX_STATEMENTS};
@@ -45,13 +45,20 @@ pub(crate) struct World<'a> {
     /// Moments at which the answer may change by itself.
     pub horizons: Vec<Timestamp>,
     by_node: BTreeMap<Node, Vec<&'a Statement>>,
-    first: BTreeMap<(Sha256, KeyId), (Timestamp, Sha256)>,
+    /// For each payload and signer the copy that counts: of the tightest time, and by id.
+    first: BTreeMap<(Sha256, String), (Timestamp, Sha256)>,
     signers: BTreeSet<KeyId>,
+    identities: Vec<&'a IdentityRule>,
 }
 
 /// The registered keys that signed.
 fn keys(statement: &Statement) -> impl Iterator<Item = KeyId> {
     statement.fact.signers().filter_map(|signer| signer.key())
+}
+
+/// A copy of a payload by one signer, ordered by how tight its time is.
+fn copy(statement: &Statement, signature: &Signature) -> (Timestamp, Sha256) {
+    (signature.signed_before.unwrap_or(statement.received_at).min(statement.received_at), statement.fact.id)
 }
 
 /// A window of a key or rule: `from <= t < until`.
@@ -71,7 +78,7 @@ impl<'a> World<'a> {
         now: Timestamp,
     ) -> Self {
         let mut by_node: BTreeMap<Node, Vec<&Statement>> = BTreeMap::new();
-        let mut first: BTreeMap<(Sha256, KeyId), (Timestamp, Sha256)> = BTreeMap::new();
+        let mut first: BTreeMap<(Sha256, String), (Timestamp, Sha256)> = BTreeMap::new();
         for (id, statement) in &evidence.attestations {
             if evidence.damaged.contains(id) {
                 continue;
@@ -79,9 +86,10 @@ impl<'a> World<'a> {
             for node in statement.fact.subject_nodes() {
                 by_node.entry(node).or_default().push(statement);
             }
-            for key in keys(statement) {
-                let this = (statement.received_at, statement.fact.id);
-                let best = first.entry((statement.fact.payload, key)).or_insert(this);
+            for signature in &statement.fact.signatures {
+                let this = copy(statement, signature);
+                let key = (statement.fact.payload, signature.signer.index_key());
+                let best = first.entry(key).or_insert(this);
                 *best = (*best).min(this);
             }
         }
@@ -100,6 +108,7 @@ impl<'a> World<'a> {
             by_node,
             first,
             signers: super::signers(control),
+            identities: super::identities(control).collect(),
         }
     }
 
@@ -108,7 +117,12 @@ impl<'a> World<'a> {
         if !self.touched.insert(node) {
             return;
         }
-        let trusted = |statement: &&&Statement| keys(statement).any(|key| self.signers.contains(&key));
+        let trusted = |statement: &&&Statement| {
+            statement.fact.signatures.iter().any(|signature| match &signature.signer {
+                SignedBy::Key(key) => self.signers.contains(key),
+                SignedBy::Certificate(identity) => self.identities.iter().any(|rule| rule.names(identity)),
+            })
+        };
         let statements = self.by_node.get(&node).map_or(0, |list| list.iter().filter(trusted).count());
         if self.touched.len() > MAX_NODES
             || statements > MAX_STATEMENTS
@@ -210,13 +224,50 @@ impl<'a> World<'a> {
         from: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> bool {
-        let t = statement.received_at;
-        within(t, from, until)
-            && keys(statement).any(|key| {
-                let first = self.first.get(&(statement.fact.payload, key));
-                signer.names(&key, self.control)
-                    && self.key_counts(&key, t)
-                    && first == Some(&(t, statement.fact.id))
+        statement.fact.signatures.iter().any(|signature| {
+            let first = self.first.get(&(statement.fact.payload, signature.signer.index_key()));
+            first == Some(&copy(statement, signature))
+                && self.signed_at(statement, signature, signer).is_some_and(|t| within(t, from, until))
+        })
+    }
+
+    /// When a signer that the rule names signed, if the signature counts.
+    fn signed_at(&self, statement: &Statement, signature: &Signature, signer: &Signer) -> Option<Timestamp> {
+        let received = statement.received_at;
+        match (&signature.signer, signer) {
+            (SignedBy::Key(key), _) => {
+                (signer.names(key, self.control) && self.key_counts(key, received)).then_some(received)
+            }
+            (SignedBy::Certificate(identity), Signer::Identity(rule)) => {
+                let counts = rule.names(identity) && self.control.vouches(signature);
+                let at = rule.signed_at(signature, received).filter(|_| counts)?;
+                // Who proves a time after we received it is not to be believed about time.
+                (at <= super::later(received, super::time::SKEW)).then_some(at)
+            }
+            (SignedBy::Certificate(_), _) => None,
+        }
+    }
+
+    /// The certificate identities that signed and count for the rule.
+    pub fn identities_of(&self, statement: &'a Statement, signer: &Signer) -> Vec<&'a Identity> {
+        let counts = |signature: &&Signature| self.signed_at(statement, signature, signer).is_some();
+        statement.fact.signatures.iter().filter(counts).filter_map(|s| s.signer.identity()).collect()
+    }
+
+    /// Whether a git signature is by an identity of the rules.
+    pub fn identity_counts(
+        &self,
+        signature: &Signature,
+        received: Timestamp,
+        rules: &[IdentityRule],
+    ) -> bool {
+        let Some(identity) = signature.signer.identity() else { return false };
+        self.control.vouches(signature)
+            && rules.iter().any(|rule| {
+                rule.names(identity)
+                    && rule
+                        .signed_at(signature, received)
+                        .is_some_and(|at| at <= super::later(received, super::time::SKEW))
             })
     }
 

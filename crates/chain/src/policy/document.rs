@@ -11,7 +11,10 @@ use catenary_evidence::{
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::glob::{Glob, Matcher};
+use super::{
+    glob::{Glob, Matcher},
+    identity::{BuilderId, Extensions, IdentityRule, SigningTime},
+};
 
 /// The whole document.
 #[derive(Debug, Clone, Deserialize)]
@@ -201,7 +204,7 @@ pub struct BuilderRule {
     /// Whose signature.
     pub signer: Signer,
     /// Which builder ids that signer may speak for.
-    pub builder_id: Matcher,
+    pub builder_id: BuilderId,
     /// Build types; all that have an adapter when absent.
     pub build_types: Option<Vec<Adapter>>,
     /// Statements received from here on.
@@ -250,31 +253,50 @@ pub struct RegistryRule {
     pub valid_until: Option<Timestamp>,
 }
 
-/// Exactly one of `key`, `keys`, `service`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Exactly one of `key`, `keys`, `service`, or an identity (`issuer` and `san`).
+#[derive(Debug, Clone)]
 pub enum Signer {
     /// Any of these registered keys.
     Keys(Vec<KeyId>),
     /// Any key registered for this service of ours.
     Service(String),
+    /// Certificates of this identity.
+    Identity(Box<IdentityRule>),
 }
 
 impl<'de> Deserialize<'de> for Signer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
         struct Wire {
             key: Option<KeyId>,
             keys: Option<Vec<KeyId>>,
             service: Option<String>,
+            issuer: Option<String>,
+            san: Option<Matcher>,
+            root: Option<String>,
+            ext: Option<Extensions>,
+            timestamp: Option<SigningTime>,
         }
         let wire = Wire::deserialize(deserializer)?;
-        match (wire.key, wire.keys, wire.service) {
-            (Some(key), None, None) => Ok(Self::Keys(vec![key])),
-            (None, Some(keys), None) if !keys.is_empty() => Ok(Self::Keys(keys)),
-            (None, None, Some(service)) if !service.is_empty() => Ok(Self::Service(service)),
+        let identity = wire.root.is_some() || wire.ext.is_some() || wire.timestamp.is_some();
+        match (wire.key, wire.keys, wire.service, wire.issuer, wire.san) {
+            (Some(key), None, None, None, None) if !identity => Ok(Self::Keys(vec![key])),
+            (None, Some(keys), None, None, None) if !identity && !keys.is_empty() => Ok(Self::Keys(keys)),
+            (None, None, Some(service), None, None) if !identity && !service.is_empty() => {
+                Ok(Self::Service(service))
+            }
+            (None, None, None, Some(issuer), Some(san)) if !issuer.is_empty() => {
+                Ok(Self::Identity(Box::new(IdentityRule {
+                    issuer,
+                    san,
+                    root: wire.root,
+                    ext: wire.ext.unwrap_or_default().0,
+                    timestamp: wire.timestamp.unwrap_or_default(),
+                })))
+            }
             _ => Err(D::Error::custom(
-                "a signer has exactly one of `key`, `keys`, `service`, and it is not empty",
+                "a signer has exactly one of `key`, `keys`, `service`, or `issuer` with `san`, and it is not empty",
             )),
         }
     }
@@ -402,8 +424,10 @@ pub struct CommitSignature {
     /// Whether there must be one.
     #[serde(default)]
     pub required: bool,
-    /// By which keys; any that counts when absent.
+    /// By which keys; any that counts when neither `keys` nor `identities` is there.
     pub keys: Option<Vec<KeyId>>,
+    /// By which certificate identities (gitsign).
+    pub identities: Option<Vec<IdentityRule>>,
 }
 
 /// One of `inputs`.

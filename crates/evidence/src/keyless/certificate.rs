@@ -246,19 +246,34 @@ impl Certificate {
 
     fn claims(&self) -> Result<Claims, Fault> {
         let claim = |arc: u32| FULCIO.push_arc(arc).map_or(Ok(None), |oid| self.text(oid));
+        let old = |arc: u32| FULCIO.push_arc(arc).map_or(Ok(None), |oid| self.raw(oid));
+        // Certificates before 2023 have GitHub's claims in extensions of their own; where both are, they agree.
+        let either = |new: u32, was: u32| match (claim(new)?, old(was)?) {
+            (Some(new), Some(old)) if new != old => Err(Fault::CertificateMalformed(format!(
+                "extensions {was} and {new} differ: `{old}`, `{new}`"
+            ))),
+            (new, old) => Ok(new.or(old)),
+        };
+        let repository = old(5)?.map(|name| format!("https://github.com/{name}"));
+        let source_repository_uri = match (claim(12)?, repository) {
+            (Some(new), Some(old)) if new != old => {
+                return Err(Fault::CertificateMalformed(format!("two repositories: `{old}` and `{new}`")));
+            }
+            (new, old) => new.or(old),
+        };
         Ok(Claims {
             build_signer_uri: claim(9)?,
             build_signer_digest: claim(10)?,
             runner_environment: claim(11)?,
-            source_repository_uri: claim(12)?,
-            source_repository_digest: claim(13)?,
-            source_repository_ref: claim(14)?,
+            source_repository_uri,
+            source_repository_digest: either(13, 3)?,
+            source_repository_ref: either(14, 6)?,
             source_repository_id: claim(15)?,
             source_repository_owner_uri: claim(16)?,
             source_repository_owner_id: claim(17)?,
             build_config_uri: claim(18)?,
             build_config_digest: claim(19)?,
-            build_trigger: claim(20)?,
+            build_trigger: either(20, 2)?,
             run_invocation_uri: claim(21)?,
             source_repository_visibility: claim(22)?,
             deployment_environment: claim(23)?,

@@ -135,7 +135,7 @@ impl Ground {
 
     /// Everything about `nodes` that the CI's key, or nobody, vouches for.
     pub async fn gather(&self, nodes: &[Node]) -> Evidence {
-        let want = Want { nodes: nodes.to_vec(), signers: vec![key_id(&self.ci)] };
+        let want = Want { nodes: nodes.to_vec(), signers: vec![key_id(&self.ci)], identities: Vec::new() };
         let mut evidence = Evidence::default();
         self.store.gather(TENANT, &want, &self.prefix().await, &mut evidence).await.unwrap();
         evidence

@@ -50,6 +50,7 @@ async fn the_golden_world_is_found_frontier_by_frontier() {
             format!("gitCommit:{}", world.commit.oid()).parse().unwrap(),
         ],
         signers: vec![key_id(&world.k_vcs), key_id(&world.k_ci), key_id(&world.k_reg)],
+        identities: Vec::new(),
     };
     let mut evidence = Evidence::default();
     ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
@@ -78,7 +79,7 @@ async fn only_the_prefix_is_read() {
             .to_bytes(),
     );
     ground.store.append(TENANT, late).await.unwrap();
-    let want = Want { nodes: vec![node("image")], signers: vec![key_id(&ground.ci)] };
+    let want = Want { nodes: vec![node("image")], signers: vec![key_id(&ground.ci)], identities: Vec::new() };
     let mut evidence = Evidence::default();
     ground.store.gather(TENANT, &want, &early, &mut evidence).await.unwrap();
     assert_eq!(evidence.attestations.len(), 1);

@@ -25,7 +25,7 @@ async fn reverify_adds_the_signer_and_does_it_once() {
     assert_eq!(ground.store.reverify(TENANT, &keys, id).await.unwrap(), 250);
     assert_eq!(ground.store.reverify(TENANT, &keys, id).await.unwrap(), 0);
     assert_eq!(listed().await, 0);
-    let want = Want { nodes: vec![node(&about[249])], signers: vec![id] };
+    let want = Want { nodes: vec![node(&about[249])], signers: vec![id], identities: Vec::new() };
     let mut evidence = Evidence::default();
     ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
     let signers: Vec<_> = evidence.attestations.values().map(|a| a.fact.keys()).collect();

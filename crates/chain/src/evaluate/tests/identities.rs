@@ -1,0 +1,214 @@
+//! Chains signed with certificates: who may be named, when it must have signed, and what the certificate outranks.
+
+use catenary_evidence::{
+    Identity, Signature, Signer,
+    predicate::{Adapter, Build, Claim},
+    signer::{AuthorityKind, Claims, Logged, SanKind, Voucher},
+    trust_root,
+};
+use jiff::Timestamp;
+
+use super::scene::*;
+use crate::{policy::Policy, reason::Code::*, verdict::Verdict};
+
+const ISSUER: &str = "https://token.actions.githubusercontent.com";
+const SAN: &str = "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main";
+
+/// The policy whose builder is a workflow; `signer` are more members of its signer.
+fn document(signer: &str) -> String {
+    let signer = format!(r#"{{issuer: "{ISSUER}", san: {{exact: "{SAN}"}}{signer}}}"#);
+    let builder = format!(
+        "      - {{id: gha, domain: github, maxLevel: 3, signer: {signer}, builderId: {{equals: signer.san}}}}\n"
+    );
+    policy("").replacen("    builders:\n", &format!("    builders:\n{builder}"), 1)
+}
+
+fn identity() -> Identity {
+    Identity {
+        domain: trust_root::SIGSTORE.into(),
+        san_kind: SanKind::Uri,
+        san: SAN.into(),
+        issuer: Some(ISSUER.into()),
+        claims: Claims {
+            runner_environment: Some("github-hosted".into()),
+            source_repository_uri: Some("https://git.acme.test/acme/app".into()),
+            source_repository_id: Some("4242".into()),
+            source_repository_digest: Some(commit_id("c1").to_hex()),
+            source_repository_ref: Some("refs/heads/main".into()),
+            build_trigger: Some("push".into()),
+            ..Claims::default()
+        },
+    }
+}
+
+/// A signature at minute 9, vouched for by an authority of the public root.
+fn signature(identity: Identity) -> Signature {
+    let authorities = trust_root::builtin_authorities(trust_root::SIGSTORE).unwrap();
+    let usable = authorities.iter().find(|((kind, _), windows)| {
+        *kind == AuthorityKind::CertificateAuthority && windows.iter().any(|w| w.contains(at(9)))
+    });
+    let ((kind, authority), _) = usable.expect("an authority of that time");
+    Signature {
+        signer: Signer::Certificate(Box::new(identity)),
+        signed_after: Some(at(8)),
+        signed_before: Some(at(9)),
+        expires: Some(at(18)),
+        logged: Logged::Proof,
+        vouchers: vec![Voucher { kind: *kind, authority: *authority, at: at(9) }],
+    }
+}
+
+/// The golden chain with its build signed by `signature`.
+fn ask(signer: &str, signature: Signature, change: impl FnOnce(&mut Build)) -> Verdict {
+    let mut scene = Scene::empty();
+    scene.policy("prod", &document(signer));
+    scene.manifest("app", "amd64", &["l1", "l2"]);
+    scene.commit("c1", |_| {});
+    scene.push("app", APP);
+    let id = scene.build_by(&[], &["app"], |build| {
+        build.builder_id = SAN.into();
+        build.adapter = Some(Adapter::GithubWorkflow);
+        change(build);
+    });
+    let mut logged = scene.evidence.attestations.remove(&id).expect("it was added");
+    logged.fact.signatures = vec![signature];
+    assert!(matches!(logged.fact.claim, Claim::Build(_)));
+    scene.evidence.attestations.insert(id, logged);
+    scene.ask("app")
+}
+
+fn with(change: impl FnOnce(&mut Identity)) -> Signature {
+    let mut identity = identity();
+    change(&mut identity);
+    signature(identity)
+}
+
+#[test]
+fn a_workflow_that_the_policy_names_builds() {
+    check("golden", &ask("", signature(identity()), |_| {}), &[]);
+    check(
+        "matchers",
+        &ask(", root: sigstore, ext: {sourceRepositoryId: \"4242\"}", signature(identity()), |_| {}),
+        &[],
+    );
+}
+
+#[test]
+fn c13_right_san_and_wrong_issuer() {
+    for issuer in [Some("https://gitlab.evil.test".to_owned()), None] {
+        check("issuer", &ask("", with(|i| i.issuer = issuer.clone()), |_| {}), &[BldSignerNotTrusted]);
+    }
+}
+
+#[test]
+fn c09_c11_c26_a_name_is_matched_from_end_to_end() {
+    for (matcher, san) in [
+        ("{regex: \"https://github.com/acme/app/.*\"}", "https://evil.test/?u=https://github.com/acme/app/x"),
+        ("{regex: \"https://github\\\\.com/acme/app/.*\"}", "https://githubXcom/acme/app/x"),
+        ("{glob: \"spiffe://acme.test/*\"}", "spiffe://acme.test.evil.test/ci"),
+    ] {
+        let signer = format!(r#"{{issuer: "{ISSUER}", san: {matcher}}}"#);
+        let document =
+            document("").replace(&format!(r#"{{issuer: "{ISSUER}", san: {{exact: "{SAN}"}}}}"#), &signer);
+        let policy = Policy::parse(&document).unwrap();
+        let rule = policy.identities().next().unwrap();
+        let mut identity = identity();
+        identity.san = san.into();
+        assert!(!rule.names(&identity), "{matcher} {san}");
+    }
+}
+
+#[test]
+fn c15_an_extension_that_the_policy_asks_for_must_be_there_and_match() {
+    let asks = ", ext: {sourceRepositoryId: \"4242\"}";
+    for id in [Some("6666".to_owned()), None] {
+        check(
+            "id",
+            &ask(asks, with(|i| i.claims.source_repository_id = id.clone()), |_| {}),
+            &[BldSignerNotTrusted],
+        );
+    }
+    let unknown = document(", ext: {repositoryId: \"4242\"}");
+    assert!(Policy::parse(&unknown).unwrap_err().to_string().contains("repositoryId"));
+}
+
+#[test]
+fn c21_a_reusable_workflow_for_a_foreign_caller() {
+    let foreign = with(|i| {
+        i.claims.source_repository_uri = Some("https://git.acme.test/globex/evil".into());
+        i.claims.source_repository_id = Some("6666".into());
+    });
+    check("foreign", &ask("", foreign, |_| {}), &[BldCertPredicateMismatch]);
+}
+
+#[test]
+fn the_certificate_and_the_provenance_must_agree() {
+    let changes: [fn(&mut Identity); 5] = [
+        |i| i.claims.source_repository_digest = Some("f".repeat(40)),
+        |i| i.claims.source_repository_ref = Some("refs/heads/evil".into()),
+        |i| i.claims.build_trigger = Some("pull_request_target".into()),
+        |i| i.claims.source_repository_id = Some("6666".into()),
+        |i| i.claims.source_repository_uri = Some("https://git.acme.test/acme/other".into()),
+    ];
+    for change in changes {
+        check("differs", &ask("", with(change), |_| {}), &[BldCertPredicateMismatch]);
+    }
+}
+
+#[test]
+fn c24_a_self_hosted_runner_is_capped_whatever_the_provenance_says() {
+    let hosted = with(|i| i.claims.runner_environment = Some("self-hosted".into()));
+    let verdict = ask("", hosted.clone(), |_| {});
+    assert_eq!(verdict.levels["SLSA_BUILD"], 2);
+    let lie = ask("", hosted, |build| build.runner = Some("github-hosted".into()));
+    check("a lie", &lie, &[BldCertPredicateMismatch]);
+}
+
+#[test]
+fn s16_a_workflow_speaks_for_itself_only() {
+    let verdict = ask("", signature(identity()), |build| build.builder_id = "https://ci.acme.test".into());
+    check("another builder", &verdict, &[BldBuilderSignerPair]);
+    let old = ask("", signature(identity()), |build| {
+        build.builder_id = "https://github.com/actions/runner/github-hosted".into();
+    });
+    check("GitHub's first attestations", &old, &[]);
+}
+
+#[test]
+fn a_certificate_without_a_trusted_time_counts_only_where_the_policy_says_so() {
+    let mut untimed = signature(identity());
+    untimed.signed_before = None;
+    check("required", &ask("", untimed.clone(), |_| {}), &[BldSignerNotTrusted]);
+    check("received while it was valid", &ask(", timestamp: received", untimed.clone(), |_| {}), &[]);
+    untimed.expires = Some(at(9));
+    check("received after", &ask(", timestamp: received", untimed.clone(), |_| {}), &[BldSignerNotTrusted]);
+    check("optional", &ask(", timestamp: optional", untimed, |_| {}), &[]);
+}
+
+#[test]
+fn a_time_that_is_later_than_its_receipt_is_not_believed() {
+    let mut future = signature(identity());
+    future.signed_before = Some(at(30));
+    check("future", &ask("", future, |_| {}), &[BldSignerNotTrusted]);
+}
+
+#[test]
+fn a_signature_counts_only_under_authorities_that_are_trusted_for_its_time() {
+    let changes: [fn(&mut Signature); 3] = [
+        |s| s.vouchers.clear(),
+        |s| s.vouchers[0].authority = catenary_evidence::Sha256([7; 32]),
+        |s| s.vouchers[0].at = Timestamp::UNIX_EPOCH,
+    ];
+    for change in changes {
+        let mut changed = signature(identity());
+        change(&mut changed);
+        check("authority", &ask("", changed, |_| {}), &[BldSignerNotTrusted]);
+    }
+    let foreign = with(|i| i.domain = "globex".into());
+    check("a domain that nobody added", &ask("", foreign, |_| {}), &[BldSignerNotTrusted]);
+    check(
+        "another root than asked for",
+        &ask(", root: github", signature(identity()), |_| {}),
+        &[BldSignerNotTrusted],
+    );
+}
