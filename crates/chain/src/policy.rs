@@ -116,10 +116,9 @@ impl Policy {
 
     fn rules(&self) -> impl Iterator<Item = &Signer> {
         let trust = &self.spec().trust;
-        let signers = (trust.builders.iter().map(|r| &r.signer))
+        (trust.builders.iter().map(|r| &r.signer))
             .chain(trust.sources.iter().map(|r| &r.signer))
-            .chain(trust.registries.iter().map(|r| &r.signer));
-        signers
+            .chain(trust.registries.iter().map(|r| &r.signer))
     }
 }
 

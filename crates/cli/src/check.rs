@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 mod layout;
 
 /// What files are verified against.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Against {
     trust: Trust,
     /// The same with RSA keys read as PSS: a PEM file does not say which padding its key signs with.
@@ -69,10 +69,23 @@ pub enum Outcome {
     Refused,
 }
 
+impl Default for Against {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Against {
     /// Nothing yet.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            trust: Trust::none(),
+            pss: Trust::none(),
+            identity: None,
+            issuer: None,
+            nodes: Vec::new(),
+            keys_only: false,
+        }
     }
 
     /// The public instances that are compiled in.

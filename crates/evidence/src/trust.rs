@@ -11,7 +11,7 @@ use crate::{
 ///
 /// Each version of a trust domain is verified by itself with its own rules; roots are never merged, and what a bundle lacks is
 /// forgiven by the domain's rules, never by the bundle.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Trust {
     keys: KeyRing,
     domains: Arc<Vec<Arc<Domain>>>,
@@ -20,7 +20,7 @@ pub struct Trust {
 impl Trust {
     /// Nothing at all.
     pub fn none() -> Self {
-        Self::default()
+        Self { keys: KeyRing::new(), domains: Arc::default() }
     }
 
     /// The domains that are compiled in, and no keys.
@@ -51,6 +51,13 @@ impl Trust {
         let domains = Arc::make_mut(&mut self.domains);
         let at = domains.iter().position(|known| known.name() == domain.name()).unwrap_or(domains.len());
         domains.insert(at, domain);
+    }
+}
+
+/// What every tenant begins with: [`Trust::builtin`].
+impl Default for Trust {
+    fn default() -> Self {
+        Self::builtin()
     }
 }
 
