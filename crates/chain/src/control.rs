@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use catenary_evidence::{
     KeyId, Signature, Signer,
     digest::{Node, Sha256},
-    trust_root,
+    trust_root::{self, Authorities, Domain, Rules},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,14 +19,19 @@ use crate::policy::Policy;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", deny_unknown_fields)]
 pub enum Entry {
-    /// A key was registered; it counts only after its [`Entry::TrustEffective`].
+    /// A key or a version of a trust root was added; it counts only after its [`Entry::TrustEffective`].
     #[serde(rename = "trust.added")]
-    TrustAdded(TrustedKey),
-    /// All stored evidence was verified under the key.
+    TrustAdded(Added),
+    /// All stored evidence was verified under it.
     #[serde(rename = "trust.effective")]
-    TrustEffective {
-        /// The key.
-        key: KeyId,
+    TrustEffective(Effective),
+    /// Nothing that a trust domain vouches for counts any more.
+    #[serde(rename = "trust.withdrawn")]
+    TrustWithdrawn {
+        /// The domain.
+        domain: String,
+        /// Why.
+        reason: String,
     },
     /// A policy revision became active.
     #[serde(rename = "policy.applied")]
@@ -60,6 +65,84 @@ pub enum Entry {
         /// Whether its log is readable without a credential.
         public_log: bool,
     },
+}
+
+/// What was added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Added {
+    /// A key.
+    Key(TrustedKey),
+    /// A version of a trust root.
+    Root(RootVersion),
+}
+
+/// What became effective.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Effective {
+    /// A key.
+    Key(EffectiveKey),
+    /// A version of a trust root.
+    Root(EffectiveRoot),
+}
+
+/// `{key}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectiveKey {
+    /// The key.
+    pub key: KeyId,
+}
+
+/// `{domain, version}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectiveRoot {
+    /// The domain.
+    pub domain: String,
+    /// Its version.
+    pub version: u64,
+}
+
+impl From<TrustedKey> for Added {
+    fn from(key: TrustedKey) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl From<KeyId> for Effective {
+    fn from(key: KeyId) -> Self {
+        Self::Key(EffectiveKey { key })
+    }
+}
+
+/// One version of the root of a trust domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RootVersion {
+    /// The trust domain's name.
+    pub domain: String,
+    /// 1, 2, 3 … per domain; what is compiled in is 0.
+    pub version: u64,
+    /// SHA-256 of the document.
+    pub digest: Sha256,
+    /// What the domain demands of a bundle.
+    pub rules: Rules,
+    /// The `trusted_root.json`, exactly as it was sent.
+    pub document: String,
+}
+
+impl RootVersion {
+    /// The domain, ready to verify with.
+    pub fn read(&self) -> Result<Domain, String> {
+        let domain = Domain::read(&self.domain, self.document.as_bytes(), self.rules);
+        let domain = domain.map_err(|error| error.to_string())?;
+        if domain.digest() != self.digest {
+            return Err(format!("the document is {}, not {}", domain.digest(), self.digest));
+        }
+        Ok(domain)
+    }
 }
 
 /// A registered key.
@@ -126,6 +209,8 @@ pub struct Control {
     pub policies: BTreeMap<String, ActivePolicy>,
     /// Tokens by public id.
     pub tokens: BTreeMap<String, TokenState>,
+    /// Trust domains that entries are about; those compiled in are there without.
+    pub domains: BTreeMap<String, DomainState>,
     /// Tenants (platform tenant only): name to whether its log is public.
     pub tenants: BTreeMap<String, bool>,
     /// Raised by every entry whose reach is not a list of nodes (trust, policy, revocation).
@@ -143,6 +228,28 @@ pub struct KeyState {
     pub effective_at: Option<u64>,
     /// The reason, once revoked.
     pub revoked: Option<String>,
+}
+
+/// A trust domain and what became of it.
+#[derive(Debug, Clone, Default)]
+pub struct DomainState {
+    /// Its versions, oldest first.
+    pub versions: Vec<RootState>,
+    /// The reason, once withdrawn. A later version does not bring the domain back.
+    pub withdrawn: Option<String>,
+}
+
+/// A version of a root and what became of it.
+#[derive(Debug, Clone)]
+pub struct RootState {
+    /// As added.
+    pub root: RootVersion,
+    /// Its authorities.
+    pub authorities: Arc<Authorities>,
+    /// Index of its `trust.added`.
+    pub added_at: u64,
+    /// Index of its `trust.effective`; until then it is not used.
+    pub effective_at: Option<u64>,
 }
 
 /// The active revision of a policy.
@@ -173,11 +280,34 @@ impl Control {
     /// Folds the control entry at `index`.
     pub fn apply(&mut self, index: u64, entry: &Entry) {
         match entry {
-            Entry::TrustAdded(key) => {
+            Entry::TrustAdded(Added::Root(root)) => {
+                let versions = &mut self.domains.entry(root.domain.clone()).or_default().versions;
+                // One that cannot be read vouches for nobody.
+                let authorities =
+                    Arc::new(root.read().map(|domain| domain.authorities()).unwrap_or_default());
+                let state =
+                    RootState { root: root.clone(), authorities, added_at: index, effective_at: None };
+                if versions.iter().all(|known| known.root.version != root.version) {
+                    versions.push(state);
+                }
+            }
+            Entry::TrustEffective(Effective::Root(EffectiveRoot { domain, version })) => {
+                let versions = self.domains.get_mut(domain).map(|state| &mut state.versions);
+                for known in versions.into_iter().flatten().filter(|known| known.root.version == *version) {
+                    known.effective_at.get_or_insert(index);
+                }
+                self.epoch += 1;
+            }
+            Entry::TrustWithdrawn { domain, reason } => {
+                let state = self.domains.entry(domain.clone()).or_default();
+                state.withdrawn.get_or_insert_with(|| reason.clone());
+                self.epoch += 1;
+            }
+            Entry::TrustAdded(Added::Key(key)) => {
                 let state = KeyState { key: key.clone(), added_at: index, effective_at: None, revoked: None };
                 self.keys.entry(key.id).or_insert(state);
             }
-            Entry::TrustEffective { key } => {
+            Entry::TrustEffective(Effective::Key(EffectiveKey { key })) => {
                 if let Some(state) = self.keys.get_mut(key) {
                     state.effective_at.get_or_insert(index);
                     self.epoch += 1;
@@ -224,9 +354,7 @@ impl Control {
         match &signature.signer {
             Signer::Key(key) => self.trusts(key),
             Signer::Certificate(identity) => {
-                let Some(authorities) = trust_root::builtin_authorities(&identity.domain) else {
-                    return false;
-                };
+                let Some(authorities) = self.authorities(&identity.domain) else { return false };
                 !signature.vouchers.is_empty()
                     && signature.vouchers.iter().all(|voucher| {
                         let windows = authorities.get(&(voucher.kind, voucher.authority));
@@ -234,6 +362,17 @@ impl Control {
                     })
             }
         }
+    }
+
+    /// The authorities of a domain that count: of its newest effective version, else those compiled in.
+    pub fn authorities(&self, domain: &str) -> Option<&Authorities> {
+        let builtin = trust_root::builtin_authorities(domain);
+        let Some(state) = self.domains.get(domain) else { return builtin };
+        if state.withdrawn.is_some() {
+            return None;
+        }
+        let newest = state.versions.iter().rev().find(|known| known.effective_at.is_some());
+        newest.map(|known| &*known.authorities).or(builtin)
     }
 
     /// Keys that count: effective and not revoked.

@@ -11,5 +11,6 @@ pub mod registry;
 pub mod serve;
 pub mod tenant;
 pub mod token;
+pub mod trust;
 pub mod verdict;
 pub mod vsa;

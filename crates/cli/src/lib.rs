@@ -55,6 +55,9 @@ enum Command {
     /// Signing keys: yours, and those that the service trusts.
     #[command(subcommand)]
     Key(commands::key::Key),
+    /// Trust roots: certificate authorities, logs, timestamp authorities.
+    #[command(subcommand)]
+    Trust(commands::trust::Trust),
     /// API tokens.
     #[command(subcommand)]
     Token(commands::token::Token),
@@ -96,6 +99,7 @@ pub async fn main() -> std::process::ExitCode {
         Command::Check(command) => command.run(&output),
         Command::VerifyBundle(command) => command.run(&output),
         Command::Key(command) => command.run(&client, &output).await,
+        Command::Trust(command) => command.run(&client, &output).await,
         Command::Token(command) => command.run(&client, &output).await,
         Command::Tenant(command) => command.run(&client, &output).await,
         Command::Policy(command) => command.run(&client, &output).await,

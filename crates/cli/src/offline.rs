@@ -14,7 +14,10 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use catenary_chain::{
-    Control, Evidence, Policy, Question, Verdict, control::Entry, evaluate, verdict::LogView,
+    Control, Evidence, Policy, Question, Verdict,
+    control::{Added, Entry},
+    evaluate,
+    verdict::LogView,
 };
 use catenary_evidence::{PublicKey, Sha256, Trust, attestation, object, reference::ImageReference};
 use catenary_tlog::{Checkpoint, Hash, Leaf, Verifier, leaf::kind, leaf_hash, verify_inclusion};
@@ -156,10 +159,15 @@ impl Export {
             let entry: Entry = serde_json::from_slice(&body).with_context(|| item.place())?;
             let value: Value = serde_json::from_slice(&body)?;
             ensure!(value["kind"] == leaf.kind.as_str(), "{}: the entry is a {}", item.place(), leaf.kind);
-            if let Entry::TrustAdded(key) = &entry {
-                keys.insert_key(
+            match &entry {
+                Entry::TrustAdded(Added::Key(key)) => keys.insert_key(
                     PublicKey::from_pem(&key.pem, Some(key.scheme)).with_context(|| item.place())?,
-                );
+                ),
+                Entry::TrustAdded(Added::Root(root)) => {
+                    let domain = root.read().map_err(|why| anyhow::anyhow!("{}: {why}", item.place()))?;
+                    keys.insert_domain(std::sync::Arc::new(domain));
+                }
+                _ => {}
             }
             control.apply(item.index, &entry);
         }

@@ -10,6 +10,7 @@ mod objects;
 mod policies;
 mod tenants;
 mod tokens;
+mod trust;
 mod verdicts;
 
 pub(crate) use tokens::make as make_token;
@@ -49,6 +50,9 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::get))
         .routes(routes!(keys::revoke))
+        .routes(routes!(trust::list, trust::add))
+        .routes(routes!(trust::get))
+        .routes(routes!(trust::withdraw))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(tenants::list, tenants::create))

@@ -4,7 +4,7 @@ mod rows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use catenary_chain::control::Entry;
+use catenary_chain::control::{Added, Effective, Entry};
 use catenary_evidence::{attestation::Attestation, digest::Sha256, object::Object};
 use catenary_tlog::{Frontier, Hash, Leaf, leaf::kind, leaf_hash};
 use jiff::Timestamp;
@@ -131,8 +131,18 @@ fn same_id(bytes: &[u8], expected: Sha256) -> Result<Sha256, StoreError> {
 /// Kind and by-kind members of a control entry's leaf.
 fn control_members(entry: &Entry) -> (&'static str, Vec<(&'static str, String)>) {
     match entry {
-        Entry::TrustAdded(key) => (kind::TRUST_ADDED, vec![("key", key.id.to_string())]),
-        Entry::TrustEffective { key } => (kind::TRUST_EFFECTIVE, vec![("key", key.to_string())]),
+        Entry::TrustAdded(Added::Key(key)) => (kind::TRUST_ADDED, vec![("key", key.id.to_string())]),
+        Entry::TrustAdded(Added::Root(root)) => {
+            (kind::TRUST_ADDED, vec![("domain", root.domain.clone()), ("version", root.version.to_string())])
+        }
+        Entry::TrustEffective(Effective::Key(effective)) => {
+            (kind::TRUST_EFFECTIVE, vec![("key", effective.key.to_string())])
+        }
+        Entry::TrustEffective(Effective::Root(root)) => (
+            kind::TRUST_EFFECTIVE,
+            vec![("domain", root.domain.clone()), ("version", root.version.to_string())],
+        ),
+        Entry::TrustWithdrawn { domain, .. } => (kind::TRUST_WITHDRAWN, vec![("domain", domain.clone())]),
         Entry::PolicyApplied { name, revision, .. } => {
             (kind::POLICY_APPLIED, vec![("name", name.clone()), ("revision", revision.to_string())])
         }

@@ -37,6 +37,7 @@ pub use entry::{Appended, EntryRow, Head, New};
 pub use error::StoreError;
 pub use gather::Prefix;
 pub use pool::StoreOptions;
+pub use reverify::Vouches;
 pub use seal::SealKeys;
 pub use service_keys::ServiceKeyRow;
 

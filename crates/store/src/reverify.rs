@@ -1,10 +1,10 @@
 //! Verifying what is stored under a newly registered key.
 
 use catenary_evidence::{
-    KeyId, Trust,
+    KeyId, Signature, Trust,
     attestation::{self, Attestation},
     digest::Sha256,
-    object::{self, Body, GitSignature, Object},
+    object::{self, Body, Object},
 };
 
 use crate::{
@@ -20,25 +20,55 @@ use crate::{
 /// Rows that are verified and written at once.
 const PAGE: i64 = 200;
 
+/// What was added to the trust of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Vouches {
+    /// A key.
+    Key(KeyId),
+    /// A version of the root of this domain.
+    Domain(String),
+}
+
+impl Vouches {
+    /// Whether this vouches for the signature.
+    pub fn is_by(&self, signature: &Signature) -> bool {
+        match self {
+            Self::Key(key) => signature.signer.key() == Some(*key),
+            Self::Domain(name) => {
+                signature.signer.identity().is_some_and(|identity| identity.domain == *name)
+                    || signature.signer.key().is_some() && !signature.vouchers.is_empty()
+            }
+        }
+    }
+
+    /// Whether facts could gain anything by it.
+    fn may_change(&self, facts: &Attestation) -> bool {
+        match self {
+            Self::Key(key) => !facts.is_signed_by(key),
+            Self::Domain(_) => true,
+        }
+    }
+}
+
 /// A row, the facts under its seal, and its bytes.
 type Item<R, F> = (R, F, Vec<u8>);
 
 impl Store {
-    /// Verifies every stored attestation and git object with `trust`, which holds `key`, and adds `key` to
-    /// the signers of those that it vouches for. Returns how many rows changed; a second run changes none.
+    /// Verifies every stored attestation and git object with `trust`, which holds what was `added`, and adds the
+    /// signatures that it vouches for. Returns how many rows changed; a second run changes none.
     ///
     /// What is logged meanwhile was verified with the key already, or is refused as
     /// [`StoreError::KeysMoved`]: the caller logs `trust.added` first.
-    pub async fn reverify(&self, tenant: &str, trust: &Trust, key: KeyId) -> Result<u64, StoreError> {
-        Ok(self.reverify_attestations(tenant, trust, key).await?
-            + self.reverify_objects(tenant, trust, key).await?)
+    pub async fn reverify(&self, tenant: &str, trust: &Trust, added: &Vouches) -> Result<u64, StoreError> {
+        Ok(self.reverify_attestations(tenant, trust, added).await?
+            + self.reverify_objects(tenant, trust, added).await?)
     }
 
     async fn reverify_attestations(
         &self,
         tenant: &str,
         trust: &Trust,
-        key: KeyId,
+        added: &Vouches,
     ) -> Result<u64, StoreError> {
         let (mut after, mut changed) = (-1, 0);
         loop {
@@ -56,10 +86,10 @@ impl Store {
             let Some(last) = page.last() else { return Ok(changed) };
             after = last.log_index;
             let ids: Vec<Vec<u8>> = page.into_iter().map(|row| row.id).collect();
-            let items = self.intact_attestations(tenant, &ids, key).await?;
-            let trust = trust.clone();
+            let items = self.intact_attestations(tenant, &ids, added).await?;
+            let (trust, added) = (trust.clone(), added.clone());
             let verified =
-                blocking(move || items.into_iter().filter_map(|i| vouched(i, &trust, key)).collect());
+                blocking(move || items.into_iter().filter_map(|i| vouched(i, &trust, &added)).collect());
             let verified: Vec<(AttestationRecord, Attestation)> = verified.await?;
             for (old, facts) in verified {
                 changed += u64::from(self.update_attestation(tenant, old, facts).await?);
@@ -72,12 +102,12 @@ impl Store {
         &self,
         tenant: &str,
         ids: &[Vec<u8>],
-        key: KeyId,
+        added: &Vouches,
     ) -> Result<Vec<Item<AttestationRecord, Attestation>>, StoreError> {
         let mut found = Vec::new();
         for Loaded { record, intact } in self.load_attestations(tenant, ids, u64::MAX).await? {
             match record.open(tenant, self.seal()) {
-                Some(facts) if intact && !facts.is_signed_by(&key) => found.push((record, facts)),
+                Some(facts) if intact && added.may_change(&facts) => found.push((record, facts)),
                 Some(_) if intact => {}
                 _ => self.alarm(
                     tenant,
@@ -141,7 +171,12 @@ impl Store {
         if updated { Ok(true) } else { Err(moved()) }
     }
 
-    async fn reverify_objects(&self, tenant: &str, trust: &Trust, key: KeyId) -> Result<u64, StoreError> {
+    async fn reverify_objects(
+        &self,
+        tenant: &str,
+        trust: &Trust,
+        added: &Vouches,
+    ) -> Result<u64, StoreError> {
         let (mut after, mut changed) = (-1, 0);
         loop {
             let page = retry(|| {
@@ -169,9 +204,9 @@ impl Store {
                     Some((record, facts, bytes))
                 })
                 .collect();
-            let trust = trust.clone();
+            let (trust, added) = (trust.clone(), added.clone());
             let verified =
-                blocking(move || items.into_iter().filter_map(|i| signed(i, &trust, key)).collect());
+                blocking(move || items.into_iter().filter_map(|i| signed(i, &trust, &added)).collect());
             let verified: Vec<(ObjectRecord, Object)> = verified.await?;
             for (old, facts) in verified {
                 changed += u64::from(self.update_object(tenant, &old, &facts).await?);
@@ -203,36 +238,43 @@ impl Store {
     }
 }
 
-/// The facts with `key` among the signers, if it is one.
+/// The facts with the signatures that the added trust vouches for, if there are any new ones.
 fn vouched(
     (record, old, bytes): Item<AttestationRecord, Attestation>,
     trust: &Trust,
-    key: KeyId,
+    added: &Vouches,
 ) -> Option<(AttestationRecord, Attestation)> {
-    // Evidence that proves wrong under the new key stays as it is: in the log, and not counting for that key.
+    // Evidence that proves wrong under the new trust stays as it is: in the log, and not counting for it.
     let mut new = attestation::verify(&bytes, trust).ok()?;
-    if !new.is_signed_by(&key) {
+    if !new.signatures.iter().any(|signature| added.is_by(signature)) {
         return None;
     }
-    new.signatures.extend(old.signatures);
+    // What was found before stays, unless the same signer is found anew.
+    let kept = old.signatures.iter().filter(|s| new.signers().all(|signer| *signer != s.signer));
+    let kept: Vec<Signature> = kept.cloned().collect();
+    new.signatures.extend(kept);
     new.signatures.sort();
-    new.signatures.dedup();
-    Some((record, new))
+    (new != old).then_some((record, new))
 }
 
-/// The facts with `key` as the signer of the git signature, if it is.
+/// The facts with the git signature that the added trust vouches for, if it is a new one.
 fn signed(
     (record, old, bytes): Item<ObjectRecord, Object>,
     trust: &Trust,
-    key: KeyId,
+    added: &Vouches,
 ) -> Option<(ObjectRecord, Object)> {
     let new = object::read(&record.media_type, &bytes, trust, Some(old.node)).ok()?;
-    let signer = |object: &Object| match &object.body {
-        Body::Commit(commit) => commit.signature.as_ref().and_then(GitSignature::key),
-        Body::Tag(tag) => tag.signature.as_ref().and_then(GitSignature::key),
+    let by_added = object_signature(&new).is_some_and(|signature| added.is_by(signature));
+    (by_added && new != old).then_some((record, new))
+}
+
+/// What a git object's signature proves.
+pub(crate) fn object_signature(object: &Object) -> Option<&Signature> {
+    match &object.body {
+        Body::Commit(commit) => commit.signature.as_ref()?.verified.as_ref(),
+        Body::Tag(tag) => tag.signature.as_ref()?.verified.as_ref(),
         Body::Index(_) | Body::Manifest(_) | Body::Config(_) => None,
-    };
-    (signer(&new) == Some(key) && signer(&old) != Some(key)).then_some((record, new))
+    }
 }
 
 /// Another instance wrote the row meanwhile. Running again finds what is left to do.

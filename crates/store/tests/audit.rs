@@ -73,8 +73,8 @@ impl Ground {
         let image = oci::Image::new("linux/amd64", vec![oci::layer(&[("a", b"b")])]);
         let index = oci::Index::new(vec![image.clone(), image.extend(oci::layer(&[("c", b"d")]))]);
         let mut news = vec![
-            control(Entry::TrustAdded(trusted)),
-            control(Entry::TrustEffective { key: key.id() }),
+            control(Entry::TrustAdded(trusted.into())),
+            control(Entry::TrustEffective(key.id().into())),
             attested("one", &ci, &ring),
             attested("two", &ci, &ring),
             attested("three", &Key::ed25519("unknown"), &ring),

@@ -173,11 +173,11 @@ async fn control_entries_are_folded_and_acknowledged_after_every_lease() {
     let ground = Ground::new("control").await;
     let (one, other) = (ground.follower().await, ground.another().await);
     let key = trusted("ci");
-    append(&one, Entry::TrustAdded(key.clone())).await;
+    append(&one, Entry::TrustAdded(key.clone().into())).await;
     let snapshot = one.snapshot(TENANT).unwrap();
     assert_eq!(snapshot.trust.keys().len(), 1);
     assert!(!snapshot.control.trusts(&key.id));
-    append(&one, Entry::TrustEffective { key: key.id }).await;
+    append(&one, Entry::TrustEffective(key.id.into())).await;
     assert!(one.snapshot(TENANT).unwrap().control.trusts(&key.id));
 
     let begin = Instant::now();

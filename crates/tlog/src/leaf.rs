@@ -32,6 +32,8 @@ pub mod kind {
     pub const TRUST_ADDED: &str = "trust.added";
     /// All stored evidence was verified under it.
     pub const TRUST_EFFECTIVE: &str = "trust.effective";
+    /// A trust domain was withdrawn.
+    pub const TRUST_WITHDRAWN: &str = "trust.withdrawn";
     /// A policy revision became active.
     pub const POLICY_APPLIED: &str = "policy.applied";
     /// Something is no longer trusted.

@@ -89,7 +89,7 @@ pub fn control(world: &World) -> Control {
     let mut entries = Vec::new();
     for (n, key) in world.keys.iter().enumerate() {
         let id = key_id(n as u32);
-        entries.push(Entry::TrustAdded(TrustedKey {
+        entries.push(Entry::TrustAdded(catenary_chain::control::Added::Key(TrustedKey {
             id,
             name: format!("key {n}"),
             pem: String::new(),
@@ -97,9 +97,9 @@ pub fn control(world: &World) -> Control {
             service: key.service.clone(),
             valid_from: key.from.map(at),
             valid_until: key.until.map(at),
-        }));
+        })));
         if key.effective {
-            entries.push(Entry::TrustEffective { key: id });
+            entries.push(Entry::TrustEffective(id.into()));
         }
         if key.revoked {
             entries.push(Entry::Revocation(Revocation { key: id, reason: "lost".into() }));

@@ -84,8 +84,8 @@ fn golden(revoked: bool) -> (String, String, Vec<Value>) {
             valid_from: None,
             valid_until: None,
         };
-        log.control(&Entry::TrustAdded(trusted));
-        log.control(&Entry::TrustEffective { key: key.id() });
+        log.control(&Entry::TrustAdded(trusted.into()));
+        log.control(&Entry::TrustEffective(key.id().into()));
     }
     log.control(&Entry::PolicyApplied { name: "prod".into(), revision: 1, document: world.policy() });
     for Blob { media_type, bytes } in world.objects() {

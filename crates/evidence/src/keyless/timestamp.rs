@@ -36,7 +36,12 @@ pub(super) fn verify(
                 let voucher = Voucher { kind: AuthorityKind::TimestampAuthority, authority: tsa.id, at };
                 return Ok(Some((at, voucher)));
             }
-            Err(sigstore_tsa::Error::SignatureVerificationError(said)) if said.contains(STRANGER) => {}
+            Err(sigstore_tsa::Error::SignatureVerificationError(said)) if said.contains(STRANGER) => {
+                // A token that carries the authority's certificate and is signed by another borrows its name (T18).
+                if carries(token.as_bytes(), tsa.authority.leaf.as_bytes()) {
+                    why = Some("it carries the authority's certificate and is signed by another".to_owned());
+                }
+            }
             Err(error) => why = Some(error.to_string()),
         }
     }
@@ -44,4 +49,9 @@ pub(super) fn verify(
         Some(why) => Err(bad(why)),
         None => Ok(None),
     }
+}
+
+/// Whether the bytes hold the certificate.
+fn carries(token: &[u8], certificate: &[u8]) -> bool {
+    !certificate.is_empty() && token.windows(certificate.len()).any(|window| window == certificate)
 }

@@ -3,6 +3,7 @@
 
 mod common;
 mod envelope;
+mod keyless;
 mod limits;
 mod objects;
 mod openpgp;

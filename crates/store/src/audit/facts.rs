@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use catenary_chain::control::DomainState;
 use catenary_evidence::{
-    KeyId, Trust,
+    Signature, Trust,
     attestation::{self, Attestation},
     digest::{Node, Sha256},
     object::{self, Body, Object},
@@ -16,6 +17,7 @@ use crate::{
     derive::blocking,
     entry::from_sql,
     facts::{AttestationRecord, ObjectRecord, children, subject_rows},
+    reverify::{Vouches, object_signature},
 };
 
 /// Entries whose evidence is verified at once.
@@ -89,8 +91,8 @@ impl Audit {
             };
             let stored = row.as_ref().and_then(|row| row.open(tenant, self.store.seal()));
             let (trust, pending) = (log.trust.clone(), pending(log));
-            let signers = stored.as_ref().map(|facts| facts.keys()).unwrap_or_default();
-            let facts = blocking(move || expected(&bytes, &trust, &pending, &signers)).await?;
+            let signatures = stored.as_ref().map(|facts| facts.signatures.clone()).unwrap_or_default();
+            let facts = blocking(move || expected(&bytes, &trust, &pending, &signatures)).await?;
             let facts = match facts {
                 Ok(facts) => facts,
                 Err(what) => {
@@ -104,7 +106,8 @@ impl Audit {
             }
             let Some(row) = row else { continue };
             let new = AttestationRecord::new(tenant, &facts, entry.index, leaf.time, self.store.seal());
-            let wrong = attestation_columns(&row, &new, stored.as_ref() == Some(&facts));
+            let same = stored.as_ref().is_some_and(|stored| without_doubt(stored) == without_doubt(&facts));
+            let wrong = attestation_columns(&row, &new, same);
             self.columns(tenant, "attestation", key.to_string(), stored.is_some(), &wrong);
         }
         Ok(())
@@ -167,7 +170,8 @@ impl Audit {
                 }
             };
             // A key whose `trust.effective` is not logged yet may not have been tried on this row.
-            let waits = object_signer(&facts).is_some_and(|signer| pending(log).contains(&signer));
+            let signature = object_signature(&facts).cloned();
+            let waits = signature.is_some_and(|signature| pending(log).iter().any(|p| p.is_by(&signature)));
             let facts = stored
                 .clone()
                 .filter(|stored| waits && without_signer(stored) == without_signer(&facts))
@@ -306,37 +310,41 @@ fn of_kind<'a>(entries: &'a [EntryRow], wanted: &str) -> Vec<(&'a EntryRow, Leaf
     leaves.filter(|(_, leaf)| leaf.kind == wanted).collect()
 }
 
-/// Registered keys that stored evidence may not have been verified under yet.
-fn pending(log: &Log) -> BTreeSet<KeyId> {
-    log.control.keys.iter().filter(|(_, key)| key.effective_at.is_none()).map(|(id, _)| *id).collect()
+/// What was added and stored evidence may not have been verified under yet.
+fn pending(log: &Log) -> BTreeSet<Vouches> {
+    let keys = log.control.keys.iter().filter(|(_, key)| key.effective_at.is_none());
+    let waits = |state: &DomainState| state.versions.iter().any(|version| version.effective_at.is_none());
+    let domains = log.control.domains.iter().filter(|(_, state)| waits(state));
+    keys.map(|(id, _)| Vouches::Key(*id))
+        .chain(domains.map(|(name, _)| Vouches::Domain(name.clone())))
+        .collect()
 }
 
-/// The facts that the bytes give under every registered key.
+/// The facts that the bytes give under everything that was ever added.
 fn expected(
     bytes: &[u8],
     trust: &Trust,
-    pending: &BTreeSet<KeyId>,
-    stored: &[KeyId],
+    pending: &BTreeSet<Vouches>,
+    stored: &[Signature],
 ) -> Result<Attestation, String> {
     let verified = attestation::verify(bytes, trust).or_else(|refusal| {
         // It came before a key that it names was registered, and turned out not to be signed with it: it stays
         // as it was. So those keys are tried that are said to vouch for it.
-        let known: Trust = stored.iter().filter_map(|id| trust.keys().get(id)).cloned().collect();
+        let keys = stored.iter().filter_map(|signature| trust.keys().get(&signature.signer.key()?));
+        let known: Trust = keys.cloned().collect();
         attestation::verify(bytes, &known).map_err(|_| format!("its bytes are refused: {refusal}"))
     });
     let mut facts = verified?;
-    facts.signatures.retain(|signature| {
-        signature.signer.key().is_none_or(|key| !pending.contains(&key) || stored.contains(&key))
-    });
+    let waits = |signature: &Signature| pending.iter().any(|added| added.is_by(signature));
+    facts.signatures.retain(|signature| !waits(signature));
+    facts.signatures.extend(stored.iter().filter(|signature| waits(signature)).cloned());
+    facts.signatures.sort();
     Ok(facts)
 }
 
-fn object_signer(object: &Object) -> Option<KeyId> {
-    match &object.body {
-        Body::Commit(commit) => commit.signature.as_ref()?.key(),
-        Body::Tag(tag) => tag.signature.as_ref()?.key(),
-        Body::Index(_) | Body::Manifest(_) | Body::Config(_) => None,
-    }
+/// What is lacking changes with the trust, and is no fact of the bytes alone.
+fn without_doubt(facts: &Attestation) -> Attestation {
+    Attestation { doubt: None, ..facts.clone() }
 }
 
 fn without_signer(object: &Object) -> Object {

@@ -95,11 +95,9 @@ impl Audit {
             return;
         }
         match read_control(bytes) {
-            Ok((entry, key)) => {
+            Ok((entry, verifies)) => {
                 log.control.apply(row.index, &entry);
-                if let Some(key) = key {
-                    log.trust.insert_key(key);
-                }
+                verifies.join(&mut log.trust);
             }
             Err(error) => {
                 let what = format!("this version cannot read a `{}`: {error}", leaf.kind);

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use catenary_chain::control::{Control, Entry};
-use catenary_evidence::{PublicKey, Trust, digest::Sha256};
+use catenary_chain::control::{Added, Control, Entry};
+use catenary_evidence::{PublicKey, Trust, digest::Sha256, trust_root::Domain};
 use catenary_tlog::{Frontier, Leaf, leaf::kind, leaf_hash};
 use jiff::Timestamp;
 
@@ -86,30 +86,57 @@ impl Fold {
                 if Sha256::of(body).0 != leaf.body.sha256.0 || body.len() as u64 != leaf.body.size {
                     return Err(bad("its body is not the one that the leaf names".to_owned()));
                 }
-                let (entry, key) = read_control(body)
+                let (entry, verifies) = read_control(body)
                     .map_err(|error| bad(format!("this version cannot read a `{}`: {error}", leaf.kind)))?;
                 if kind_of(&entry) != leaf.kind {
                     return Err(bad(format!("its body is not a `{}`", leaf.kind)));
                 }
                 Arc::make_mut(&mut self.control).apply(index, &entry);
-                if let Some(key) = key {
-                    self.trust.insert_key(key);
-                }
+                verifies.join(&mut self.trust);
                 Ok(Folded::Control(Box::new(entry)))
             }
         }
     }
 }
 
-/// A control entry from its body, and the key that it registers.
-pub fn read_control(body: &[u8]) -> Result<(Entry, Option<PublicKey>), String> {
-    let entry: Entry = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let Entry::TrustAdded(added) = &entry else { return Ok((entry, None)) };
-    let key = PublicKey::from_pem(&added.pem, Some(added.scheme)).map_err(|error| error.to_string())?;
-    if key.id() != added.id {
-        return Err(format!("the key is {}, not {}", key.id(), added.id));
+/// What an entry adds to verify with.
+#[derive(Debug)]
+pub enum Verifies {
+    /// Nothing.
+    Nothing,
+    /// A key.
+    Key(PublicKey),
+    /// A version of a trust root.
+    Root(Arc<Domain>),
+}
+
+impl Verifies {
+    /// Adds it.
+    pub fn join(self, trust: &mut Trust) {
+        match self {
+            Self::Nothing => {}
+            Self::Key(key) => trust.insert_key(key),
+            Self::Root(domain) => trust.insert_domain(domain),
+        }
     }
-    Ok((entry, Some(key)))
+}
+
+/// A control entry from its body, and what it adds to verify with.
+pub fn read_control(body: &[u8]) -> Result<(Entry, Verifies), String> {
+    let entry: Entry = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let verifies = match &entry {
+        Entry::TrustAdded(Added::Key(added)) => {
+            let key =
+                PublicKey::from_pem(&added.pem, Some(added.scheme)).map_err(|error| error.to_string())?;
+            if key.id() != added.id {
+                return Err(format!("the key is {}, not {}", key.id(), added.id));
+            }
+            Verifies::Key(key)
+        }
+        Entry::TrustAdded(Added::Root(root)) => Verifies::Root(Arc::new(root.read()?)),
+        _ => Verifies::Nothing,
+    };
+    Ok((entry, verifies))
 }
 
 /// Whether the entry could be read back. One that could not would stop every yes of the tenant for good.
@@ -123,7 +150,8 @@ pub fn check(entry: &Entry) -> Result<(), String> {
 pub fn kind_of(entry: &Entry) -> &'static str {
     match entry {
         Entry::TrustAdded(_) => kind::TRUST_ADDED,
-        Entry::TrustEffective { .. } => kind::TRUST_EFFECTIVE,
+        Entry::TrustEffective(_) => kind::TRUST_EFFECTIVE,
+        Entry::TrustWithdrawn { .. } => kind::TRUST_WITHDRAWN,
         Entry::PolicyApplied { .. } => kind::POLICY_APPLIED,
         Entry::Revocation(_) => kind::REVOCATION,
         Entry::TokenCreated(_) => kind::TOKEN_CREATED,

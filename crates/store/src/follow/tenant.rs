@@ -281,7 +281,10 @@ fn outside_between(outside: &Option<(Vec<u8>, Checkpoint)>, from: u64, to: u64) 
 /// What a control entry can change.
 fn reach(entry: &Entry) -> WriteSet {
     match entry {
-        Entry::TrustEffective { .. } | Entry::PolicyApplied { .. } | Entry::Revocation(_) => WriteSet::All,
+        Entry::TrustEffective(_)
+        | Entry::TrustWithdrawn { .. }
+        | Entry::PolicyApplied { .. }
+        | Entry::Revocation(_) => WriteSet::All,
         // Not used before its `trust.effective`.
         Entry::TrustAdded(_) => WriteSet::None,
         Entry::TokenCreated(_) | Entry::TokenRevoked { .. } | Entry::TenantCreated { .. } => WriteSet::None,

@@ -207,7 +207,7 @@ async fn evidence_verified_without_the_newest_key_is_verified_again() {
         valid_from: None,
         valid_until: None,
     };
-    let added = ground.store.append(TENANT, control(Entry::TrustAdded(key))).await.unwrap();
+    let added = ground.store.append(TENANT, control(Entry::TrustAdded(key.into()))).await.unwrap();
     let refused = ground.store.append(TENANT, at(read_at)).await;
     assert_eq!(refused, Err(StoreError::KeysMoved { verified_at: read_at, at: added.index }));
     assert!(ground.store.append(TENANT, at(added.size_after)).await.unwrap().created);

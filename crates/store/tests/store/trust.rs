@@ -2,6 +2,7 @@
 
 use catenary_chain::gather::{Evidence, Want};
 use catenary_store::Filter;
+use catenary_store::Vouches;
 use catenary_testkit::{Key, git};
 
 use crate::common::{Ground, TENANT, key_id, node, ring};
@@ -22,8 +23,8 @@ async fn reverify_adds_the_signer_and_does_it_once() {
 
     let keys = ring(&[&ground.ci, &late]);
     let id = key_id(&late);
-    assert_eq!(ground.store.reverify(TENANT, &keys, id).await.unwrap(), 250);
-    assert_eq!(ground.store.reverify(TENANT, &keys, id).await.unwrap(), 0);
+    assert_eq!(ground.store.reverify(TENANT, &keys, &Vouches::Key(id)).await.unwrap(), 250);
+    assert_eq!(ground.store.reverify(TENANT, &keys, &Vouches::Key(id)).await.unwrap(), 0);
     assert_eq!(listed().await, 0);
     let want = Want { nodes: vec![node(&about[249])], signers: vec![id], identities: Vec::new() };
     let mut evidence = Evidence::default();
@@ -41,7 +42,10 @@ async fn a_second_signer_joins_the_first() {
     let envelope = crate::common::statement("both").signed_by(&ground.ci).signed_by(&late);
     let id = ground.store.append(TENANT, ground.verified(envelope.to_bytes())).await.unwrap().id;
     // The ring of this call does not hold the first key, and its signature is not lost for that.
-    assert_eq!(ground.store.reverify(TENANT, &ring(&[&late]), key_id(&late)).await.unwrap(), 1);
+    assert_eq!(
+        ground.store.reverify(TENANT, &ring(&[&late]), &Vouches::Key(key_id(&late))).await.unwrap(),
+        1
+    );
     let row = ground.store.attestation(TENANT, id, u64::MAX).await.unwrap().unwrap();
     let mut both = vec![key_id(&ground.ci), key_id(&late)];
     both.sort();
@@ -64,7 +68,7 @@ async fn git_signatures_are_verified_again_too() {
     };
     assert_eq!(signer().await, None);
     let keys = ring(&[&ground.ci, &dev]);
-    assert_eq!(ground.store.reverify(TENANT, &keys, key_id(&dev)).await.unwrap(), 1);
+    assert_eq!(ground.store.reverify(TENANT, &keys, &Vouches::Key(key_id(&dev))).await.unwrap(), 1);
     assert_eq!(signer().await, Some(key_id(&dev)));
-    assert_eq!(ground.store.reverify(TENANT, &keys, key_id(&dev)).await.unwrap(), 0);
+    assert_eq!(ground.store.reverify(TENANT, &keys, &Vouches::Key(key_id(&dev))).await.unwrap(), 0);
 }

@@ -84,8 +84,8 @@ impl Scene {
             valid_until: until,
         };
         self.control.keys.remove(&id);
-        self.apply(&Entry::TrustAdded(entry));
-        self.apply(&Entry::TrustEffective { key: id });
+        self.apply(&Entry::TrustAdded(entry.into()));
+        self.apply(&Entry::TrustEffective(id.into()));
     }
 
     pub fn revoke(&mut self, name: &str) {
