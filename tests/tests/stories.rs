@@ -6,6 +6,8 @@
 mod browse;
 #[path = "stories/cosign.rs"]
 mod cosign;
+#[path = "stories/keyless.rs"]
+mod keyless;
 #[path = "stories/newcomer.rs"]
 mod newcomer;
 #[path = "stories/operate.rs"]

@@ -12,7 +12,7 @@ use catenary_evidence::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-mod layout;
+pub mod layout;
 
 /// What files are verified against.
 #[derive(Debug, Clone)]

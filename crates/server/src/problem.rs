@@ -14,6 +14,7 @@ use catenary_evidence::{
     json::{JsonError, JsonFault},
     key::KeyError,
     reference::ReferenceError,
+    trust_root::TrustRootError,
 };
 use catenary_store::{StoreError, follow::FollowError};
 use serde::{Deserialize, Serialize};
@@ -187,6 +188,9 @@ pub enum Fault {
     /// Not a key that can be registered.
     #[error("{0}")]
     Key(#[from] KeyError),
+    /// Not a trust root.
+    #[error(transparent)]
+    Root(#[from] TrustRootError),
     /// It exists, and is something else.
     #[error("{0}")]
     Conflict(String),
@@ -307,6 +311,7 @@ impl Fault {
             }
             Self::PolicyRollback { .. } => (S::CONFLICT, "POL_ROLLBACK", "An older revision"),
             Self::Key(_) => (S::UNPROCESSABLE_ENTITY, "KEY_INVALID", "Key refused"),
+            Self::Root(_) => (S::UNPROCESSABLE_ENTITY, "TRUST_ROOT_INVALID", "Trust root refused"),
             Self::Conflict(_) => (S::CONFLICT, "CONFLICT", "Conflict"),
             Self::Denied { .. } => (S::FORBIDDEN, "GATE_DENIED", "Denied"),
             Self::Undecided { .. } => (S::SERVICE_UNAVAILABLE, "GATE_INDETERMINATE", "Cannot be decided now"),
@@ -598,6 +603,22 @@ pub const CODES: &[(&str, &str)] = &[
     ("OBJECT_AMBIGUOUS", "The object can be read in two ways."),
     ("POL_ROLLBACK", "The bytes of an older revision."),
     ("KEY_INVALID", "Not a public key that Catenary verifies with."),
+    ("TRUST_ROOT_INVALID", "Not a trusted root, or one with an authority that cannot be used."),
+    ("CERT_UNTRUSTED", "No certificate authority of a trust domain issued the certificate."),
+    ("CERT_MALFORMED", "The certificate is malformed, or says two things."),
+    ("CERT_CHAIN_INVALID", "The certificate's chain does not hold."),
+    ("CERT_TIME_INVALID", "The certificate was not valid when it signed."),
+    ("SCT_MISSING", "The certificate has no signed certificate timestamp, which the domain demands."),
+    ("SCT_INVALID", "The signed certificate timestamp does not hold."),
+    ("SIGNING_TIME_MISSING", "Nothing trusted says when it was signed."),
+    ("TLOG_ENTRY_MISSING", "There is no transparency log entry, which the domain demands."),
+    ("TLOG_UNKNOWN", "The domain does not know the transparency log."),
+    ("TLOG_ENTRY_MALFORMED", "A log entry is malformed."),
+    ("TLOG_ENTRY_MISMATCH", "A log entry is about another signature."),
+    ("TLOG_SET_INVALID", "The log's signed entry timestamp does not verify."),
+    ("TLOG_PROOF_INVALID", "The inclusion proof does not hold."),
+    ("TLOG_CHECKPOINT_INVALID", "The log did not sign the checkpoint."),
+    ("TSA_INVALID", "A timestamp is not over the signature, or not by the authority that it names."),
     ("CONFLICT", "It exists and is something else."),
     ("GATE_DENIED", "The verdict is no."),
     ("GATE_INDETERMINATE", "The verdict cannot be decided now."),

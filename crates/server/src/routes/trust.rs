@@ -145,10 +145,8 @@ pub(crate) async fn add(
     ApiJson(body): ApiJson<NewRoot>,
 ) -> Result<Response, Fault> {
     let domain = tokens::text("/domain", body.domain, 128)?;
-    let member = |why: String| Fault::Member { pointer: "/document", why };
     let bare = Rules { log: false, sct: false };
-    let read = Domain::read(&domain, body.document.as_bytes(), bare);
-    let names = read.map_err(|error| member(error.to_string()))?.authorities();
+    let names = Domain::read(&domain, body.document.as_bytes(), bare)?.authorities();
     let has = |kind| names.keys().any(|(known, _)| *known == kind);
     let rules = Rules {
         log: body.log.unwrap_or_else(|| has(catenary_evidence::signer::AuthorityKind::Log)),
