@@ -3,11 +3,15 @@
 
 use std::{
     hint::black_box,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
-use catenary_evidence::{PublicKey, Trust, attestation, dsse};
+use catenary_evidence::{
+    PublicKey, Trust, attestation, dsse,
+    trust_root::{Domain, Rules},
+};
 use catenary_testkit::{Key, World};
 use serde_json::json;
 
@@ -15,7 +19,7 @@ use serde_json::json;
 const WINDOW: Duration = Duration::from_secs(2);
 
 fn main() -> Result<()> {
-    let cases = [verify()?, append()?];
+    let cases = [verify()?, keyless()?, append()?];
     println!("{:#}", json!({"cases": cases}));
     Ok(())
 }
@@ -36,6 +40,38 @@ fn verify() -> Result<serde_json::Value> {
     let rate = per_second(|| black_box(attestation::verify(black_box(&envelope), &ring)).is_ok());
     let ceiling = per_second(|| black_box(public.verify(black_box(&message), signature)));
     Ok(case("verify one DSSE envelope, P-256", rate, ceiling, "the bare signature check"))
+}
+
+/// A keyless bundle (v0.3, Rekor v1) from bytes to facts, against the library's verification of the parsed bundle.
+fn keyless() -> Result<serde_json::Value> {
+    use catenary_testkit::authority::{Authority, Claims};
+    use sigstore_verify::{VerificationPolicy, Verifier, trust_root::TrustedRoot, types};
+    let authority = Authority::new("bench");
+    let claims =
+        Claims::github("acme/app", ".github/workflows/release.yml", "refs/heads/main", &"a".repeat(40));
+    let leaf = authority.leaf(&claims).issue();
+    let digest = catenary_testkit::sha256_hex(b"the image");
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1", "predicateType": "https://acme.test/note/v1", "predicate": {},
+        "subject": [{"name": "image", "digest": {"sha256": digest}}]
+    });
+    let bundle = authority.attest(&leaf, &statement.to_string()).to_json();
+    let root = authority.trusted_root().to_json();
+    let mut trust = Trust::none();
+    trust.insert_domain(Arc::new(Domain::read("bench", root.as_bytes(), Rules::default())?));
+    ensure!(attestation::verify(bundle.as_bytes(), &trust)?.is_verified(), "the bundle does not verify");
+    let verifier = Verifier::new(&TrustedRoot::from_json(&root)?)?;
+    let parsed = types::Bundle::from_json(&bundle)?;
+    let artifact = types::Sha256Hash::from_hex(&digest)?;
+    let policy = VerificationPolicy::any_identity();
+    let rate = per_second(|| black_box(attestation::verify(black_box(bundle.as_bytes()), &trust)).is_ok());
+    let ceiling = per_second(|| black_box(verifier.verify(artifact, black_box(&parsed), &policy)).is_ok());
+    Ok(case(
+        "verify one keyless bundle, v0.3",
+        rate,
+        ceiling,
+        "the library's verification of the parsed bundle",
+    ))
 }
 
 /// Appending a leaf to the right edge, against hashing the leaf and one inner node (the amortised cost).
