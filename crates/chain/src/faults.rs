@@ -1,4 +1,4 @@
-//! Ten deliberate faults of the evaluator. Only tests are built with them: the oracle must find each.
+//! Deliberate faults of the evaluator. Only tests are built with them: the oracle must find each.
 
 use std::cell::Cell;
 
@@ -25,11 +25,17 @@ pub enum Fault {
     IgnoreWindows,
     /// Of policies with equal priority the first decides.
     FirstOfEqualPolicies,
+    /// The certificate and the provenance may contradict each other.
+    IgnoreCertificate,
+    /// A certificate's name may go on after what the policy names.
+    UnanchoredNames,
+    /// Certificates count whoever vouches for them, whenever.
+    IgnoreVouchers,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::IgnoreRevocation,
         Self::AnyPlatform,
         Self::IgnoreBuilderPair,
@@ -40,6 +46,9 @@ impl Fault {
         Self::SkipPreviousHop,
         Self::IgnoreWindows,
         Self::FirstOfEqualPolicies,
+        Self::IgnoreCertificate,
+        Self::UnanchoredNames,
+        Self::IgnoreVouchers,
     ];
 }
 

@@ -35,7 +35,7 @@ pub struct Built<'a> {
     pub levels: BTreeMap<String, u8>,
 }
 
-/// What is found about one statement, whichever rule and node it is examined for: R2, R3, R7, triggers and parameters.
+/// What is found about one statement, whichever rule and node it is examined for: R2, R3, R7 and parameters.
 struct Findings {
     reasons: Vec<Reason>,
     /// Reasons of input chains, which come along and are not counted.
@@ -90,13 +90,15 @@ pub fn judge<'a, 's>(
                     continue;
                 }
                 counted = true;
-                let identities = world.identities_of(statement, &rule.signer);
+                let identities =
+                    world.identities_of(statement, &rule.signer, rule.valid_from, rule.valid_until);
                 findings
                     .entry(statement.fact.id)
                     .or_insert_with(|| find(world, statement, build, artifact.digest, spec, rules, hop));
                 let (mut reasons, paired, level) =
                     pair(build, rule, &spec.trust.builders, rules, *digest, &identities);
-                reasons.extend(certificate::agrees(build, &identities, rules, *digest));
+                reasons.extend(triggers(build, rules, *digest, &identities));
+                reasons.extend(certificate::agrees(build, &identities, spec.source.as_ref(), *digest));
                 let reasons: Vec<Reason> =
                     reasons.into_iter().map(|r| r.with_evidence([statement.fact.id])).collect();
                 let domain = domain(rule);
@@ -208,7 +210,24 @@ fn pair(
     (reasons, paired, level)
 }
 
-/// Steps 5 to 9, except what depends on the node.
+/// Step 5: what started the build. The certificate says it where the provenance does not.
+fn triggers(
+    build: &predicate::Build,
+    rules: &Rules,
+    node: Digest,
+    identities: &[&Identity],
+) -> Option<Reason> {
+    let allowed = rules.triggers.as_ref()?;
+    let found = certificate::trigger(build, identities);
+    if found.is_some_and(|trigger| allowed.iter().any(|allowed| allowed == trigger)) {
+        return None;
+    }
+    let message = format!("the build was started by `{}`", found.unwrap_or("unknown"));
+    let reason = Reason::error(Code::BldTriggerNotAllowed, node, "build.triggers", message);
+    Some(reason.because(allowed.clone(), found))
+}
+
+/// Steps 6 to 9, except what depends on the node.
 fn find(
     world: &mut World<'_>,
     statement: &Statement,
@@ -219,14 +238,6 @@ fn find(
     hop: u32,
 ) -> Findings {
     let mut reasons = Vec::new();
-    if let Some(triggers) = &rules.triggers
-        && !build.trigger.as_ref().is_some_and(|trigger| triggers.contains(trigger))
-    {
-        let found = build.trigger.as_deref().unwrap_or("unknown");
-        let message = format!("the build was started by `{found}`");
-        let reason = Reason::error(Code::BldTriggerNotAllowed, node, "build.triggers", message);
-        reasons.push(reason.because(triggers.clone(), build.trigger.clone()));
-    }
     let params = &rules.params;
     for path in &build.unknown_params {
         if params.unknown == Tolerance::Deny && !params.allow.contains_key(path) {
@@ -251,7 +262,7 @@ fn find(
     let found = inputs::judge(world, statement, build, spec, hop);
     reasons.extend(found.reasons);
     let evidence = sourced.as_ref().map_or(&[][..], |sourced| &sourced.evidence[..]);
-    reasons.extend(time::of_statement(statement, build, evidence, node, spec));
+    reasons.extend(time::of_statement(world.existed_at(statement), build, evidence, node, spec));
     let id = statement.fact.id;
     Findings {
         reasons: reasons.into_iter().map(|reason| reason.with_evidence([id])).collect(),

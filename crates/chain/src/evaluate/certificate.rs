@@ -6,7 +6,7 @@
 use catenary_evidence::{Identity, digest::Digest, predicate::Build, reference::RepositoryUri};
 
 use crate::{
-    policy::document::Build as Rules,
+    policy::document::Source as SourceRules,
     reason::{Code, Reason},
 };
 
@@ -16,8 +16,23 @@ pub(super) fn runner<'a>(build: &'a Build, identities: &[&'a Identity]) -> Optio
     certified.or(build.runner.as_deref())
 }
 
-/// What disagrees, and a trigger that only the certificate names.
-pub(super) fn agrees(build: &Build, identities: &[&Identity], rules: &Rules, node: Digest) -> Vec<Reason> {
+/// What started the run: the certificate's claim, else the provenance's.
+pub(super) fn trigger<'a>(build: &'a Build, identities: &[&'a Identity]) -> Option<&'a str> {
+    let certified = identities.iter().find_map(|identity| identity.claims.build_trigger.as_deref());
+    certified.or(build.trigger.as_deref())
+}
+
+/// What disagrees, and a repository id that only the certificate names and the policy does not.
+pub(super) fn agrees(
+    build: &Build,
+    identities: &[&Identity],
+    rules: Option<&SourceRules>,
+    node: Digest,
+) -> Vec<Reason> {
+    #[cfg(feature = "faults")]
+    if crate::faults::on(crate::faults::Fault::IgnoreCertificate) {
+        return Vec::new();
+    }
     let mut reasons = Vec::new();
     for identity in identities {
         let claims = &identity.claims;
@@ -59,13 +74,16 @@ pub(super) fn agrees(build: &Build, identities: &[&Identity], rules: &Rules, nod
                 reasons.push(reason.because(certified, stated));
             }
         }
-        if let (Some(triggers), Some(trigger), None) =
-            (&rules.triggers, &claims.build_trigger, &build.trigger)
-            && !triggers.contains(trigger)
+        // A name that somebody took over has another id; provenance that leaves the id out does not hide that.
+        let unsaid = source.is_some_and(|source| source.commit.is_some() && source.repository_id.is_none());
+        if let (Some(wanted), Some(found)) =
+            (rules.and_then(|rules| rules.repository.id.as_ref()), &claims.source_repository_id)
+            && unsaid
+            && wanted != found
         {
-            let message = format!("the build was started by `{trigger}`");
-            let reason = Reason::error(Code::BldTriggerNotAllowed, node, "build.triggers", message);
-            reasons.push(reason.because(triggers.clone(), trigger.clone()));
+            let message = format!("the certificate is of repository id {found}");
+            let reason = Reason::error(Code::SrcRepoIdMismatch, node, "source.repository.id", message);
+            reasons.push(reason.because(wanted.clone(), found.clone()));
         }
     }
     reasons

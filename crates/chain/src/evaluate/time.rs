@@ -1,7 +1,7 @@
 //! R7: no order of events is violated, and nothing is too old.
 //!
-//! Times that a statement claims are worth as much as its signer; the only time of our own is when an
-//! entry was received.
+//! Times that a statement claims are worth as much as its signer; what bounds them is when an entry was received, or
+//! when a trusted authority saw the signature before that.
 
 use catenary_evidence::{
     digest::Digest,
@@ -39,19 +39,21 @@ fn asks(spec: &Spec, order: Order) -> bool {
     spec.time.order.as_ref().is_none_or(|orders| orders.contains(&order))
 }
 
-/// What one build statement claims about time. `updates`: when its trusted commit evidence says that the ref moved.
+/// What one build statement claims about time. `existed`: when it is proven to have existed; `updates`: when its trusted
+/// commit evidence says that the ref moved.
 pub fn of_statement(
-    statement: &Statement,
+    existed: Timestamp,
     build: &Build,
     updates: &[Timestamp],
     node: Digest,
     spec: &Spec,
 ) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    let latest = later(statement.received_at, skew(spec));
+    let latest = later(existed, skew(spec));
     for (name, claimed) in [("startedOn", build.started_on), ("finishedOn", build.finished_on)] {
         if let Some(claimed) = claimed.filter(|claimed| *claimed > latest) {
-            let message = format!("{name} {claimed} is later than when the statement was received");
+            let message =
+                format!("{name} {claimed} is later than when the statement is known to have existed");
             let reason = Reason::error(Code::TimFuture, node, "time.skew", message);
             reasons.push(reason.because(format!("at most {latest}"), claimed.to_string()));
         }
@@ -101,7 +103,9 @@ pub fn judge(
             reasons.extend(pushed_before(digest, &builds, &registered.pushed, skew(spec)));
         }
         if let Some(max) = spec.time.max_artifact_age {
-            let age = |(s, b): &(&Statement, &Build)| b.finished_on.or(b.started_on).unwrap_or(s.received_at);
+            let age = |(s, b): &(&Statement, &Build)| {
+                b.finished_on.or(b.started_on).unwrap_or_else(|| world.existed_at(s))
+            };
             if let Some(newest) = builds.iter().map(age).max() {
                 let ends = later(newest, max);
                 world.horizons.push(ends);

@@ -45,8 +45,8 @@ pub(crate) struct World<'a> {
     /// Moments at which the answer may change by itself.
     pub horizons: Vec<Timestamp>,
     by_node: BTreeMap<Node, Vec<&'a Statement>>,
-    /// For each payload and signer the copy that counts: of the tightest time, and by id.
-    first: BTreeMap<(Sha256, String), (Timestamp, Sha256)>,
+    /// For each payload and signer the copy that counts.
+    first: BTreeMap<(Sha256, &'a SignedBy), Copy>,
     signers: BTreeSet<KeyId>,
     identities: Vec<&'a IdentityRule>,
 }
@@ -56,9 +56,28 @@ fn keys(statement: &Statement) -> impl Iterator<Item = KeyId> {
     statement.fact.signers().filter_map(|signer| signer.key())
 }
 
-/// A copy of a payload by one signer, ordered by how tight its time is.
-fn copy(statement: &Statement, signature: &Signature) -> (Timestamp, Sha256) {
-    (signature.signed_before.unwrap_or(statement.received_at).min(statement.received_at), statement.fact.id)
+/// A copy of a payload by one signer, ordered: a proven time before one that only we saw, the tightest first, then by id.
+type Copy = (bool, Timestamp, Sha256);
+
+fn copy(statement: &Statement, signature: &Signature) -> Copy {
+    let proven = signature.signed_before.filter(|_| signature.signer.identity().is_some());
+    let time = proven.map_or(statement.received_at, |proven| proven.min(statement.received_at));
+    (proven.is_none(), time, statement.fact.id)
+}
+
+/// Whether what vouches for a signature is trusted. Of a copy for which nobody is, nothing may follow: anybody can make
+/// one of somebody else's signature, and it must not stand in the way of a good one.
+fn vouched(control: &Control, statement: &Statement, signature: &Signature) -> bool {
+    if signature.signer.identity().is_none() {
+        return true;
+    }
+    #[cfg(feature = "faults")]
+    if crate::faults::on(crate::faults::Fault::IgnoreVouchers) {
+        return true;
+    }
+    // Who proves a time after we received it is not to be believed about time.
+    let latest = super::later(statement.received_at, super::time::SKEW);
+    control.vouches(signature) && signature.signed_before.is_none_or(|proven| proven <= latest)
 }
 
 /// A window of a key or rule: `from <= t < until`.
@@ -78,7 +97,7 @@ impl<'a> World<'a> {
         now: Timestamp,
     ) -> Self {
         let mut by_node: BTreeMap<Node, Vec<&Statement>> = BTreeMap::new();
-        let mut first: BTreeMap<(Sha256, String), (Timestamp, Sha256)> = BTreeMap::new();
+        let mut first: BTreeMap<(Sha256, &SignedBy), Copy> = BTreeMap::new();
         for (id, statement) in &evidence.attestations {
             if evidence.damaged.contains(id) {
                 continue;
@@ -86,10 +105,9 @@ impl<'a> World<'a> {
             for node in statement.fact.subject_nodes() {
                 by_node.entry(node).or_default().push(statement);
             }
-            for signature in &statement.fact.signatures {
+            for signature in statement.fact.signatures.iter().filter(|s| vouched(control, statement, s)) {
                 let this = copy(statement, signature);
-                let key = (statement.fact.payload, signature.signer.index_key());
-                let best = first.entry(key).or_insert(this);
+                let best = first.entry((statement.fact.payload, &signature.signer)).or_insert(this);
                 *best = (*best).min(this);
             }
         }
@@ -216,7 +234,7 @@ impl<'a> World<'a> {
     }
 
     /// Whether the statement counts for a trust rule: a signer that the rule names, that counts, inside
-    /// both windows, and for which this is the earliest copy of the payload.
+    /// both windows, and for which this is the copy of the payload with the tightest time.
     pub fn counts(
         &self,
         statement: &Statement,
@@ -224,11 +242,20 @@ impl<'a> World<'a> {
         from: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> bool {
-        statement.fact.signatures.iter().any(|signature| {
-            let first = self.first.get(&(statement.fact.payload, signature.signer.index_key()));
-            first == Some(&copy(statement, signature))
-                && self.signed_at(statement, signature, signer).is_some_and(|t| within(t, from, until))
-        })
+        statement.fact.signatures.iter().any(|s| self.signature_counts(statement, s, signer, from, until))
+    }
+
+    fn signature_counts(
+        &self,
+        statement: &Statement,
+        signature: &Signature,
+        signer: &Signer,
+        from: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> bool {
+        let first = self.first.get(&(statement.fact.payload, &signature.signer));
+        first == Some(&copy(statement, signature))
+            && self.signed_at(statement, signature, signer).is_some_and(|t| within(t, from, until))
     }
 
     /// When a signer that the rule names signed, if the signature counts.
@@ -239,19 +266,31 @@ impl<'a> World<'a> {
                 (signer.names(key, self.control) && self.key_counts(key, received)).then_some(received)
             }
             (SignedBy::Certificate(identity), Signer::Identity(rule)) => {
-                let counts = rule.names(identity) && self.control.vouches(signature);
-                let at = rule.signed_at(signature, received).filter(|_| counts)?;
-                // Who proves a time after we received it is not to be believed about time.
-                (at <= super::later(received, super::time::SKEW)).then_some(at)
+                let counts = rule.names(identity) && vouched(self.control, statement, signature);
+                rule.signed_at(signature, received).filter(|_| counts)
             }
             (SignedBy::Certificate(_), _) => None,
         }
     }
 
     /// The certificate identities that signed and count for the rule.
-    pub fn identities_of(&self, statement: &'a Statement, signer: &Signer) -> Vec<&'a Identity> {
-        let counts = |signature: &&Signature| self.signed_at(statement, signature, signer).is_some();
+    pub fn identities_of(
+        &self,
+        statement: &'a Statement,
+        signer: &Signer,
+        from: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Vec<&'a Identity> {
+        let counts = |s: &&Signature| self.signature_counts(statement, s, signer, from, until);
         statement.fact.signatures.iter().filter(counts).filter_map(|s| s.signer.identity()).collect()
+    }
+
+    /// The earliest time at which the statement is proven to have existed: when we received it, or before.
+    pub fn existed_at(&self, statement: &Statement) -> Timestamp {
+        let certified = statement.fact.signatures.iter().filter(|s| s.signer.identity().is_some());
+        let proven =
+            certified.filter(|s| vouched(self.control, statement, s)).filter_map(|s| s.signed_before);
+        proven.min().map_or(statement.received_at, |proven| proven.min(statement.received_at))
     }
 
     /// Whether a git signature is by an identity of the rules.

@@ -44,11 +44,21 @@ impl IdentityRule {
     /// Whether the rule names this identity.
     pub fn names(&self, identity: &Identity) -> bool {
         identity.issuer.as_ref() == Some(&self.issuer)
-            && self.san.matches(&identity.san)
+            && self.matches_san(&identity.san)
             && self.root.as_ref().is_none_or(|root| *root == identity.domain)
             && self.ext.iter().all(|(name, matcher)| {
                 claim(&identity.claims, name).is_some_and(|value| matcher.matches(value))
             })
+    }
+
+    fn matches_san(&self, san: &str) -> bool {
+        #[cfg(feature = "faults")]
+        if crate::faults::on(crate::faults::Fault::UnanchoredNames)
+            && (1..san.len()).any(|end| san.get(..end).is_some_and(|head| self.san.matches(head)))
+        {
+            return true;
+        }
+        self.san.matches(san)
     }
 
     /// Whether evidence under this [`Identity::index_key`] may be of an identity that the rule names.
@@ -58,7 +68,7 @@ impl IdentityRule {
         };
         let claims = [("sourceRepositoryUri", uri), ("sourceRepositoryId", id)];
         issuer == self.issuer
-            && self.san.matches(&san)
+            && self.matches_san(&san)
             && self.root.as_ref().is_none_or(|root| *root == domain)
             && claims.iter().all(|(name, value)| self.ext.get(*name).is_none_or(|m| m.matches(value)))
     }
@@ -182,7 +192,9 @@ impl BuilderId {
             Self::Matches(matcher) => matcher.matches(builder),
             Self::Signer => names.any(|identity| {
                 let hosted = identity.claims.runner_environment.as_deref() == Some("github-hosted");
-                identity.san == builder || (hosted && builder == GITHUB_RUNNER)
+                let workflow = &identity.claims.build_signer_uri;
+                let own = identity.san == builder && workflow.as_ref().is_none_or(|uri| uri == builder);
+                own || (hosted && builder == GITHUB_RUNNER)
             }),
         }
     }

@@ -196,7 +196,14 @@ fn source(spec: &Spec, source: &Source) -> Result<(), Fault> {
     if source.min_level > 0 && spec.trust.sources.is_empty() {
         return fault(at("minLevel"), "`minLevel` needs a rule in `trust.sources`");
     }
-    listed(&source.signatures.commit.keys, path!["spec", "source", "signatures", "commit", "keys"])
+    let commit = &source.signatures.commit;
+    let at = |member: &str| path!["spec", "source", "signatures", "commit", member];
+    listed(&commit.keys, at("keys"))?;
+    listed(&commit.identities, at("identities"))?;
+    for (index, rule) in commit.identities.iter().flatten().enumerate() {
+        text(&rule.issuer, path!["spec", "source", "signatures", "commit", "identities", index, "issuer"])?;
+    }
+    Ok(())
 }
 
 /// The canonical form of `source.repository.uri`: provenance is read into the same form, and the two are

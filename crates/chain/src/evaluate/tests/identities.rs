@@ -212,3 +212,110 @@ fn a_signature_counts_only_under_authorities_that_are_trusted_for_its_time() {
         &[BldSignerNotTrusted],
     );
 }
+
+/// The golden chain with its build signed by each of `copies`, all of one payload; more members of the policy.
+fn ask_copies(policy: &str, copies: &[Signature], change: impl Fn(&mut Build)) -> Verdict {
+    let mut scene = Scene::empty();
+    scene.policy("prod", policy);
+    scene.manifest("app", "amd64", &["l1", "l2"]);
+    scene.commit("c1", |_| {});
+    scene.push("app", APP);
+    for (n, signature) in copies.iter().enumerate() {
+        let id = scene.build_by(&[], &["app"], |build| {
+            build.builder_id = SAN.into();
+            build.adapter = Some(Adapter::GithubWorkflow);
+            change(build);
+        });
+        let mut logged = scene.evidence.attestations.remove(&id).expect("it was added");
+        logged.fact.id = catenary_evidence::Sha256([n as u8; 32]);
+        logged.fact.signatures = vec![signature.clone()];
+        if signature.signed_before.is_none() {
+            logged.received_at = at(8);
+        }
+        scene.evidence.attestations.insert(logged.fact.id, logged);
+    }
+    scene.ask("app")
+}
+
+#[test]
+fn a_copy_that_does_not_count_cannot_push_out_a_good_one() {
+    let good = signature(identity());
+    let changes: [fn(&mut Signature); 4] = [
+        // An earlier time by an authority that nobody trusts.
+        |s| {
+            s.signed_before = Some(at(8));
+            s.vouchers[0].authority = catenary_evidence::Sha256([7; 32]);
+        },
+        |s| s.vouchers.clear(),
+        |s| s.signed_before = Some(at(30)),
+        // Sent before the good one was stamped.
+        |s| s.signed_before = None,
+    ];
+    for change in changes {
+        let mut bad = good.clone();
+        change(&mut bad);
+        for copies in [[bad.clone(), good.clone()], [good.clone(), bad.clone()]] {
+            check("a copy", &ask_copies(&document(""), &copies, |_| {}), &[]);
+        }
+    }
+    let mut other = identity();
+    other.claims.runner_environment = Some("self-hosted".into());
+    let mut other = signature(other);
+    other.signed_before = Some(at(8));
+    let asks = document(", ext: {runnerEnvironment: github-hosted}");
+    check("another run", &ask_copies(&asks, &[other, good], |_| {}), &[]);
+}
+
+#[test]
+fn a_repository_id_that_only_the_certificate_names_is_compared_with_the_policy() {
+    let unsaid = |build: &mut Build| build.source.as_mut().unwrap().repository_id = None;
+    check("the same", &ask("", signature(identity()), unsaid), &[]);
+    let taken_over = with(|i| i.claims.source_repository_id = Some("6666".into()));
+    check("another", &ask("", taken_over, unsaid), &[SrcRepoIdMismatch]);
+}
+
+#[test]
+fn c30_provenance_that_was_sent_late_is_as_old_as_its_signature() {
+    let mut old = signature(identity());
+    old.signed_before = Some(at(1));
+    let undated = |build: &mut Build| (build.started_on, build.finished_on) = (None, None);
+    let document = format!("{}  time: {{maxArtifactAge: 25m}}\n", document(""));
+    let verdict = ask_copies(&document, &[old], undated);
+    assert!(verdict.errors().any(|reason| reason.code == TimTooOld), "{:?}", told(&verdict));
+}
+
+#[test]
+fn a_build_cannot_have_finished_after_its_signature_was_seen() {
+    let verdict = ask("", signature(identity()), |build| build.finished_on = Some(at(12)));
+    check("later than the stamp", &verdict, &[TimFuture]);
+}
+
+#[test]
+fn what_started_the_build_may_be_known_from_the_certificate_only() {
+    let triggers = document("").replacen("build: {minLevel: 2}", "build: {minLevel: 2, triggers: [push]}", 1);
+    let unsaid = |build: &mut Build| build.trigger = None;
+    check("push", &ask_copies(&triggers, &[signature(identity())], unsaid), &[]);
+    let other = with(|i| i.claims.build_trigger = Some("pull_request_target".into()));
+    check("a pull request", &ask_copies(&triggers, &[other], unsaid), &[BldTriggerNotAllowed]);
+}
+
+#[test]
+fn a_name_that_is_not_the_workflow_speaks_for_nobody() {
+    let other =
+        with(|i| i.claims.build_signer_uri = Some("https://github.com/evil/x@refs/heads/main".into()));
+    check("two names", &ask("", other, |_| {}), &[BldBuilderNotTrusted]);
+}
+
+#[test]
+fn an_empty_list_of_identities_is_refused() {
+    for identities in ["[]", "[{issuer: \"\", san: {exact: x}}]"] {
+        let signatures = format!("signatures: {{commit: {{required: true, identities: {identities}}}}}, ");
+        let document = document("").replacen("source: {", &format!("source: {{{signatures}"), 1);
+        assert!(
+            Policy::parse(&document)
+                .unwrap_err()
+                .path
+                .starts_with("spec.source.signatures.commit.identities")
+        );
+    }
+}
