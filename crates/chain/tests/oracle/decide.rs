@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{
-    Body, Build, BuilderRule, Claim, Commit, Event, Node, Person, Policy, Signer, Statement, World,
+    Body, Build, BuilderRule, Certificate, Claim, Commit, Event, Identity, Node, Person, Policy, Signer,
+    Statement, World,
 };
 
 /// Codes of reasons.
@@ -231,7 +232,8 @@ impl<'a> Oracle<'a> {
             self.registry(a, resource, policy, built.as_ref(), &mut out);
         }
         if let (Some(age), Some(Ok(covering))) = (policy.max_age, &built) {
-            let ended = |g: &Good<'_>| g.build.finished.or(g.build.started).unwrap_or(g.statement.received);
+            let ended =
+                |g: &Good<'_>| g.build.finished.or(g.build.started).unwrap_or(Self::existed(g.statement));
             if covering.iter().map(ended).max().is_some_and(|t| self.world.now > t + age) {
                 out.errors.insert("TIM_TOO_OLD");
             }
@@ -351,6 +353,7 @@ impl<'a> Oracle<'a> {
             Signer::Service(name) => (0..self.world.keys.len() as u32)
                 .filter(|k| self.world.keys[*k as usize].service.as_ref() == Some(name))
                 .collect(),
+            Signer::Identity(_) => Vec::new(),
         }
     }
 
@@ -361,10 +364,47 @@ impl<'a> Oracle<'a> {
 
     fn counts(&self, s: &Statement, signer: &Signer, from: Option<i64>, until: Option<i64>) -> bool {
         let named = self.named(signer);
-        within(from, until, s.received)
-            && s.signers
-                .iter()
-                .any(|k| named.contains(k) && self.key_counts(*k, s.received) && self.first_copy(s, *k))
+        !self.certificates(s, signer, from, until).is_empty()
+            || within(from, until, s.received)
+                && s.signers
+                    .iter()
+                    .any(|k| named.contains(k) && self.key_counts(*k, s.received) && self.first_copy(s, *k))
+    }
+
+    /// The certificates of a statement that count for a rule.
+    fn certificates<'s>(
+        &self,
+        s: &'s Statement,
+        signer: &Signer,
+        from: Option<i64>,
+        until: Option<i64>,
+    ) -> Vec<&'s Certificate> {
+        let Signer::Identity(rule) = signer else { return Vec::new() };
+        let counts = |c: &&Certificate| {
+            names_holder(rule, c)
+                && believed(s, c)
+                && self.best_copy(s, c)
+                && signing_time(rule, c, s.received).is_some_and(|t| within(from, until, t))
+        };
+        s.certificates.iter().filter(counts).collect()
+    }
+
+    /// Whether no believed copy of the same payload by the same holder has a better time.
+    fn best_copy(&self, s: &Statement, c: &Certificate) -> bool {
+        let rank = |s: &Statement, c: &Certificate| match c.proven {
+            Some(t) => (0, t.min(s.received), s.id),
+            None => (1, s.received, s.id),
+        };
+        !self.present().filter(|o| o.payload == s.payload).any(|o| {
+            let same = |d: &&Certificate| d.holder == c.holder && believed(o, d);
+            o.certificates.iter().filter(same).any(|d| rank(o, d) < rank(s, c))
+        })
+    }
+
+    /// When a statement is proven to have existed.
+    fn existed(s: &Statement) -> i64 {
+        let proven = s.certificates.iter().filter(|c| believed(s, c)).filter_map(|c| c.proven);
+        proven.chain([s.received]).min().unwrap_or(s.received)
     }
 
     /// Whether no earlier attestation carries the same payload by the same signer.
@@ -428,17 +468,23 @@ impl<'a> Oracle<'a> {
                         continue;
                     }
                     let mut broken = Broken::default();
-                    if matches(&rule.builder_id, &b.builder) {
+                    let certificates = self.certificates(s, &rule.signer, rule.from, rule.until);
+                    let speaks_for = |r: &BuilderRule| match r.builder_id.0 {
+                        "equals" => certificates.iter().any(|c| is_own_builder(c, &b.builder)),
+                        _ => matches(&r.builder_id, &b.builder),
+                    };
+                    if speaks_for(rule) {
                         commits.extend(b.source.as_ref().and_then(|s| s.commit));
-                    } else if policy.builders.iter().any(|r| matches(&r.builder_id, &b.builder)) {
+                    } else if policy.builders.iter().any(speaks_for) {
                         broken.own.push("BLD_BUILDER_SIGNER_PAIR");
                     } else {
                         broken.own.push("BLD_BUILDER_NOT_TRUSTED");
                     }
-                    self.expectations(b, rule, policy, &mut broken.own);
+                    self.expectations(b, rule, policy, &certificates, &mut broken.own);
+                    contradictions(b, policy, &certificates, &mut broken.own);
                     self.source(b, policy, &mut broken.own, out);
                     self.inputs(*x, b, policy, depth + 1, &mut broken, out, resolve);
-                    let latest = s.received + policy.skew.unwrap_or(120);
+                    let latest = Self::existed(s) + policy.skew.unwrap_or(120);
                     if b.started.max(b.finished).is_some_and(|t| t > latest) {
                         broken.own.push("TIM_FUTURE");
                     }
@@ -510,7 +556,14 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    fn expectations(&self, b: &Build, rule: &BuilderRule, policy: &Policy, broken: &mut Vec<&'static str>) {
+    fn expectations(
+        &self,
+        b: &Build,
+        rule: &BuilderRule,
+        policy: &Policy,
+        certificates: &[&Certificate],
+        broken: &mut Vec<&'static str>,
+    ) {
         let section = policy.build.as_ref().expect("asked only with a build section");
         match b.adapter {
             None => broken.push("BLD_UNKNOWN_BUILDTYPE"),
@@ -519,12 +572,15 @@ impl<'a> Oracle<'a> {
             }
             Some(_) => {}
         }
-        let hosted = b.runner.as_deref().is_none_or(|r| r == "github-hosted");
+        let certified = certificates.iter().find_map(|c| c.holder.runner.as_ref());
+        let hosted = certified.or(b.runner.as_ref()).is_none_or(|r| r == "github-hosted");
         let level = if hosted { rule.max_level } else { rule.max_level.min(rule.self_hosted_max) };
         if level < section.min_level {
             broken.push("BLD_LEVEL_TOO_LOW");
         }
-        if section.triggers.as_ref().is_some_and(|t| !b.trigger.as_ref().is_some_and(|b| t.contains(b))) {
+        let certified = certificates.iter().find_map(|c| c.holder.trigger.as_ref());
+        let trigger = certified.or(b.trigger.as_ref());
+        if section.triggers.as_ref().is_some_and(|t| !trigger.is_some_and(|b| t.contains(b))) {
             broken.push("BLD_TRIGGER_NOT_ALLOWED");
         }
         for path in &b.unknown {
@@ -808,6 +864,61 @@ fn first_hops<'e>(
         })
         .flat_map(|((from, _), _)| first_hops(a, from, before, events))
         .collect()
+}
+
+fn names_holder(rule: &Identity, c: &Certificate) -> bool {
+    let said = |name: &str| match name {
+        "sourceRepositoryId" => c.holder.id.as_ref(),
+        "runnerEnvironment" => c.holder.runner.as_ref(),
+        other => panic!("the generator knows no extension {other}"),
+    };
+    c.holder.issuer.as_ref() == Some(&rule.issuer)
+        && matches(&rule.san, &c.holder.san)
+        && rule.ext.iter().all(|(name, text)| said(name) == Some(text))
+}
+
+/// Trusted, and not proven for a time after its receipt.
+fn believed(s: &Statement, c: &Certificate) -> bool {
+    c.vouched && c.proven.is_none_or(|t| t <= s.received + 120)
+}
+
+fn signing_time(rule: &Identity, c: &Certificate, received: i64) -> Option<i64> {
+    match (c.proven, rule.time) {
+        (Some(t), _) => Some(t),
+        (None, "optional") => Some(received),
+        (None, "received") => Some(received).filter(|t| c.after <= *t && *t <= c.until),
+        (None, _) => None,
+    }
+}
+
+fn is_own_builder(c: &Certificate, builder: &str) -> bool {
+    c.holder.san == builder
+        || builder == "https://github.com/actions/runner/github-hosted"
+            && c.holder.runner.as_deref() == Some("github-hosted")
+}
+
+/// Where certificate and provenance both speak and differ; and the repository's id that only the certificate has.
+fn contradictions(b: &Build, policy: &Policy, certificates: &[&Certificate], broken: &mut Vec<&'static str>) {
+    fn differ<T: PartialEq>(a: Option<T>, b: Option<T>) -> usize {
+        usize::from(a.is_some() && b.is_some() && a != b)
+    }
+    let source = b.source.as_ref();
+    for c in certificates {
+        let h = &c.holder;
+        let count =
+            differ(h.repository.as_ref().map(|r| format!("git+{r}")), source.map(|s| s.repository.clone()))
+                + differ(h.id.as_ref(), source.and_then(|s| s.id.as_ref()))
+                + differ(h.commit, source.and_then(|s| s.commit))
+                + differ(h.reference.as_ref(), source.and_then(|s| s.reference.as_ref()))
+                + differ(h.runner.as_ref(), b.runner.as_ref())
+                + differ(h.trigger.as_ref(), b.trigger.as_ref());
+        broken.extend(std::iter::repeat_n("BLD_CERT_PREDICATE_MISMATCH", count));
+        let wanted = policy.source.as_ref().and_then(|s| s.id.as_ref());
+        if source.is_some_and(|s| s.commit.is_some() && s.id.is_none()) && differ(wanted, h.id.as_ref()) == 1
+        {
+            broken.push("SRC_REPO_ID_MISMATCH");
+        }
+    }
 }
 
 fn within(from: Option<i64>, until: Option<i64>, at: i64) -> bool {

@@ -4,9 +4,9 @@ use super::{
     mutate,
     rng::Rng,
     world::{
-        Ask, Body, Build, BuildSection, BuilderRule, Child, Claim, Commit, Dependency, Event, InputRule, Key,
-        Node, Object, Policy, RegistryRule, RegistrySection, Signer, Source, SourceRule, SourceSection,
-        Statement, World,
+        Ask, Body, Build, BuildSection, BuilderRule, Certificate, Child, Claim, Commit, Dependency, Event,
+        Holder, Identity, InputRule, Key, Node, Object, Policy, RegistryRule, RegistrySection, Signer,
+        Source, SourceRule, SourceSection, Statement, World,
     },
 };
 
@@ -17,6 +17,7 @@ pub const STAGING: &str = "registry.acme.test/staging/app";
 pub const REPO: &str = "git+https://git.acme.test/acme/app";
 pub const CI: &str = "https://ci.acme.test/main";
 pub const CI2: &str = "https://rebuild.other.test/main";
+pub const ISSUER: &str = "https://issuer.acme.test";
 pub const AMD: &str = "linux/amd64";
 pub const ARM: &str = "linux/arm64/v8";
 
@@ -127,8 +128,16 @@ pub fn builder_rule(id: &str, key: u32, builder: &str) -> BuilderRule {
 /// Adds a statement; ids and payloads are counted up.
 pub fn say(world: &mut World, received: i64, subjects: Vec<Vec<Node>>, signer: u32, claim: Claim) -> usize {
     let id = world.statements.iter().map(|s| s.id + 1).max().unwrap_or(1);
-    let statement =
-        Statement { id, payload: id, received, subjects, signers: vec![signer], claim, damaged: false };
+    let statement = Statement {
+        id,
+        payload: id,
+        received,
+        subjects,
+        signers: vec![signer],
+        certificates: Vec::new(),
+        claim,
+        damaged: false,
+    };
     world.statements.push(statement);
     world.statements.len() - 1
 }
@@ -202,6 +211,9 @@ fn good(seed: u64, rng: &mut Rng) -> World {
         inputs(&mut world, &mut prod, &mut build, rng);
     }
     speak(&mut world, &mut prod, &build, rng, index);
+    if rng.chance(30) {
+        keyless(&mut world, &mut prod, rng);
+    }
     if rng.chance(55) {
         registry(&mut world, &mut prod, rng);
     }
@@ -559,6 +571,76 @@ fn speak(world: &mut World, prod: &mut Policy, build: &Build, rng: &mut Rng, ind
                 say(world, received, subjects, key, Claim::Build(build));
             }
         }
+    }
+}
+
+fn matcher(rng: &mut Rng) -> (&'static str, String) {
+    let (kind, text) =
+        rng.pick(&[("exact", CI), ("prefix", "https://ci.acme.test/"), ("glob", "https://ci.acme.test/*")]);
+    (kind, text.to_owned())
+}
+
+/// The CI signs with certificates, and the policy names its identity.
+fn keyless(world: &mut World, prod: &mut Policy, rng: &mut Rng) {
+    world.story.push("keyless");
+    let rule = &mut prod.builders[0];
+    let mut identity = Identity {
+        issuer: ISSUER.into(),
+        san: matcher(rng),
+        ext: Vec::new(),
+        time: rng.pick(&["required", "required", "received", "optional"]),
+    };
+    if rng.chance(60) {
+        rule.builder_id = ("equals", "signer.san".into());
+    }
+    let asks_id = rng.chance(30);
+    if asks_id {
+        identity.ext.push(("sourceRepositoryId", "4242".into()));
+    }
+    if rng.chance(20) {
+        identity.ext.push(("runnerEnvironment", "github-hosted".into()));
+    }
+    let asks_runner = identity.ext.iter().any(|(name, _)| *name == "runnerEnvironment");
+    rule.signer = Signer::Identity(identity.clone());
+    let said_id = rng.chance(50);
+    let known = rng.chance(70);
+    let runner = rng.chance(50);
+    let proven = identity.time == "required" || rng.chance(60);
+    let silent = rng.chance(20);
+    for s in &mut world.statements {
+        let Claim::Build(b) = &mut s.claim else { continue };
+        let base = s.subjects.iter().flatten().any(|n| matches!(n, Node::Content(OS | TOOL_IMAGE)));
+        if base || s.signers != [K_CI] {
+            continue;
+        }
+        if asks_runner && b.runner.as_deref() == Some("self-hosted") {
+            b.runner = None;
+        }
+        if silent {
+            (b.started, b.finished) = (None, None);
+        }
+        let source = b.source.as_ref().filter(|_| known);
+        let holder = Holder {
+            san: CI.into(),
+            issuer: Some(ISSUER.into()),
+            runner: match asks_runner {
+                true => Some("github-hosted".into()),
+                false => b.runner.clone().filter(|_| runner),
+            },
+            repository: source.map(|s| s.repository.trim_start_matches("git+").to_owned()),
+            id: (asks_id || said_id).then(|| "4242".to_owned()),
+            commit: source.and_then(|s| s.commit),
+            reference: source.and_then(|s| s.reference.clone()),
+            trigger: b.trigger.clone().filter(|_| known),
+        };
+        s.signers.clear();
+        s.certificates = vec![Certificate {
+            holder,
+            vouched: true,
+            after: T0 + HOUR + 1200,
+            until: T0 + 3 * HOUR,
+            proven: proven.then_some(T0 + HOUR + 1260),
+        }];
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::{
     generator::{
-        APP, ARM, BASE, CI, CI2, COMMIT, DAY, HOUR, INDEX, K_CI, K_CI2, K_COLLECTOR, K_PERSON, K_STRANGER,
-        K_VCS, K_VCS2, M_AMD, M_ARM, NOW, OS, REPO, STAGING, T0, TOOL, TOOL_IMAGE, about, builder_rule, dep,
-        input, say,
+        APP, ARM, BASE, CI, CI2, COMMIT, DAY, HOUR, INDEX, ISSUER, K_CI, K_CI2, K_COLLECTOR, K_PERSON,
+        K_STRANGER, K_VCS, K_VCS2, M_AMD, M_ARM, NOW, OS, REPO, STAGING, T0, TOOL, TOOL_IMAGE, about,
+        builder_rule, dep, input, say,
     },
     rng::Rng,
     world::{
-        Body, Build, Child, Claim, Commit, Event, Node, Object, Policy, Signer, SourceRule, Statement, World,
+        Body, Build, Certificate, Child, Claim, Commit, Event, Holder, Node, Object, Policy, Signer,
+        SourceRule, Statement, World,
     },
 };
 
@@ -17,6 +18,9 @@ type Mutation = (&'static str, fn(&mut World, &mut Rng) -> Option<()>);
 /// Mutations that fit few worlds, and are tried more often.
 const RARE: &[&str] = &[
     "an input is not pinned",
+    "the certificate contradicts the provenance",
+    "another repository of the same name",
+    "a copy with another certificate",
     "a review by oneself",
     "a review of another revision",
     "the commit is not signed",
@@ -98,6 +102,15 @@ fn a_build<'w>(w: &'w mut World, rng: &mut Rng) -> Option<&'w mut Statement> {
     Some(&mut w.statements[at])
 }
 
+/// A build statement about the question that is signed with a certificate.
+fn a_keyless_build<'w>(w: &'w mut World, rng: &mut Rng) -> Option<&'w mut Statement> {
+    a_build(w, rng).filter(|s| !s.certificates.is_empty())
+}
+
+fn a_certificate<'w>(w: &'w mut World, rng: &mut Rng) -> Option<&'w mut Certificate> {
+    a_keyless_build(w, rng)?.certificates.first_mut()
+}
+
 fn build_of(s: &mut Statement) -> Option<&mut Build> {
     match &mut s.claim {
         Claim::Build(b) => Some(b),
@@ -162,6 +175,7 @@ fn has(condition: bool) -> Option<()> {
 fn copy(w: &mut World, s: &Statement) -> usize {
     let at = say(w, s.received, s.subjects.clone(), 0, s.claim.clone());
     w.statements[at].signers.clone_from(&s.signers);
+    w.statements[at].certificates.clone_from(&s.certificates);
     at
 }
 
@@ -316,6 +330,135 @@ const MUTATIONS: &[Mutation] = &[
         )?;
         w.ask.digest = M_ARM;
         w.ask.platform = None;
+        Some(())
+    }),
+    // ---- certificates ----
+    ("the certificate contradicts the provenance", |w, rng| {
+        let h = &mut a_certificate(w, rng)?.holder;
+        match rng.below(6) {
+            0 => h.repository = Some("https://git.acme.test/globex/evil".into()),
+            1 => h.id = Some("6666".into()),
+            2 => h.commit = Some(9),
+            3 => h.reference = Some("refs/heads/evil".into()),
+            4 => h.runner = Some("self-hosted".into()),
+            _ => h.trigger = Some("pull_request_target".into()),
+        }
+        Some(())
+    }),
+    ("the provenance leaves out what the certificate says", |w, rng| {
+        has(w.statements.iter().any(|s| !s.certificates.is_empty()))?;
+        let field = rng.below(3);
+        every_build(w, |b| match (field, &mut b.source) {
+            (0, _) => b.trigger = None,
+            (1, _) => b.runner = None,
+            (_, Some(source)) => source.id = None,
+            _ => {}
+        });
+        Some(())
+    }),
+    ("another repository of the same name", |w, rng| {
+        prod(w)?.source.as_mut()?.id = Some("4242".into());
+        a_certificate(w, rng)?.holder.id = Some(rng.pick(&["4242", "6666"]).into());
+        every_build(w, |b| {
+            if let Some(source) = &mut b.source {
+                source.id = None;
+            }
+        });
+        Some(())
+    }),
+    ("the certificate is of another name", |w, rng| {
+        let san = rng.pick(&[
+            "https://ci.acme.test/main.evil",
+            "https://evil.test/?https://ci.acme.test/main",
+            "https://ci.acme.test/main/../x",
+        ]);
+        a_certificate(w, rng)?.holder.san = san.into();
+        Some(())
+    }),
+    ("the certificate is of another issuer", |w, rng| {
+        let issuer =
+            rng.pick(&[None, Some("https://issuer.evil.test".to_owned()), Some(format!("{ISSUER}/"))]);
+        a_certificate(w, rng)?.holder.issuer = issuer;
+        Some(())
+    }),
+    ("nobody trusted vouches for the certificate", |w, rng| {
+        a_certificate(w, rng)?.vouched = false;
+        Some(())
+    }),
+    ("nobody proves when the certificate signed", |w, rng| {
+        let c = a_certificate(w, rng)?;
+        c.proven = None;
+        c.until = rng.pick(&[c.until, T0 + HOUR + 1800]);
+        Some(())
+    }),
+    ("proven for a time after its receipt", |w, rng| {
+        let late = rng.pick(&[120, 121, DAY]);
+        let s = a_keyless_build(w, rng)?;
+        let received = s.received;
+        s.certificates[0].proven = Some(received + late);
+        Some(())
+    }),
+    ("proven before the build says it ended", |w, rng| {
+        let finished = T0 + HOUR + 600;
+        let early = rng.pick(&[119, 121, 599, 601, DAY]);
+        let c = a_certificate(w, rng)?;
+        c.proven = Some(finished - early);
+        Some(())
+    }),
+    ("the rule's window is about the signing time", |w, rng| {
+        let (from, until) = rng.pick(&[
+            (None, Some(T0 + HOUR + 1500)),
+            (Some(T0 + HOUR + 1500), None),
+            (Some(T0 + HOUR + 1260), Some(T0 + HOUR + 1261)),
+        ]);
+        has(w.statements.iter().any(|s| !s.certificates.is_empty()))?;
+        let rule = prod(w)?.builders.first_mut()?;
+        (rule.from, rule.until) = (from, until);
+        Some(())
+    }),
+    ("old provenance without times", |w, rng| {
+        let old = rng.pick(&[DAY, 40 * DAY]);
+        a_certificate(w, rng)?.proven = Some(T0 - old);
+        every_build(w, |b| (b.started, b.finished) = (None, None));
+        prod(w)?.max_age = Some(30 * DAY);
+        Some(())
+    }),
+    ("a copy with another certificate", |w, rng| {
+        let original = a_keyless_build(w, rng)?.clone();
+        let at = copy(w, &original);
+        let copied = &mut w.statements[at];
+        copied.payload = original.payload;
+        copied.received += rng.pick(&[-600, 0, 600]);
+        let c = &mut copied.certificates[0];
+        match rng.below(5) {
+            0 => (c.vouched, c.proven) = (false, Some(T0 + HOUR)),
+            1 => c.proven = None,
+            2 => c.proven = c.proven.map(|t| t - 600),
+            3 => c.proven = Some(copied.received + DAY),
+            _ => c.holder.runner = Some("self-hosted".into()),
+        }
+        Some(())
+    }),
+    ("a stranger's certificate beside the key", |w, rng| {
+        let s = a_build(w, rng)?;
+        let holder = Holder {
+            san: "https://stranger.test".into(),
+            issuer: Some(ISSUER.into()),
+            runner: None,
+            repository: None,
+            id: None,
+            commit: None,
+            reference: None,
+            trigger: None,
+        };
+        let (after, until) = (s.received - 60, s.received + 540);
+        s.certificates.push(Certificate { holder, vouched: true, after, until, proven: Some(after) });
+        Some(())
+    }),
+    ("the builder of GitHub's first attestations", |w, rng| {
+        has(w.statements.iter().any(|s| !s.certificates.is_empty()))?;
+        a_certificate(w, rng)?;
+        every_build(w, |b| b.builder = "https://github.com/actions/runner/github-hosted".into());
         Some(())
     }),
     // ---- signers ----

@@ -10,18 +10,20 @@ use catenary_chain::{
     verdict::LogView,
 };
 use catenary_evidence::{
-    Digest, GitOid, KeyId, Scheme, Sha256,
+    Digest, GitOid, Identity, KeyId, Scheme, Sha256, Signature,
     attestation::Attestation,
     digest,
     object::{self, BaseHint, Descriptor, GitCommit, GitSignature, Platform},
     predicate::{self as facts, Adapter, Promotion, RegistryAction, Review, Role},
     reference::ImageReference,
+    signer::{AuthorityKind, Claims, Logged, SanKind, Signer as SignedBy, Voucher},
     statement::{DigestSet, Subject},
+    trust_root,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::world::{Body, Claim, Node, Object, Policy, Signer, Statement, World};
+use super::world::{Body, Certificate, Claim, Node, Object, Policy, Signer, Statement, World};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
@@ -124,6 +126,16 @@ fn signer(signer: &Signer) -> Value {
         Signer::Keys(keys) if keys.len() == 1 => json!({"key": key_id(keys[0])}),
         Signer::Keys(keys) => json!({"keys": keys.iter().map(|k| key_id(*k)).collect::<Vec<_>>()}),
         Signer::Service(name) => json!({"service": name}),
+        Signer::Identity(i) => {
+            let ext: Map<String, Value> =
+                i.ext.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+            members(vec![
+                ("issuer", json!(i.issuer)),
+                ("san", json!({i.san.0: i.san.1})),
+                ("ext", flag(!ext.is_empty(), Value::Object(ext))),
+                ("timestamp", flag(i.time != "required", json!(i.time))),
+            ])
+        }
     }
 }
 
@@ -387,6 +399,40 @@ fn claim(claim: &Claim) -> facts::Claim {
     }
 }
 
+/// A certificate that an authority of the public root vouches for, or nobody that is trusted.
+fn certificate(c: &Certificate) -> Signature {
+    let moment = at(c.after);
+    let authorities = trust_root::builtin_authorities(trust_root::SIGSTORE).unwrap();
+    let usable = authorities.iter().find(|((kind, _), windows)| {
+        *kind == AuthorityKind::CertificateAuthority && windows.iter().any(|w| w.contains(moment))
+    });
+    let ((kind, authority), _) = usable.expect("an authority of that time");
+    let authority = if c.vouched { *authority } else { hash("authority", 0) };
+    let holder = c.holder.clone();
+    Signature {
+        signer: SignedBy::Certificate(Box::new(Identity {
+            domain: trust_root::SIGSTORE.into(),
+            san_kind: SanKind::Uri,
+            san: holder.san,
+            issuer: holder.issuer,
+            claims: Claims {
+                runner_environment: holder.runner,
+                source_repository_uri: holder.repository,
+                source_repository_id: holder.id,
+                source_repository_digest: holder.commit.map(|c| git(c).to_hex()),
+                source_repository_ref: holder.reference,
+                build_trigger: holder.trigger,
+                ..Claims::default()
+            },
+        })),
+        signed_after: Some(moment),
+        signed_before: c.proven.map(at),
+        expires: Some(at(c.until)),
+        logged: Logged::No,
+        vouchers: vec![Voucher { kind: *kind, authority, at: moment }],
+    }
+}
+
 fn attestation(s: &Statement) -> Attestation {
     Attestation {
         id: statement_id(s.id),
@@ -398,7 +444,9 @@ fn attestation(s: &Statement) -> Attestation {
             .map(|set| Subject { name: String::new(), digests: digests(set) })
             .collect(),
         doubt: None,
-        signatures: s.signers.iter().map(|k| catenary_evidence::Signature::by_key(key_id(*k))).collect(),
+        signatures: (s.signers.iter().map(|k| Signature::by_key(key_id(*k))))
+            .chain(s.certificates.iter().map(certificate))
+            .collect(),
         claim: claim(&s.claim),
     }
 }
@@ -448,7 +496,7 @@ fn object(o: &Object) -> object::Object {
             committed_at: None,
             signature: signature.map(|s| GitSignature {
                 method: "ssh".into(),
-                verified: s.map(|k| catenary_evidence::Signature::by_key(key_id(k))),
+                verified: s.map(|k| Signature::by_key(key_id(k))),
             }),
         }),
     };
@@ -491,7 +539,12 @@ pub fn fetch(all: &Evidence, want: &Want) -> Evidence {
         about.sort_by_key(|a| a.index);
         let mut others = 0;
         for a in about {
-            let wanted = want.signers.iter().any(|key| a.fact.is_signed_by(key));
+            let identified = |s: &Signature| {
+                let key = s.signer.index_key();
+                want.identities.iter().any(|rule| rule.may_name(&key))
+            };
+            let wanted = want.signers.iter().any(|key| a.fact.is_signed_by(key))
+                || a.fact.signatures.iter().any(identified);
             others += usize::from(!wanted);
             if all.damaged.contains(&a.fact.id) {
                 found.damaged.insert(a.fact.id);

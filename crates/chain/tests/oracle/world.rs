@@ -26,6 +26,44 @@ pub struct Key {
 pub enum Signer {
     Keys(Vec<u32>),
     Service(String),
+    Identity(Identity),
+}
+
+/// A certificate identity that a rule names.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub issuer: String,
+    /// `exact`, `prefix` or `glob`, and its text.
+    pub san: (&'static str, String),
+    /// Exact texts of extensions.
+    pub ext: Vec<(&'static str, String)>,
+    /// `required`, `received` or `optional`.
+    pub time: &'static str,
+}
+
+/// What a certificate says of who holds it. Equal ones are one signer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub san: String,
+    pub issuer: Option<String>,
+    pub runner: Option<String>,
+    pub repository: Option<String>,
+    pub id: Option<String>,
+    pub commit: Option<u32>,
+    pub reference: Option<String>,
+    pub trigger: Option<String>,
+}
+
+/// A signature with a certificate.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    pub holder: Holder,
+    /// Whether who vouches for it is trusted for that moment.
+    pub vouched: bool,
+    pub after: i64,
+    pub until: i64,
+    /// When a trusted authority saw the signature.
+    pub proven: Option<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -35,7 +73,7 @@ pub struct BuilderRule {
     pub max_level: u8,
     pub self_hosted_max: u8,
     pub signer: Signer,
-    /// `exact`, `prefix` or `glob`, and its text.
+    /// `exact`, `prefix` or `glob`, and its text; or `equals`, which is the signer's own name.
     pub builder_id: (&'static str, String),
     pub types: Option<Vec<&'static str>>,
     pub from: Option<i64>,
@@ -196,6 +234,7 @@ pub struct Statement {
     /// Each subject is a digest set.
     pub subjects: Vec<Vec<Node>>,
     pub signers: Vec<u32>,
+    pub certificates: Vec<Certificate>,
     pub claim: Claim,
     pub damaged: bool,
 }
