@@ -80,6 +80,20 @@ fn adding_untrusted_evidence_changes_only_near_misses() {
                 Claim::Event(e) if rng.chance(50) => e.resource.clone_from(&world.ask.resource),
                 _ => {}
             }
+            // Certificates for which nobody trusted vouches, sometimes on a copy of a good statement.
+            if rng.chance(50) {
+                noise.certificates.clear();
+            }
+            for certificate in &mut noise.certificates {
+                certificate.vouched = false;
+                certificate.proven =
+                    rng.pick(&[None, Some(certificate.after - 60), Some(noise.received + 1)]);
+            }
+            let said = |s: &Statement| format!("{:?}{:?}", s.subjects, s.claim);
+            let copied = world.statements.iter().find(|s| said(s) == said(&noise));
+            if let Some(original) = copied.filter(|_| noise.signers.is_empty()) {
+                noise.payload = original.payload;
+            }
             noisy.statements.push(noise);
         }
         let names_stranger = |id: &str| world.policies.iter().any(|p| p.builders.iter().any(|r| r.id == id));

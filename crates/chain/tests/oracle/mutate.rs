@@ -475,13 +475,16 @@ const MUTATIONS: &[Mutation] = &[
         Some(())
     }),
     ("signed by a stranger", |w, rng| {
-        a_build(w, rng)?.signers = vec![K_STRANGER];
+        let s = a_build(w, rng)?;
+        s.signers = vec![K_STRANGER];
+        s.certificates.clear();
         Some(())
     }),
     ("everything built is signed by a stranger", |w, _| {
         for s in &mut w.statements {
             if matches!(s.claim, Claim::Build(_)) {
                 s.signers = vec![K_STRANGER];
+                s.certificates.clear();
             }
         }
         Some(())
@@ -490,6 +493,7 @@ const MUTATIONS: &[Mutation] = &[
         has(!w.statements.is_empty())?;
         let at = rng.below(w.statements.len());
         w.statements[at].signers.clear();
+        w.statements[at].certificates.clear();
         Some(())
     }),
     ("no statement of a build", |w, _| {
@@ -567,6 +571,7 @@ const MUTATIONS: &[Mutation] = &[
             let s = w.statements[rng.below(w.statements.len())].clone();
             let at = copy(w, &s);
             w.statements[at].signers = rng.pick(&[vec![], vec![K_STRANGER]]);
+            w.statements[at].certificates.clear();
         }
         Some(())
     }),

@@ -1,7 +1,14 @@
 //! Evidence goes in, and comes out as it was, found by what it is about.
 
-use catenary_chain::gather::{Evidence, Want};
-use catenary_evidence::digest::{Node, Sha256};
+use catenary_chain::{
+    gather::{Evidence, Want},
+    policy::{IdentityRule, glob::Matcher},
+};
+use catenary_evidence::{
+    Identity, KeyId, Signature, Signer,
+    digest::{Node, Sha256},
+    signer::{Claims, SanKind},
+};
 use catenary_store::{Filter, New, Prefix};
 use catenary_testkit::{Envelope, Key, Statement, Subject, World, oci};
 
@@ -105,6 +112,56 @@ async fn noise_never_pushes_an_answer_out() {
     assert!(evidence.attestations.contains_key(&real.id));
     assert_eq!(evidence.attestations.len(), 21, "and twenty near misses, the first ones");
     assert!(evidence.truncated.is_empty());
+}
+
+/// A signature of a reusable workflow at `tag` that `repository` called.
+fn workflow(tag: usize, repository: &str) -> Signature {
+    let claims = Claims { source_repository_uri: Some(repository.into()), ..Claims::default() };
+    let san = format!("https://github.com/acme/workflows/.github/workflows/build.yml@refs/tags/v{tag}");
+    let issuer = Some("https://token.actions.githubusercontent.com".into());
+    let domain = "sigstore".into();
+    let identity = Identity { domain, san_kind: SanKind::Uri, san, issuer, claims };
+    let signer = Signer::Certificate(Box::new(identity));
+    Signature { signer, ..Signature::by_key(KeyId(Sha256([0; 32]))) }
+}
+
+#[tokio::test]
+async fn no_crowd_of_other_identities_pushes_an_answer_out() {
+    let ground = Ground::new("identities").await;
+    let signed = |n: usize, signature: Signature| match ground.verified(about("image", n, &ground.ci)) {
+        New::Attestation { bytes, mut facts, submitter, keys_at } => {
+            facts.signatures = vec![signature];
+            New::Attestation { bytes, facts, submitter, keys_at }
+        }
+        other => other,
+    };
+    // The very workflow, called by others; and a thousand workflows, called by us.
+    let mut noise: Vec<New> =
+        (0..1000).map(|n| signed(n, workflow(1, &format!("https://github.com/evil/r{n}")))).collect();
+    noise.extend((0..1000).map(|n| signed(1000 + n, workflow(n + 2, "https://github.com/acme/app"))));
+    assert!(ground.store.append_all(TENANT, noise).await.iter().all(Result::is_ok));
+    let real = signed(2000, workflow(1, "https://github.com/acme/app"));
+    let real = ground.store.append(TENANT, real).await.unwrap();
+
+    let rule = serde_json::json!({
+        "issuer": "https://token.actions.githubusercontent.com",
+        "san": {"prefix": "https://github.com/acme/workflows/.github/workflows/build.yml@refs/tags/v1"},
+        "ext": {"sourceRepositoryUri": {"exact": "https://github.com/acme/app"}},
+    });
+    // Of the tags, `v1` begins many.
+    let mut rule: IdentityRule = serde_json::from_value(rule).unwrap();
+    let mut evidence = Evidence::default();
+    let want = Want { nodes: vec![node("image")], signers: vec![], identities: vec![rule.clone()] };
+    ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
+    assert!(evidence.attestations.contains_key(&real.id));
+    assert!(evidence.truncated.is_empty());
+
+    rule.san = Matcher::Exact(workflow(1, "").signer.identity().unwrap().san.clone());
+    let mut evidence = Evidence::default();
+    let want = Want { nodes: vec![node("image")], signers: vec![], identities: vec![rule] };
+    ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
+    assert!(evidence.attestations.contains_key(&real.id));
+    assert_eq!(evidence.attestations.len(), 21, "and twenty near misses, the first ones");
 }
 
 #[tokio::test]
