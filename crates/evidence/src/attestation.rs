@@ -198,7 +198,7 @@ impl About {
         let mut subjects = Vec::new();
         for (position, subject) in payload.subject.into_iter().enumerate() {
             let digests = DigestSet::read(&subject.digest, false, &format!("/subject/{position}/digest"))?;
-            subjects.push(Subject { name: String::new(), digests });
+            subjects.push(Subject { digests, ..Subject::default() });
         }
         let kind = payload.predicate_type.or(payload.kind).unwrap_or_else(|| form::GITTUF.to_owned());
         Ok(Self {
@@ -239,7 +239,7 @@ impl About {
         Self {
             payload,
             predicate_type: ARTIFACT_SIGNATURE.to_owned(),
-            subjects: vec![Subject { name: String::new(), digests }],
+            subjects: vec![Subject { digests, ..Subject::default() }],
             claim: Claim::Other,
         }
     }

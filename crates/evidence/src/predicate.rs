@@ -21,12 +21,23 @@ mod ci_run;
 mod commit;
 pub mod provenance;
 mod registry_event;
+mod source_tool;
 mod vsa;
 
 /// SLSA provenance v1.
 pub const PROVENANCE_V1: &str = "https://slsa.dev/provenance/v1";
 /// SLSA provenance v0.2.
 pub const PROVENANCE_V02: &str = "https://slsa.dev/provenance/v0.2";
+/// SLSA provenance v0.1.
+pub const PROVENANCE_V01: &str = "https://slsa.dev/provenance/v0.1";
+/// What the SLSA source tool says of a commit.
+pub const SOURCE_PROVENANCE: &str =
+    "https://github.com/slsa-framework/slsa-source-poc/source-provenance/v1-draft";
+/// The same in its first weeks, when levels stood where controls do now.
+pub const SOURCE_PROVENANCE_FIRST: &str =
+    "https://github.com/slsa-framework/slsa-source-poc/source-provenance/v1";
+/// What the SLSA source tool says of a tag.
+pub const TAG_PROVENANCE: &str = "https://github.com/slsa-framework/slsa-source-poc/tag-provenance/v1-draft";
 /// SLSA verification summary v1.
 pub const SUMMARY_V1: &str = "https://slsa.dev/verification_summary/v1";
 /// Our commit predicate.
@@ -43,6 +54,11 @@ pub fn read(payload: &str, statement: &Statement<'_>) -> Result<Claim, Refusal> 
     Ok(match statement.predicate_type.as_str() {
         PROVENANCE_V1 => Claim::Build(provenance::read_v1(&reader)?),
         PROVENANCE_V02 => Claim::Build(provenance::read_v02(&reader)?),
+        PROVENANCE_V01 => Claim::Build(provenance::read_v01(&reader)?),
+        SOURCE_PROVENANCE | SOURCE_PROVENANCE_FIRST => {
+            Claim::SourceProvenance(source_tool::read_source(&reader)?)
+        }
+        TAG_PROVENANCE => Claim::TagProvenance(source_tool::read_tag(&reader)?),
         SUMMARY_V1 => Claim::Summary(vsa::read(&reader)?),
         COMMIT_V1 => Claim::Commit(commit::read(&reader)?),
         REGISTRY_EVENT_V1 => Claim::Registry(registry_event::read(&reader)?),
@@ -112,7 +128,7 @@ impl<'a> Reader<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Claim {
-    /// SLSA provenance v1 or v0.2.
+    /// SLSA provenance v1, v0.2 or v0.1.
     Build(Build),
     /// `urn:catenary:predicate:commit:v1`.
     Commit(Commit),
@@ -122,6 +138,10 @@ pub enum Claim {
     Run(CiRun),
     /// SLSA verification summary v1.
     Summary(Summary),
+    /// What the SLSA source tool says of a commit.
+    SourceProvenance(SourceProvenance),
+    /// What the SLSA source tool says of a tag.
+    TagProvenance(TagProvenance),
     /// Kept and browsable, read by no rule yet.
     Other,
 }
@@ -153,6 +173,32 @@ pub struct Build {
     pub started_on: Option<Timestamp>,
     /// `metadata.finishedOn`.
     pub finished_on: Option<Timestamp>,
+    /// Whether the build had no network, where the format says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hermetic: Option<bool>,
+    /// Whether the result is meant to be reproducible byte by byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reproducible: Option<bool>,
+    /// What the builder says that it left out.
+    #[serde(default, skip_serializing_if = "Complete::is_unsaid")]
+    pub complete: Complete,
+}
+
+/// What a provenance says that it names in full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complete {
+    /// Every external parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<bool>,
+    /// Every dependency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<bool>,
+}
+
+impl Complete {
+    fn is_unsaid(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Build types that have an adapter, under the names that policies use.
@@ -161,10 +207,34 @@ pub struct Build {
 pub enum Adapter {
     /// The three GitHub workflow URIs.
     GithubWorkflow,
-    /// slsa-github-generator (generic, container, go, …).
+    /// slsa-github-generator (generic, container, go, container-based, delegators).
     SlsaGithubGenerator,
     /// `urn:catenary:buildtype:generic:v1`: what `catenary attest build` writes.
     Generic,
+    /// BuildKit v0.2 and v1, also from docker/github-builder.
+    Buildkit,
+    /// GitLab CI.
+    Gitlab,
+    /// Tekton Chains v0.2 and v1.
+    TektonChains,
+    /// Google Cloud Build v0.1 and v1.
+    GoogleCloudBuild,
+    /// The npm client on GitHub Actions or GitLab CI.
+    Npm,
+}
+
+impl Adapter {
+    /// Every adapter.
+    pub const ALL: [Self; 8] = [
+        Self::GithubWorkflow,
+        Self::SlsaGithubGenerator,
+        Self::Generic,
+        Self::Buildkit,
+        Self::Gitlab,
+        Self::TektonChains,
+        Self::GoogleCloudBuild,
+        Self::Npm,
+    ];
 }
 
 /// A git source.
@@ -336,4 +406,59 @@ pub struct Summary {
     pub properties: Vec<String>,
     /// `timeVerified`.
     pub time_verified: Option<Timestamp>,
+}
+
+/// What the SLSA source tool says of a commit: which controls were on, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceProvenance {
+    /// Canonical repository URI; a text without canonical form as it is.
+    pub repository: Option<String>,
+    /// `pr_merge`, `direct_push`, …
+    pub activity: Option<String>,
+    /// Who did it, as the forge calls them.
+    pub actor: Option<String>,
+    /// The ref that was moved to the commit.
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+    /// What the ref pointed to before.
+    pub previous: Option<GitOid>,
+    /// When this was written.
+    pub created_on: Option<Timestamp>,
+    /// The controls that were on.
+    pub controls: Vec<Control>,
+}
+
+/// What the SLSA source tool says of a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagProvenance {
+    /// Canonical repository URI; a text without canonical form as it is.
+    pub repository: Option<String>,
+    /// The tag, as a ref.
+    pub tag: String,
+    /// Who set it.
+    pub actor: Option<String>,
+    /// When this was written.
+    pub created_on: Option<Timestamp>,
+    /// The controls that were on.
+    pub controls: Vec<Control>,
+    /// What summaries said of the commit when it was tagged: a copy, not a summary.
+    pub summaries: Vec<TagSummary>,
+}
+
+/// A control of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// `SLSA_SOURCE_SCS_CONTINUITY`, `TAG_HYGIENE`, `GH_REQUIRED_CHECK_test`, …
+    pub name: String,
+    /// Without a gap since then.
+    pub since: Option<Timestamp>,
+}
+
+/// What a tag's provenance repeats of a summary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagSummary {
+    /// The refs that it was about.
+    pub source_refs: Vec<String>,
+    /// The levels that it gave.
+    pub verified_levels: Vec<String>,
 }

@@ -217,6 +217,7 @@ impl RepositoryUri {
         text.starts_with("git+")
             || text.starts_with("git://")
             || text.starts_with("git@")
+            || text.starts_with("ssh://")
             || (text.starts_with("https://") && location.ends_with(".git"))
     }
 }

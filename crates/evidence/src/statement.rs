@@ -2,14 +2,14 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::{
     digest::{Digest, GitOid, Node},
     dsse::within,
-    json,
-    limits::{MAX_DIGESTS, MAX_SUBJECTS, MAX_TEXT},
+    json::{self, JsonError, JsonFault},
+    limits::{MAX_DIGESTS, MAX_LEVELS, MAX_SUBJECTS, MAX_TEXT},
     refusal::Refusal,
 };
 
@@ -31,13 +31,16 @@ pub struct Statement<'p> {
 }
 
 /// One subject of a statement.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// The producer's name for it: shown, never decided on.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// What it is.
     pub digests: DigestSet,
+    /// The refs that a source summary says it is about (`annotations.sourceRefs`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_refs: Vec<String>,
 }
 
 /// An in-toto DigestSet, sorted into the spaces of chain-model 1.1.
@@ -62,14 +65,19 @@ impl DigestSet {
     }
 }
 
-/// The statement on the wire. Other members are ignored (in-toto's monotonic principle).
+/// The statement on the wire. Other members are ignored (in-toto's monotonic principle). The first statements of the SLSA
+/// source tool write `type` and `predicate_type`.
 #[derive(Deserialize)]
 struct Wire<'p> {
     #[serde(rename = "_type", borrow)]
-    kind: Cow<'p, str>,
-    subject: Vec<WireSubject<'p>>,
+    kind: Option<Cow<'p, str>>,
+    #[serde(rename = "type", borrow)]
+    early_kind: Option<&'p RawValue>,
+    subject: Option<Vec<WireSubject<'p>>>,
     #[serde(rename = "predicateType", borrow)]
-    predicate_type: Cow<'p, str>,
+    predicate_type: Option<Cow<'p, str>>,
+    #[serde(rename = "predicate_type", borrow)]
+    early_predicate_type: Option<Cow<'p, str>>,
     #[serde(default, borrow)]
     predicate: Option<&'p RawValue>,
 }
@@ -80,6 +88,8 @@ struct WireSubject<'p> {
     name: Option<Cow<'p, str>>,
     #[serde(default)]
     digest: WireDigests,
+    #[serde(default, borrow)]
+    annotations: Option<&'p RawValue>,
 }
 
 /// A DigestSet on the wire.
@@ -89,17 +99,36 @@ impl<'p> Statement<'p> {
     /// Reads a statement from a payload that [`json::check`] has passed.
     pub fn read(payload: &'p str) -> Result<Self, Refusal> {
         let wire: Wire<'p> = json::read(payload).map_err(Refusal::Payload)?;
-        if ![STATEMENT_V1, STATEMENT_V01].contains(&wire.kind.as_ref()) {
-            return Err(Refusal::StatementType { found: json::shorten(&wire.kind).into_owned() });
+        let early: Option<Cow<'p, str>> =
+            wire.early_kind.and_then(|kind| serde_json::from_str::<String>(kind.get()).ok()).map(Cow::Owned);
+        // A member called `type` beside `_type` is some other member.
+        let kind = wire.kind.or(early);
+        let predicate_type = match (wire.predicate_type, wire.early_predicate_type) {
+            (Some(_), Some(_)) => return Err(misses("it has both `predicateType` and `predicate_type`")),
+            (one, other) => one.or(other),
+        };
+        let (kind, predicate_type) = match (kind, predicate_type) {
+            (Some(kind), Some(predicate_type)) => (kind, predicate_type),
+            (None, None) => {
+                return Err(misses(
+                    "no in-toto statement: there is neither `_type` nor `predicateType`; a predicate alone is about nothing",
+                ));
+            }
+            (None, _) => return Err(misses("missing field `_type`")),
+            (_, None) => return Err(misses("missing field `predicateType`")),
+        };
+        if ![STATEMENT_V1, STATEMENT_V01].contains(&kind.as_ref()) {
+            return Err(Refusal::StatementType { found: json::shorten(&kind).into_owned() });
         }
-        bounded("predicateType", &wire.predicate_type)?;
-        if wire.subject.is_empty() {
+        let Some(subject) = wire.subject else { return Err(misses("missing field `subject`")) };
+        bounded("predicateType", &predicate_type)?;
+        if subject.is_empty() {
             return Err(Refusal::NoSubject);
         }
-        within("subjects", wire.subject.len(), MAX_SUBJECTS)?;
+        within("subjects", subject.len(), MAX_SUBJECTS)?;
         let subjects =
-            wire.subject.iter().enumerate().map(|(i, s)| subject(i, s)).collect::<Result<_, _>>()?;
-        Ok(Self { predicate_type: wire.predicate_type.into_owned(), subjects, predicate: wire.predicate })
+            subject.iter().enumerate().map(|(i, s)| read_subject(i, s)).collect::<Result<_, _>>()?;
+        Ok(Self { predicate_type: predicate_type.into_owned(), subjects, predicate: wire.predicate })
     }
 }
 
@@ -111,14 +140,59 @@ fn bounded(what: &'static str, text: &str) -> Result<(), Refusal> {
     }
 }
 
-fn subject(position: usize, wire: &WireSubject<'_>) -> Result<Subject, Refusal> {
+/// A payload that is JSON and no statement.
+fn misses(why: &str) -> Refusal {
+    let fault = JsonFault::Shape(why.to_owned());
+    Refusal::Payload(JsonError { fault, pointer: String::new(), line: 1, column: 1 })
+}
+
+fn read_subject(position: usize, wire: &WireSubject<'_>) -> Result<Subject, Refusal> {
     let name = wire.name.as_deref().unwrap_or_default();
     bounded("the name of a subject", name)?;
     if wire.digest.is_empty() {
         return Err(Refusal::SubjectNoDigest { position });
     }
     let digests = DigestSet::read(&wire.digest, false, &format!("/subject/{position}/digest"))?;
-    Ok(Subject { name: name.to_owned(), digests })
+    let source_refs = match wire.annotations {
+        Some(annotations) => source_refs(annotations.get())?,
+        None => Vec::new(),
+    };
+    Ok(Subject { name: name.to_owned(), digests, source_refs })
+}
+
+/// The refs of a source summary's subject. The specification says `sourceRefs`, its producer wrote `source_branches` and
+/// then `source_refs`; two spellings that disagree say nothing. Only full refs are refs.
+fn source_refs(annotations: &str) -> Result<Vec<String>, Refusal> {
+    /// Annotations are anybody's: what is no list of texts is something else.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Refs {
+        List(Vec<String>),
+        Else(IgnoredAny),
+    }
+    #[derive(Deserialize)]
+    struct Annotations {
+        #[serde(rename = "sourceRefs")]
+        specified: Option<Refs>,
+        source_refs: Option<Refs>,
+        source_branches: Option<Refs>,
+    }
+    let Ok(wire) = serde_json::from_str::<Annotations>(annotations) else { return Ok(Vec::new()) };
+    let spellings = [wire.specified, wire.source_refs, wire.source_branches];
+    let mut lists = spellings.into_iter().filter_map(|refs| match refs {
+        Some(Refs::List(list)) => Some(list),
+        Some(Refs::Else(_)) | None => None,
+    });
+    let Some(mut refs) = lists.next() else { return Ok(Vec::new()) };
+    if lists.any(|other| other != refs) {
+        return Ok(Vec::new());
+    }
+    within("source refs", refs.len(), MAX_LEVELS)?;
+    refs.retain(|reference| reference.starts_with("refs/"));
+    for reference in &refs {
+        bounded("a source ref", reference)?;
+    }
+    Ok(refs)
 }
 
 impl DigestSet {

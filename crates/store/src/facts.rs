@@ -203,6 +203,8 @@ fn columns(facts: &Attestation) -> (Option<&str>, Option<&str>, Option<GitOid>, 
         Claim::Commit(commit) => (None, Some(&commit.repository), commit_subject(), None),
         Claim::Registry(event) => (None, None, None, Some(&event.resource)),
         Claim::Summary(summary) => (None, None, None, Some(&summary.resource_uri)),
+        Claim::SourceProvenance(source) => (None, source.repository.as_deref(), commit_subject(), None),
+        Claim::TagProvenance(tag) => (None, tag.repository.as_deref(), commit_subject(), None),
         Claim::Run(_) | Claim::Other => (None, None, None, None),
     }
 }

@@ -370,6 +370,9 @@ fn claim(claim: &Claim) -> facts::Claim {
             invocation: None,
             started_on: b.started.map(at),
             finished_on: b.finished.map(at),
+            hermetic: None,
+            reproducible: None,
+            complete: facts::Complete::default(),
         }),
         Claim::Commit(c) => facts::Claim::Commit(facts::Commit {
             repository: c.repository.clone(),
@@ -441,7 +444,7 @@ fn attestation(s: &Statement) -> Attestation {
         subjects: s
             .subjects
             .iter()
-            .map(|set| Subject { name: String::new(), digests: digests(set) })
+            .map(|set| Subject { digests: digests(set), ..Subject::default() })
             .collect(),
         doubt: None,
         signatures: (s.signers.iter().map(|k| Signature::by_key(key_id(*k))))

@@ -1,4 +1,4 @@
-//! SLSA provenance v1 and v0.2, projected to one normal form by build-type adapters (chain-model 1.6).
+//! SLSA provenance v1, v0.2 and v0.1, projected to one normal form by build-type adapters (chain-model 1.6).
 //!
 //! An adapter knows where a build type writes its source, trigger and runner, and which external parameters
 //! exist. A build type without an adapter keeps its builder, parameters (all unknown) and dependencies, but has no
@@ -24,250 +24,202 @@
 //! agree. A dependency's `name` gives its role: `baseImage`, `builderImage`, `submodule`, `tool`. Parameters other than
 //! `source.*`, `target`, `config` and `params.*` are unknown.
 
+mod buildkit;
+mod cloud_build;
+mod generator;
+mod generic;
+mod github;
+mod gitlab;
+mod npm;
 mod parameters;
 mod resource;
-
-use std::collections::BTreeMap;
+mod source;
+mod tekton;
+mod wire;
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use self::parameters::flatten;
-use super::{Adapter, Build, Dependency, Reader, Role, Source};
-use crate::{
-    digest::{GitOid, Node},
-    dsse::within,
-    limits::MAX_DEPENDENCIES,
-    reference::RepositoryUri,
-    refusal::Refusal,
-    statement::{DigestSet, WireDigests},
+use self::{
+    parameters::{Known, Layout, flatten},
+    source::{Shape, Wanted, dependencies},
+    wire::Descriptor,
 };
+use super::{Adapter, Build, Complete, Reader, Role};
+use crate::refusal::Refusal;
 
-/// The build type of `catenary attest build`.
-pub const GENERIC: &str = "urn:catenary:buildtype:generic:v1";
+pub use generator::V02 as SLSA_GITHUB_GENERATOR;
+pub use generic::BUILD_TYPE as GENERIC;
+pub use github::WORKFLOW as GITHUB_WORKFLOW;
 
-/// The three spellings of the GitHub workflow build type (chain-model 0.10).
-pub const GITHUB_WORKFLOW: [&str; 3] = [
-    "https://actions.github.io/buildtypes/workflow/v1",
-    "https://slsa-framework.github.io/github-actions-buildtypes/workflow/v1",
-    "https://github.com/actions/buildtypes/workflow/v1",
-];
-
-/// slsa-github-generator, which writes provenance v0.2.
-pub const SLSA_GITHUB_GENERATOR: [&str; 3] = [
-    "https://github.com/slsa-framework/slsa-github-generator/generic@v1",
-    "https://github.com/slsa-framework/slsa-github-generator/container@v1",
-    "https://github.com/slsa-framework/slsa-github-generator/go@v1",
-];
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct V1 {
-    build_definition: Definition,
-    run_details: RunDetails,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Definition {
+/// Provenance of any version, before a build type gives it its meaning.
+struct Provenance {
+    /// Where the build type and the builder's id stand, for refusals.
+    pointers: [&'static str; 2],
+    dependencies_at: &'static str,
     build_type: String,
-    #[serde(default)]
-    external_parameters: Option<Map<String, Value>>,
-    #[serde(default)]
-    internal_parameters: Option<Map<String, Value>>,
-    #[serde(default)]
-    resolved_dependencies: Option<Vec<Descriptor>>,
-}
-
-#[derive(Deserialize)]
-struct Descriptor {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    uri: Option<String>,
-    #[serde(default)]
-    digest: Option<WireDigests>,
-}
-
-#[derive(Deserialize)]
-struct RunDetails {
-    builder: Builder,
-    #[serde(default)]
-    metadata: Option<RunMetadata>,
-}
-
-#[derive(Deserialize)]
-struct Builder {
-    id: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct RunMetadata {
-    // BuildKit's documentation and code differ in the case of the last letter. One member with two names
-    // would be a duplicate if both were there, so they are two members.
-    invocation_id: Option<String>,
-    #[serde(rename = "invocationID")]
-    invocation_id_buildkit: Option<String>,
+    builder_id: String,
+    /// `externalParameters`, `invocation.parameters`, `recipe.arguments`.
+    external: Value,
+    /// `internalParameters`, `invocation.environment`, `recipe.environment`.
+    internal: Value,
+    /// `invocation.configSource` (v0.2).
+    config: Wanted,
+    /// `invocation.configSource.entryPoint`, `recipe.entryPoint`.
+    entry_point: Option<String>,
+    descriptors: Vec<Descriptor>,
+    complete: Complete,
+    hermetic: Option<bool>,
+    reproducible: Option<bool>,
+    invocation: Option<String>,
     started_on: Option<Timestamp>,
     finished_on: Option<Timestamp>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct V02 {
-    builder: Builder,
-    build_type: String,
-    #[serde(default)]
-    invocation: Option<Invocation>,
-    #[serde(default)]
-    metadata: Option<V02Metadata>,
-    #[serde(default)]
-    materials: Option<Vec<Descriptor>>,
+/// What a build type says of a provenance.
+struct Projection {
+    source: Wanted,
+    trigger: Option<String>,
+    runner: Option<String>,
+    known: Known,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Invocation {
-    #[serde(default)]
-    config_source: Option<ConfigSource>,
-    #[serde(default)]
-    parameters: Option<Value>,
-    #[serde(default)]
-    environment: Option<Map<String, Value>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct ConfigSource {
-    #[serde(default)]
-    uri: Option<String>,
-    #[serde(default)]
-    digest: Option<WireDigests>,
-    #[serde(default)]
-    entry_point: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct V02Metadata {
-    #[serde(rename = "buildInvocationID")]
-    build_invocation_id: Option<String>,
-    #[serde(rename = "buildInvocationId")]
-    build_invocation_id_camel: Option<String>,
-    build_started_on: Option<Timestamp>,
-    build_finished_on: Option<Timestamp>,
-}
-
-/// Reads provenance v1. A v0.2 body has no `buildDefinition` and is refused (S15).
+/// Reads provenance v1.
 pub(super) fn read_v1(reader: &Reader<'_>) -> Result<Build, Refusal> {
-    let wire: V1 = reader.parse()?;
-    let definition = wire.build_definition;
-    let adapter = match definition.build_type.as_str() {
+    let provenance = wire::v1(reader)?;
+    let adapter = match provenance.build_type.as_str() {
         GENERIC => Some(Adapter::Generic),
+        cloud_build::V1 => Some(Adapter::GoogleCloudBuild),
+        kind if kind == buildkit::BUILD_TYPES[0] => Some(Adapter::Buildkit),
         kind if GITHUB_WORKFLOW.contains(&kind) => Some(Adapter::GithubWorkflow),
+        kind if generator::V1.contains(&kind) => Some(Adapter::SlsaGithubGenerator),
+        kind if gitlab::BUILD_TYPES.contains(&kind) => Some(Adapter::Gitlab),
+        kind if tekton::V1.contains(&kind) => Some(Adapter::TektonChains),
         _ => None,
     };
-    said(reader, "/buildDefinition/buildType", &definition.build_type, adapter)?;
-    said(reader, "/runDetails/builder/id", &wire.run_details.builder.id, adapter)?;
-    let external = Value::Object(definition.external_parameters.unwrap_or_default());
-    let internal = Value::Object(definition.internal_parameters.unwrap_or_default());
-    let params = flatten(&external)?;
-    let mut dependencies = dependencies(
-        definition.resolved_dependencies.unwrap_or_default(),
-        adapter,
-        "/predicate/buildDefinition/resolvedDependencies",
-    )?;
-    let (source, trigger, runner) = match adapter {
-        Some(Adapter::GithubWorkflow) => {
-            let workflow = Asked {
-                uri: text(&external, "/workflow/repository"),
-                reference: text(&external, "/workflow/ref"),
-                repository_id: text(&internal, "/github/repository_id"),
-                commit: None,
-            };
-            (
-                workflow.resolve(&mut dependencies),
-                text(&internal, "/github/event_name"),
-                text(&internal, "/github/runner_environment")
-                    .or_else(|| text(&external, "/runner_environment")),
-            )
-        }
-        Some(Adapter::Generic) => {
-            let source = Asked {
-                uri: text(&external, "/source/uri"),
-                reference: text(&external, "/source/ref"),
-                repository_id: text(&internal, "/repositoryId"),
-                commit: text(&external, "/source/commit"),
-            };
-            (source.resolve(&mut dependencies), text(&internal, "/trigger"), text(&internal, "/runner"))
-        }
-        _ => (None, None, None),
-    };
-    let metadata = wire.run_details.metadata.unwrap_or_default();
-    Ok(Build {
-        builder_id: wire.run_details.builder.id,
-        build_type: definition.build_type,
-        adapter,
-        source,
-        unknown_params: unknown(adapter, &params),
-        params,
-        trigger,
-        runner,
-        dependencies: dependencies.into_iter().map(|d| d.dependency).collect(),
-        invocation: metadata.invocation_id.or(metadata.invocation_id_buildkit),
-        started_on: metadata.started_on,
-        finished_on: metadata.finished_on,
-    })
+    project(reader, provenance, adapter)
 }
 
 /// Reads provenance v0.2.
 pub(super) fn read_v02(reader: &Reader<'_>) -> Result<Build, Refusal> {
-    let wire: V02 = reader.parse()?;
-    let adapter =
-        SLSA_GITHUB_GENERATOR.contains(&wire.build_type.as_str()).then_some(Adapter::SlsaGithubGenerator);
-    said(reader, "/buildType", &wire.build_type, adapter)?;
-    said(reader, "/builder/id", &wire.builder.id, adapter)?;
-    let invocation = wire.invocation.unwrap_or_default();
-    let config = invocation.config_source.unwrap_or_default();
-    let environment = Value::Object(invocation.environment.unwrap_or_default());
-    let mut params = flatten(&invocation.parameters.unwrap_or(Value::Null))?;
-    if let Some(entry_point) = config.entry_point {
+    let provenance = wire::v02(reader)?;
+    let adapter = match provenance.build_type.as_str() {
+        kind if kind == buildkit::BUILD_TYPES[1] => Some(Adapter::Buildkit),
+        kind if generator::V02.contains(&kind) => Some(Adapter::SlsaGithubGenerator),
+        kind if npm::BUILD_TYPES.contains(&kind) => Some(Adapter::Npm),
+        kind if tekton::V02.contains(&kind) => Some(Adapter::TektonChains),
+        _ => None,
+    };
+    project(reader, provenance, adapter)
+}
+
+/// Reads provenance v0.1, which Cloud Build still writes.
+pub(super) fn read_v01(reader: &Reader<'_>) -> Result<Build, Refusal> {
+    let provenance = wire::v01(reader)?;
+    let is_cloud_build = cloud_build::V01.contains(&provenance.build_type.as_str());
+    project(reader, provenance, is_cloud_build.then_some(Adapter::GoogleCloudBuild))
+}
+
+/// Brings a provenance into the normal form.
+fn project(
+    reader: &Reader<'_>,
+    mut provenance: Provenance,
+    adapter: Option<Adapter>,
+) -> Result<Build, Refusal> {
+    said(reader, &provenance, adapter)?;
+    let mut params = flatten(&provenance.external, &layout(adapter))?;
+    if let Some(entry_point) = provenance.entry_point.take() {
         // Beside the parameters, because it chooses what runs; `entryPoint` is no GitHub input at the top.
         params.entry("entryPoint".to_owned()).or_insert(entry_point);
     }
-    let mut dependencies = dependencies(wire.materials.unwrap_or_default(), adapter, "/predicate/materials")?;
-    let source = adapter.and_then(|_| {
-        let asked = Asked {
-            uri: config.uri,
-            reference: None,
-            repository_id: text(&environment, "/github_repository_id"),
-            commit: config.digest.and_then(|d| d.get("sha1").or(d.get("gitCommit")).cloned()),
-        };
-        asked.resolve(&mut dependencies)
-    });
-    let metadata = wire.metadata.unwrap_or_default();
+    let mut descriptors = std::mem::take(&mut provenance.descriptors);
+    if adapter == Some(Adapter::SlsaGithubGenerator) {
+        descriptors.extend(generator::builder_image(&provenance));
+    }
+    let shape = |descriptor: &Descriptor| shape(descriptor, adapter, &provenance.build_type);
+    let mut dependencies = dependencies(descriptors, provenance.dependencies_at, shape)?;
+    let projection = match adapter {
+        None => None,
+        Some(Adapter::GithubWorkflow) => Some(github::workflow(&provenance)),
+        Some(Adapter::SlsaGithubGenerator) => Some(generator::project(&mut provenance)),
+        Some(Adapter::Generic) => Some(generic::project(&provenance)),
+        Some(Adapter::Buildkit) => Some(buildkit::project(&mut provenance)),
+        Some(Adapter::Gitlab) => Some(gitlab::project(&provenance)),
+        Some(Adapter::TektonChains) => Some(tekton::project(&provenance, &dependencies)),
+        Some(Adapter::GoogleCloudBuild) => Some(match provenance.build_type == cloud_build::V1 {
+            true => cloud_build::v1(&provenance),
+            false => cloud_build::v01(&provenance, &mut dependencies),
+        }),
+        Some(Adapter::Npm) => Some(npm::project(&mut provenance)),
+    };
+    let (wanted, trigger, runner, known) = match projection {
+        None => (Wanted::default(), None, None, Known::NOTHING),
+        Some(Projection { source, trigger, runner, known }) => (source, trigger, runner, known),
+    };
+    let uri = wanted.uri.clone().unwrap_or_default();
+    let mut source = wanted.resolve(&mut dependencies);
+    if let (Some(Adapter::Buildkit), Some(source)) = (adapter, &mut source) {
+        buildkit::full_ref(source, &provenance.internal, &uri);
+    }
     Ok(Build {
-        builder_id: wire.builder.id,
-        build_type: wire.build_type,
+        builder_id: provenance.builder_id,
+        build_type: provenance.build_type,
         adapter,
         source,
-        unknown_params: unknown(adapter, &params),
+        unknown_params: known.others(&params),
         params,
-        trigger: adapter.and_then(|_| text(&environment, "/github_event_name")),
-        runner: adapter.and_then(|_| text(&environment, "/runner_environment")),
+        trigger,
+        runner,
         dependencies: dependencies.into_iter().map(|d| d.dependency).collect(),
-        invocation: metadata.build_invocation_id.or(metadata.build_invocation_id_camel),
-        started_on: metadata.build_started_on,
-        finished_on: metadata.build_finished_on,
+        invocation: provenance.invocation,
+        started_on: provenance.started_on,
+        finished_on: provenance.finished_on,
+        hermetic: provenance.hermetic,
+        reproducible: provenance.reproducible,
+        complete: provenance.complete,
     })
 }
 
-/// Who built, and how, must be said. BuildKit and older tools leave it empty when nobody set it; such provenance is kept, but
-/// as an empty build type has no adapter, and BuildKit's none yet, no build rule takes it.
-fn said(reader: &Reader<'_>, pointer: &str, text: &str, adapter: Option<Adapter>) -> Result<(), Refusal> {
-    if adapter.is_none() && text.is_empty() { Ok(()) } else { reader.text(pointer, text) }
+/// Who built, and how, must be said. BuildKit and older tools leave the builder empty when nobody set it; such provenance
+/// is kept, and a build rule takes it only when its matcher does.
+fn said(reader: &Reader<'_>, provenance: &Provenance, adapter: Option<Adapter>) -> Result<(), Refusal> {
+    let [build_type_at, builder_at] = provenance.pointers;
+    if !(adapter.is_none() && provenance.build_type.is_empty()) {
+        reader.text(build_type_at, &provenance.build_type)?;
+    }
+    let may_be_empty = matches!(adapter, None | Some(Adapter::Buildkit));
+    if may_be_empty && provenance.builder_id.is_empty() {
+        return Ok(());
+    }
+    reader.text(builder_at, &provenance.builder_id)
+}
+
+/// What the build type says of one dependency.
+fn shape(descriptor: &Descriptor, adapter: Option<Adapter>, build_type: &str) -> Shape {
+    match adapter {
+        Some(Adapter::Generic) => generic::shape(descriptor),
+        Some(Adapter::SlsaGithubGenerator) => generator::shape(descriptor, build_type),
+        Some(Adapter::Buildkit) => buildkit::shape(descriptor),
+        Some(Adapter::TektonChains) => tekton::shape(descriptor),
+        Some(Adapter::GoogleCloudBuild) => cloud_build::shape(descriptor),
+        None | Some(Adapter::GithubWorkflow | Adapter::Gitlab | Adapter::Npm) => {
+            Shape { role: Role::Generic, is_git: false }
+        }
+    }
+}
+
+/// Programs among the parameters.
+fn layout(adapter: Option<Adapter>) -> Layout {
+    match adapter {
+        Some(Adapter::TektonChains) => Layout {
+            whole: &["runSpec.pipelineSpec", "runSpec.taskSpec", "runSpec.workspaces"],
+            named: &["runSpec.params"],
+        },
+        Some(Adapter::GoogleCloudBuild) => {
+            Layout { whole: &["steps", "sourceProvenance", "buildConfig"], named: &[] }
+        }
+        _ => Layout::default(),
+    }
 }
 
 /// A text, or a number as text, inside a JSON value.
@@ -277,118 +229,4 @@ fn text(value: &Value, pointer: &str) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// The source that a build was asked to start from, before it is found among what was resolved.
-struct Asked {
-    uri: Option<String>,
-    reference: Option<String>,
-    repository_id: Option<String>,
-    commit: Option<String>,
-}
-
-impl Asked {
-    /// Finds the dependency of the same repository and takes it out of the list.
-    ///
-    /// The commit is set only when everything that names it agrees: one commit over all entries of the repository, the same
-    /// as the request when that has one, the same ref when both have one. Otherwise the source has no commit and proves
-    /// nothing.
-    fn resolve(self, dependencies: &mut Vec<Read>) -> Option<Source> {
-        let uri = self.uri?;
-        let (repository, asked_reference) = locate(&uri);
-        let reference = self.reference.or(asked_reference);
-        let is_source = |d: &Read| {
-            let (found, found_reference) = locate(&d.dependency.uri);
-            let same_reference = match (&reference, &found_reference) {
-                (Some(asked), Some(found)) => asked == found,
-                _ => true,
-            };
-            // A submodule of the same repository, named as such, is not the source.
-            d.dependency.role == Role::Generic && found == repository && same_reference
-        };
-        let (sources, others): (Vec<Read>, Vec<Read>) =
-            std::mem::take(dependencies).into_iter().partition(is_source);
-        *dependencies = others;
-        let mut commits: Vec<GitOid> = sources.iter().flat_map(|d| d.commits.iter().copied()).collect();
-        commits.sort();
-        commits.dedup();
-        let mut commit = match commits.as_slice() {
-            [commit] => Some(*commit),
-            _ => None,
-        };
-        if let Some(asked) = self.commit {
-            commit = commit.filter(|commit| commit.to_hex() == asked);
-        }
-        let reference = reference.or_else(|| sources.iter().find_map(|d| locate(&d.dependency.uri).1));
-        Some(Source { repository, repository_id: self.repository_id, commit, reference })
-    }
-}
-
-/// The canonical repository and the ref of a URI. A URI without canonical form is kept as it is: it equals no canonical
-/// one, so no policy matches it (G34).
-fn locate(uri: &str) -> (String, Option<String>) {
-    match RepositoryUri::split(uri) {
-        Ok((repository, reference)) => (repository.to_string(), reference.map(str::to_owned)),
-        Err(_) => (uri.to_owned(), None),
-    }
-}
-
-/// A dependency with the commits that it names.
-struct Read {
-    dependency: Dependency,
-    commits: Vec<GitOid>,
-}
-
-fn dependencies(
-    wire: Vec<Descriptor>,
-    adapter: Option<Adapter>,
-    pointer: &str,
-) -> Result<Vec<Read>, Refusal> {
-    within("resolved dependencies", wire.len(), MAX_DEPENDENCIES)?;
-    let mut found = Vec::with_capacity(wire.len());
-    for (position, descriptor) in wire.into_iter().enumerate() {
-        let uri = descriptor.uri.unwrap_or_default();
-        let git_shaped = RepositoryUri::is_git_shaped(&uri);
-        let digests = descriptor.digest.unwrap_or_default();
-        let digests = DigestSet::read(&digests, git_shaped, &format!("{pointer}/{position}/digest"))?;
-        let nodes: Vec<Node> = digests.nodes().collect();
-        let role = match adapter {
-            Some(Adapter::Generic) => role(descriptor.name.as_deref()),
-            _ => Role::Generic,
-        };
-        let resource = if git_shaped { None } else { resource::of(&uri, role) };
-        let dependency = Dependency { role, uri, nodes, resource };
-        found.push(Read { dependency, commits: digests.git });
-    }
-    Ok(found)
-}
-
-/// The role that the generic build type gives a descriptor by its name.
-fn role(name: Option<&str>) -> Role {
-    match name {
-        Some("baseImage" | "base-image") => Role::BaseImage,
-        Some("builderImage" | "builder-image") => Role::BuilderImage,
-        Some("submodule") => Role::Submodule,
-        Some("tool") => Role::Tool,
-        _ => Role::Generic,
-    }
-}
-
-/// The parameters that the adapter does not know.
-fn unknown(adapter: Option<Adapter>, params: &BTreeMap<String, String>) -> Vec<String> {
-    let (exact, prefixes): (&[&str], &[&str]) = match adapter {
-        Some(Adapter::GithubWorkflow) => (
-            &["workflow.ref", "workflow.repository", "workflow.path", "inputs", "vars", "runner_environment"],
-            &["inputs.", "vars."],
-        ),
-        Some(Adapter::SlsaGithubGenerator) => {
-            (&["entryPoint", "event_inputs", "inputs"], &["event_inputs.", "inputs."])
-        }
-        Some(Adapter::Generic) => {
-            (&["source.uri", "source.ref", "source.commit", "target", "config", "params"], &["params."])
-        }
-        None => (&[], &[]),
-    };
-    let known = |path: &str| exact.contains(&path) || prefixes.iter().any(|p| path.starts_with(p));
-    params.keys().filter(|path| !known(path)).cloned().collect()
 }

@@ -1,6 +1,7 @@
 //! The two ways in, from outside: `attestation::verify` and `object::read`.
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
+mod build_types;
 mod common;
 mod envelope;
 mod keyless;
@@ -10,3 +11,4 @@ mod openpgp;
 mod predicates;
 mod samples;
 mod schemas;
+mod source_claims;

@@ -1,7 +1,7 @@
 //! What a submitter's credential may speak about. A scope limits spam; it never gives trust.
 
 use catenary_chain::policy::glob::Glob;
-use catenary_evidence::{attestation::Attestation, predicate::Claim};
+use catenary_evidence::{attestation::Attestation, predicate::Claim, reference::RepositoryUri};
 
 /// The scope of a submitter. Empty lists restrict nothing.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +61,12 @@ fn named(attestation: &Attestation) -> Vec<String> {
         Claim::Build(build) => build.source.as_ref().map(|source| source.repository.clone()),
         Claim::Commit(commit) => Some(commit.repository.clone()),
         Claim::Registry(event) => Some(event.resource.clone()),
+        Claim::SourceProvenance(source) => source.repository.clone(),
+        Claim::TagProvenance(tag) => tag.repository.clone(),
+        // A source summary is about commits alone, whose subjects have no name that a scope could cover.
+        Claim::Summary(summary) if attestation.subjects.iter().all(|s| s.digests.content.is_empty()) => {
+            summary.resource_uri.parse::<RepositoryUri>().ok().map(|repository| repository.to_string())
+        }
         Claim::Run(_) | Claim::Summary(_) | Claim::Other => None,
     };
     if let Some(repository) = claimed {
@@ -86,7 +92,7 @@ fn without_tag(name: &str) -> &str {
 mod tests {
     use catenary_evidence::{
         digest::{Digest, Sha256},
-        predicate::{Build, RegistryAction, RegistryEvent, Source},
+        predicate::{Build, Complete, RegistryAction, RegistryEvent, Source},
         statement::{DigestSet, Subject},
     };
 
@@ -98,7 +104,7 @@ mod tests {
             id: Sha256::of(b"a"),
             payload: Sha256::of(b"p"),
             predicate_type: "https://slsa.dev/provenance/v1".into(),
-            subjects: vec![Subject { name: subject.into(), digests }],
+            subjects: vec![Subject { name: subject.into(), digests, ..Subject::default() }],
             signatures: Vec::new(),
             doubt: None,
             claim,
@@ -124,6 +130,9 @@ mod tests {
             invocation: None,
             started_on: None,
             finished_on: None,
+            hermetic: None,
+            reproducible: None,
+            complete: Complete::default(),
         })
     }
 

@@ -182,7 +182,7 @@ impl Scene {
         };
         change(&mut claim);
         let set = DigestSet { git: vec![commit_id(name)], ..DigestSet::default() };
-        self.attest(2, &[by], vec![Subject { name: String::new(), digests: set }], Claim::Commit(claim))
+        self.attest(2, &[by], vec![Subject { digests: set, ..Subject::default() }], Claim::Commit(claim))
     }
 
     pub fn build(&mut self, of: &[&str], change: impl FnOnce(&mut Build)) -> Sha256 {
@@ -208,6 +208,9 @@ impl Scene {
             invocation: None,
             started_on: Some(at(8)),
             finished_on: Some(at(9)),
+            hermetic: None,
+            reproducible: None,
+            complete: Complete::default(),
         };
         change(&mut claim);
         self.attest(10, by, of.iter().map(|name| subject(name)).collect(), Claim::Build(claim))
@@ -290,7 +293,8 @@ pub fn descriptor(name: &str, platform: Option<Platform>) -> Descriptor {
 }
 
 pub fn subject(name: &str) -> Subject {
-    Subject { name: name.into(), digests: DigestSet { content: vec![content(name)], ..DigestSet::default() } }
+    let digests = DigestSet { content: vec![content(name)], ..DigestSet::default() };
+    Subject { name: name.into(), digests, ..Subject::default() }
 }
 
 pub fn base(name: &str, resource: &str) -> Dependency {

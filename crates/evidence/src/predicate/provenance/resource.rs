@@ -11,8 +11,9 @@ pub(super) fn of(uri: &str, role: Role) -> Option<String> {
     if let Some(purl) = uri.strip_prefix("pkg:oci/") {
         return canonical(&qualifier(purl, "repository_url")?);
     }
-    if let Some(reference) =
-        ["docker://", "oci://", "docker-image://"].iter().find_map(|p| uri.strip_prefix(p))
+    if let Some(reference) = ["docker://", "oci://", "docker-image://", "docker-pullable://"]
+        .iter()
+        .find_map(|p| uri.strip_prefix(p))
     {
         return canonical(reference);
     }
