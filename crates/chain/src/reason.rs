@@ -203,6 +203,8 @@ codes! {
         "Attest the commit from the repository's side, or post the commit object, then ask again.";
     SrcLevelTooLow "SRC_LEVEL_TOO_LOW" "The source level is below source.minLevel.",
         "Raise the controls of the repository so that its collector may speak for a higher level.";
+    SrcPropertyMissing "SRC_PROPERTY_MISSING" "No trusted source summary gives the commit a property of source.properties.",
+        "Turn the control on for the ref, then build a commit that was made after it.";
     SrcUnreviewed "SRC_UNREVIEWED" "Too few people reviewed the change.",
         "Have the change approved before it is merged.";
     SrcReviewStale "SRC_REVIEW_STALE" "The review was of another revision.",
@@ -213,6 +215,10 @@ codes! {
         "Sign commits with a registered key.";
     SrcSignerNotTrusted "SRC_SIGNER_NOT_TRUSTED" "Evidence about the commit is not by a trusted signer.",
         "Add the signer to trust.sources or source.signatures.commit.keys, or sign with a trusted key.";
+    VsaFailed "VSA_FAILED" "The source summary of the commit says that its verification failed.",
+        "Read the summary's policy, mend the repository, then build a commit that passes.";
+    VsaSignerVerifierPair "VSA_SIGNER_VERIFIER_PAIR" "The signer of the source summary may not speak for its verifier.",
+        "Let the verifier sign with its own key or identity, or correct trust.sources.verifierId.";
     DepBaseUnknown "DEP_BASE_UNKNOWN" "Nothing is known about an input that must have a chain of its own.",
         "Post the evidence of the input, then ask again.";
     DepBaseNotAllowed "DEP_BASE_NOT_ALLOWED" "An input is not on the list of allowed ones.",
@@ -258,7 +264,7 @@ impl Code {
             "POL" => "policy",
             "ART" => "artifact",
             "BLD" | "ATT" => "build",
-            "SRC" => "source",
+            "SRC" | "VSA" => "source",
             "DEP" => "input",
             "REG" => "registry",
             "TIM" => "time",

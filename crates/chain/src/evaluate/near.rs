@@ -10,7 +10,7 @@ use catenary_evidence::{
 use crate::{policy::Spec, reason::Code, verdict::NearMiss};
 
 use super::{
-    Chain, registry,
+    Chain, registry, source,
     world::{Statement, World},
 };
 
@@ -82,6 +82,19 @@ fn why(world: &World<'_>, statement: &Statement, spec: &Spec) -> Option<Code> {
             let revoked = rules.iter().any(|rule| world.is_revoked(statement, &rule.signer));
             (counts, revoked, Code::SrcSignerNotTrusted)
         }
+        Claim::Summary(summary)
+            if spec.source.is_some() && !spec.trust.sources.is_empty() && is_of_a_commit(statement) =>
+        {
+            let rules = &spec.trust.sources;
+            let counting =
+                || rules.iter().filter(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until));
+            let counts = counting().any(|rule| source::speaks_for(rule, summary));
+            let revoked = rules.iter().any(|rule| world.is_revoked(statement, &rule.signer));
+            match counting().next() {
+                Some(_) => (counts, false, Code::VsaSignerVerifierPair),
+                None => (counts, revoked, Code::SrcSignerNotTrusted),
+            }
+        }
         Claim::Registry(event) if spec.registry.is_some() => (
             spec.registries().any(|rule| registry::speaks(world, statement, rule, event)),
             spec.registries().any(|rule| world.is_revoked(statement, &rule.signer)),
@@ -94,4 +107,9 @@ fn why(world: &World<'_>, statement: &Statement, spec: &Spec) -> Option<Code> {
         (false, true) => Some(Code::AttRevokedSigner),
         (false, false) => Some(code),
     }
+}
+
+/// Summaries of images are for others to read.
+fn is_of_a_commit(statement: &Statement) -> bool {
+    statement.fact.subject_nodes().iter().any(|node| matches!(node, Node::Git(_)))
 }

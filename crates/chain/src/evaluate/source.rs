@@ -3,7 +3,8 @@
 use catenary_evidence::{
     digest::{Digest, GitOid, Node, Sha256},
     object::Body,
-    predicate::{Actor, Build, Claim, Commit, Review},
+    predicate::{Actor, Build, Claim, Commit, Review, Summary},
+    reference::RepositoryUri,
 };
 
 use crate::{
@@ -95,11 +96,11 @@ pub fn judge(
     }
     // 4. Version control says so too.
     if !spec.trust.sources.is_empty() {
-        match trusted(world, commit, spec, rules) {
+        match trusted(world, commit, source.reference.as_deref(), spec, rules) {
             Err(reason) => result.reasons.push(*reason),
             Ok(trusted) => {
                 result.ids.extend(ids(trusted.iter().map(|t| t.statement)));
-                result.evidence = trusted.iter().map(|t| t.claim.updated_at).collect();
+                result.evidence = trusted.iter().filter_map(|t| Some(t.claim?.updated_at)).collect();
                 // 5. Others reviewed it.
                 if let Some(wanted) = &rules.review {
                     result.reasons.extend(review(&trusted, commit, wanted.at_least as usize));
@@ -114,6 +115,17 @@ pub fn judge(
                     let evidence = ids(trusted.iter().map(|t| t.statement));
                     result.reasons.push(reason.because(rules.min_level, level).with_evidence(evidence));
                 }
+                // 8. Its properties.
+                for property in rules.properties.iter().flatten() {
+                    if !trusted.iter().any(|t| t.properties.contains(property)) {
+                        let message = format!("no source summary gives the commit `{property}`");
+                        let reason =
+                            Reason::error(Code::SrcPropertyMissing, commit, "source.properties", message);
+                        let found: Vec<String> =
+                            trusted.iter().flat_map(|t| t.properties.iter().cloned()).collect();
+                        result.reasons.push(reason.because(property.clone(), found));
+                    }
+                }
             }
         }
     }
@@ -127,44 +139,68 @@ pub fn judge(
     result
 }
 
-/// Commit evidence that counts and says what the policy wants.
+/// Evidence about the commit that counts and says what the policy wants.
 struct Trusted<'a> {
     statement: &'a Statement,
-    claim: &'a Commit,
+    /// The commit statement; nothing when it is a source summary.
+    claim: Option<&'a Commit>,
     level: u8,
+    /// What a source summary says beside the level.
+    properties: &'a [String],
 }
 
+/// How far a statement that does not serve got, and what it says instead. A later one is closer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Got {
+    Nowhere,
+    Verifier,
+    Repository,
+    Id,
+    Ref,
+    Result,
+}
+
+/// The evidence of step 4: commit statements and source summaries.
 fn trusted<'a>(
     world: &mut World<'a>,
     commit: GitOid,
+    built_from: Option<&str>,
     spec: &Spec,
     rules: &Rules,
 ) -> Result<Vec<Trusted<'a>>, Box<Reason>> {
     let mut found = Vec::new();
     let mut others = 0;
-    // How far the closest got: 0 nothing counts, 1 another repository, 2 another id, 3 another ref.
-    let mut furthest = 0;
+    let mut furthest = Got::Nowhere;
     let mut actual = String::new();
     for statement in world.naming(Node::Git(commit)) {
-        let Claim::Commit(claim) = &statement.fact.claim else { continue };
         let counts =
             |rule: &&SourceRule| world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until);
-        let Some(level) = spec.trust.sources.iter().filter(counts).map(|rule| rule.max_level).max() else {
-            others += 1;
-            continue;
+        let counting = || spec.trust.sources.iter().filter(counts);
+        let judged = match &statement.fact.claim {
+            Claim::Commit(claim) => counting().map(|rule| rule.max_level).max().map(|level| {
+                says(claim, rules)?;
+                Ok(Trusted { statement, claim: Some(claim), level, properties: &[] })
+            }),
+            Claim::Summary(summary) if counting().next().is_some() => {
+                let speaks = |rule: &&SourceRule| speaks_for(rule, summary);
+                let level = counting().filter(speaks).map(|rule| rule.max_level).max();
+                Some(match level {
+                    None => Err((Got::Verifier, summary.verifier_id.clone())),
+                    Some(level) => summarises(statement, summary, commit, built_from, rules).map(|()| {
+                        let stated = summary.levels.get("SOURCE").copied().unwrap_or(0);
+                        let properties = &summary.properties;
+                        Trusted { statement, claim: None, level: level.min(stated), properties }
+                    }),
+                })
+            }
+            Claim::Summary(_) => None,
+            _ => continue,
         };
-        let got = if claim.repository != rules.repository.uri {
-            (1, claim.repository.clone())
-        } else if rules.repository.id.is_some() && claim.repository_id != rules.repository.id {
-            (2, claim.repository_id.clone().unwrap_or_else(|| "no id".to_owned()))
-        } else if !ref_is_allowed(rules, Some(&claim.reference)) {
-            (3, claim.reference.clone())
-        } else {
-            found.push(Trusted { statement, claim, level });
-            continue;
-        };
-        if got.0 > furthest {
-            (furthest, actual) = got;
+        match judged {
+            None => others += 1,
+            Some(Ok(trusted)) => found.push(trusted),
+            Some(Err((got, instead))) if got > furthest => (furthest, actual) = (got, instead),
+            Some(Err(_)) => {}
         }
     }
     if !found.is_empty() {
@@ -172,29 +208,91 @@ fn trusted<'a>(
     }
     let reason = |code, rule: &str, message: String| Reason::error(code, commit, rule, message);
     Err(Box::new(match furthest {
-        1 => {
+        Got::Verifier => reason(
+            Code::VsaSignerVerifierPair,
+            "trust.sources.verifierId",
+            format!("the signer may not speak for verifier {actual}"),
+        )
+        .because("a verifier of the rule", actual),
+        Got::Repository => {
             reason(Code::SrcRepoMismatch, "source.repository.uri", format!("the commit is known in {actual}"))
                 .because(rules.repository.uri.clone(), actual)
         }
-        2 => {
+        Got::Id => {
             reason(Code::SrcRepoIdMismatch, "source.repository.id", format!("the repository has id {actual}"))
                 .because(rules.repository.id.clone(), actual)
         }
-        3 => reason(Code::SrcRefNotAllowed, "source.refs", format!("the commit is known on {actual} only"))
-            .because(rules.refs.as_deref().map(glob::texts).unwrap_or_default(), actual),
-        _ if others > 0 => {
+        Got::Ref => {
+            reason(Code::SrcRefNotAllowed, "source.refs", format!("the commit is known on {actual} only"))
+                .because(rules.refs.as_deref().map(glob::texts).unwrap_or_default(), actual)
+        }
+        Got::Result => {
+            reason(Code::VsaFailed, "trust.sources", format!("verifier {actual} says that the commit failed"))
+                .because("PASSED", "FAILED")
+        }
+        Got::Nowhere if others > 0 => {
             let ids: Vec<String> = spec.trust.sources.iter().map(|rule| rule.id.clone()).collect();
             let message =
                 format!("{others} statement(s) about the commit exist, none by a signer that counts");
             reason(Code::SrcSignerNotTrusted, "trust.sources", message).because(ids, "others")
         }
-        _ => reason(
+        Got::Nowhere => reason(
             Code::SrcCommitUnknown,
             "trust.sources",
             "no version control evidence for the commit".to_owned(),
         )
-        .because("a commit statement by a trusted source", "none"),
+        .because("a commit statement or a source summary by a trusted source", "none"),
     }))
+}
+
+/// Whether the rule lets its signer speak for the summary's verifier.
+pub(super) fn speaks_for(rule: &SourceRule, summary: &Summary) -> bool {
+    rule.verifier_id.as_ref().is_none_or(|verifier| verifier.matches(&summary.verifier_id))
+}
+
+/// Whether a commit statement says what the policy wants.
+fn says(claim: &Commit, rules: &Rules) -> Result<(), (Got, String)> {
+    if claim.repository != rules.repository.uri {
+        Err((Got::Repository, claim.repository.clone()))
+    } else if rules.repository.id.is_some() && claim.repository_id != rules.repository.id {
+        Err((Got::Id, claim.repository_id.clone().unwrap_or_else(|| "no id".to_owned())))
+    } else if !ref_is_allowed(rules, Some(&claim.reference)) {
+        Err((Got::Ref, claim.reference.clone()))
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a source summary says what the policy wants. It names no repository id, so that a policy with one takes
+/// none; and it is about the refs that it lists alone, of which the ref that was built must be one.
+fn summarises(
+    statement: &Statement,
+    summary: &Summary,
+    commit: GitOid,
+    built_from: Option<&str>,
+    rules: &Rules,
+) -> Result<(), (Got, String)> {
+    let resource = &summary.resource_uri;
+    let repository = resource.parse::<RepositoryUri>().map_or_else(|_| resource.clone(), |r| r.to_string());
+    if repository != rules.repository.uri {
+        return Err((Got::Repository, repository));
+    }
+    if rules.repository.id.is_some() {
+        return Err((Got::Id, "no id".to_owned()));
+    }
+    let about = statement.fact.subjects.iter().filter(|s| s.digests.git.contains(&commit));
+    let mut refs = about.flat_map(|subject| &subject.source_refs);
+    let serves = |reference: &String| {
+        built_from.is_none_or(|built| built == reference) && ref_is_allowed(rules, Some(reference))
+    };
+    if (built_from.is_some() || rules.refs.is_some()) && !refs.clone().any(serves) {
+        let listed: Vec<&str> = refs.by_ref().map(String::as_str).collect();
+        return Err((Got::Ref, if listed.is_empty() { "no ref".to_owned() } else { listed.join(", ") }));
+    }
+    if !summary.passed {
+        return Err((Got::Result, summary.verifier_id.clone()));
+    }
+    Ok(())
 }
 
 /// Whether two names are one person: by id when both have one, else by name.
@@ -208,12 +306,12 @@ fn same(a: &Actor, b: &Actor) -> bool {
 /// The best of several: an approval by enough others, or the most telling failure.
 fn review(trusted: &[Trusted<'_>], commit: GitOid, wanted: usize) -> Option<Reason> {
     let mut worst = (0, Code::SrcUnreviewed, 0);
-    for t in trusted {
-        let judged = match &t.claim.review {
+    for claim in trusted.iter().filter_map(|t| t.claim) {
+        let judged = match &claim.review {
             None => (1, Code::SrcUnreviewed, 0),
             Some(review) if review.approved_revision != commit => (2, Code::SrcReviewStale, 0),
             Some(review) => {
-                let (all, others) = approvals(review, t.claim.actor.as_ref());
+                let (all, others) = approvals(review, claim.actor.as_ref());
                 if others >= wanted {
                     return None;
                 }

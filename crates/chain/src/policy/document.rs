@@ -226,11 +226,13 @@ impl BuilderRule {
 pub struct SourceRule {
     /// The rule's id.
     pub id: String,
-    /// The level that its commits have.
+    /// The level that its commits have; of a source summary, the most that it may give.
     #[serde(default = "one")]
     pub max_level: u8,
     /// Whose signature.
     pub signer: Signer,
+    /// Which verifiers that signer may speak for in source summaries; any when absent.
+    pub verifier_id: Option<Matcher>,
     /// Statements received from here on.
     pub valid_from: Option<Timestamp>,
     /// Statements received before.
@@ -380,6 +382,8 @@ pub struct Source {
     /// The lowest level.
     #[serde(default)]
     pub min_level: u8,
+    /// What trusted source summaries must say of the commit beside its level.
+    pub properties: Option<Vec<String>>,
     /// Whether all trusted builds must name one commit.
     #[serde(default = "yes")]
     pub unique: bool,

@@ -193,6 +193,10 @@ fn source(spec: &Spec, source: &Source) -> Result<(), Fault> {
             return fault(at("review"), "`review` needs a rule in `trust.sources`");
         }
     }
+    texts(&source.properties, at("properties"))?;
+    if source.properties.is_some() && spec.trust.sources.is_empty() {
+        return fault(at("properties"), "`properties` needs a rule in `trust.sources`");
+    }
     if source.min_level > 0 && spec.trust.sources.is_empty() {
         return fault(at("minLevel"), "`minLevel` needs a rule in `trust.sources`");
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{
     Body, Build, BuilderRule, Certificate, Claim, Commit, Event, Identity, Node, Person, Policy, Signer,
-    Statement, World,
+    SourceRule, SourceSection, Statement, Summary, World,
 };
 
 /// Codes of reasons.
@@ -628,44 +628,74 @@ impl<'a> Oracle<'a> {
 
     fn commit_evidence(&self, b: &Build, commit: u32, policy: &Policy, broken: &mut Vec<&'static str>) {
         let section = policy.source.as_ref().expect("asked only with a source section");
-        let mut trusted: Vec<(&Commit, u8)> = Vec::new();
+        let mut trusted: Vec<(Option<&Commit>, u8)> = Vec::new();
+        let mut properties: Vec<&String> = Vec::new();
         let (mut any, mut wrong) = (false, Codes::new());
         for s in self.present().filter(|s| self.names(s, Node::Git(commit))) {
-            let Claim::Commit(c) = &s.claim else { continue };
-            any = true;
+            any |= matches!(s.claim, Claim::Commit(_) | Claim::Summary(_));
             for rule in policy.sources.iter().filter(|r| self.counts(s, &r.signer, r.from, r.until)) {
-                if c.repository != section.uri {
-                    wrong.insert("SRC_REPO_MISMATCH");
-                } else if section.id.is_some() && c.id != section.id {
-                    wrong.insert("SRC_REPO_ID_MISMATCH");
-                } else if section.refs.as_ref().is_some_and(|refs| !any_glob(refs, &c.reference)) {
-                    wrong.insert("SRC_REF_NOT_ALLOWED");
-                } else {
-                    trusted.push((c, rule.max_level));
+                match &s.claim {
+                    Claim::Commit(c) if c.repository != section.uri => {
+                        wrong.insert("SRC_REPO_MISMATCH");
+                    }
+                    Claim::Commit(c) if section.id.is_some() && c.id != section.id => {
+                        wrong.insert("SRC_REPO_ID_MISMATCH");
+                    }
+                    Claim::Commit(c)
+                        if section.refs.as_ref().is_some_and(|refs| !any_glob(refs, &c.reference)) =>
+                    {
+                        wrong.insert("SRC_REF_NOT_ALLOWED");
+                    }
+                    Claim::Commit(c) => trusted.push((Some(c), rule.max_level)),
+                    Claim::Summary(s) => match summary_fault(s, rule, b, section) {
+                        Some(code) => {
+                            wrong.insert(code);
+                        }
+                        None => {
+                            trusted.push((None, rule.max_level.min(s.level.unwrap_or(0))));
+                            properties.extend(&s.properties);
+                        }
+                    },
+                    _ => {}
                 }
             }
         }
         if trusted.is_empty() {
             // The closest got furthest through the checks.
-            let furthest = ["SRC_REF_NOT_ALLOWED", "SRC_REPO_ID_MISMATCH", "SRC_REPO_MISMATCH"];
+            let furthest = [
+                "VSA_FAILED",
+                "SRC_REF_NOT_ALLOWED",
+                "SRC_REPO_ID_MISMATCH",
+                "SRC_REPO_MISMATCH",
+                "VSA_SIGNER_VERIFIER_PAIR",
+            ];
             let closest = furthest.into_iter().find(|code| wrong.contains(code));
             broken.push(closest.unwrap_or(if any { "SRC_SIGNER_NOT_TRUSTED" } else { "SRC_COMMIT_UNKNOWN" }));
             return;
         }
+        let commits: Vec<&Commit> = trusted.iter().filter_map(|(c, _)| *c).collect();
         if let Some(n) = section.review {
             let found: Vec<Option<(u8, &str)>> =
-                trusted.iter().map(|(c, _)| review(c, commit, n as usize)).collect();
-            if let Some(all) = found.into_iter().collect::<Option<Vec<_>>>() {
-                broken.extend(all.into_iter().min().map(|(_, code)| code));
+                commits.iter().map(|c| review(c, commit, n as usize)).collect();
+            match found.into_iter().collect::<Option<Vec<_>>>() {
+                // Summaries review nothing.
+                Some(all) if all.is_empty() => broken.push("SRC_UNREVIEWED"),
+                Some(all) => broken.extend(all.into_iter().min().map(|(_, code)| code)),
+                None => {}
             }
         }
         if trusted.iter().map(|(_, level)| *level).max() < Some(section.min_level) {
             broken.push("SRC_LEVEL_TOO_LOW");
         }
+        for wanted in section.properties.iter().flatten() {
+            if !properties.contains(&wanted) {
+                broken.push("SRC_PROPERTY_MISSING");
+            }
+        }
         let asked = policy.order.as_ref().is_none_or(|o| o.contains(&"source<build"));
         if let (true, Some(started)) = (asked, b.started) {
             let latest = started + policy.skew.unwrap_or(120);
-            if trusted.iter().all(|(c, _)| c.updated > latest) {
+            if !commits.is_empty() && commits.iter().all(|c| c.updated > latest) {
                 broken.push("TIM_BUILD_BEFORE_SOURCE");
             }
         }
@@ -934,6 +964,24 @@ fn matches(matcher: &(&str, String), text: &str) -> bool {
         "exact" => matcher.1 == text,
         "prefix" => text.starts_with(&matcher.1),
         _ => glob(matcher.1.as_bytes(), text.as_bytes()),
+    }
+}
+
+/// What keeps a source summary, by a signer of the rule, from serving.
+fn summary_fault(s: &Summary, rule: &SourceRule, b: &Build, section: &SourceSection) -> Option<&'static str> {
+    let built = b.source.as_ref().and_then(|source| source.reference.as_ref());
+    let allowed = |r: &String| section.refs.as_ref().is_none_or(|refs| any_glob(refs, r));
+    let on_it = |r: &String| allowed(r) && built.is_none_or(|b| b == r);
+    let any_ref_will_do = built.is_none() && section.refs.is_none();
+    match () {
+        () if rule.verifier.as_ref().is_some_and(|v| !matches(v, &s.verifier)) => {
+            Some("VSA_SIGNER_VERIFIER_PAIR")
+        }
+        () if s.repository != section.uri => Some("SRC_REPO_MISMATCH"),
+        () if section.id.is_some() => Some("SRC_REPO_ID_MISMATCH"),
+        () if !any_ref_will_do && !s.refs.iter().any(on_it) => Some("SRC_REF_NOT_ALLOWED"),
+        () if !s.passed => Some("VSA_FAILED"),
+        () => None,
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     world::{
         Ask, Body, Build, BuildSection, BuilderRule, Certificate, Child, Claim, Commit, Dependency, Event,
         Holder, Identity, InputRule, Key, Node, Object, Policy, RegistryRule, RegistrySection, Signer,
-        Source, SourceRule, SourceSection, Statement, World,
+        Source, SourceRule, SourceSection, Statement, Summary, World,
     },
 };
 
@@ -334,6 +334,7 @@ fn source(world: &mut World, prod: &mut Policy, build: &mut Build, rng: &mut Rng
         min_level: 0,
         unique: rng.chance(85),
         review: None,
+        properties: None,
         signed: false,
         signed_by: None,
     };
@@ -348,9 +349,17 @@ fn source(world: &mut World, prod: &mut Policy, build: &mut Build, rng: &mut Rng
             id: "vcs".into(),
             max_level: 3,
             signer: Signer::Keys(vec![K_VCS]),
+            verifier: None,
             from: None,
             until: None,
         }];
+        if rng.chance(30) {
+            summarised(world, prod, build, &mut section, rng);
+            if rng.chance(60) {
+                prod.source = Some(section);
+                return;
+            }
+        }
         section.min_level = rng.pick(&[0, 0, 1, 3]);
         section.review = rng.chance(40).then(|| rng.pick(&[1, 2]));
         let person = |n: &str| (n.to_owned(), Some(format!("id-{n}")));
@@ -372,6 +381,46 @@ fn source(world: &mut World, prod: &mut Policy, build: &mut Build, rng: &mut Rng
         object(world, Node::Git(COMMIT), Body::Commit { signature: None });
     }
     prod.source = Some(section);
+}
+
+pub const VERIFIER: &str = "https://verify.acme.test/source";
+
+/// A source summary by the source's own signer, beside a commit statement or in its place.
+fn summarised(
+    world: &mut World,
+    prod: &mut Policy,
+    build: &mut Build,
+    section: &mut SourceSection,
+    rng: &mut Rng,
+) {
+    // A summary names no id.
+    section.id = None;
+    if let Some(source) = &mut build.source {
+        source.id = None;
+    }
+    let rule = &mut prod.sources[0];
+    rule.max_level = rng.pick(&[2, 3, 4]);
+    rule.verifier = rng.pick(&[
+        None,
+        Some(("exact", VERIFIER.to_owned())),
+        Some(("prefix", "https://verify.acme.test/".to_owned())),
+    ]);
+    let level = rng.pick(&[2, 3]);
+    section.min_level = rng.pick(&[0, 1, 2]);
+    section.properties = rng.chance(50).then(|| vec!["TAG_HYGIENE".to_owned()]);
+    let mut refs = vec!["refs/heads/main".to_owned()];
+    if rng.chance(30) {
+        refs.push("refs/heads/next".into());
+    }
+    let summary = Summary {
+        verifier: VERIFIER.into(),
+        repository: REPO.into(),
+        passed: true,
+        level: Some(level),
+        properties: vec!["TAG_HYGIENE".into(), "ORG_SOURCE_TESTED".into()],
+        refs,
+    };
+    say(world, T0 + HOUR, vec![vec![Node::Git(COMMIT)]], K_VCS, Claim::Summary(summary));
 }
 
 fn inputs(world: &mut World, prod: &mut Policy, build: &mut Build, rng: &mut Rng) {

@@ -3,13 +3,13 @@
 use super::{
     generator::{
         APP, ARM, BASE, CI, CI2, COMMIT, DAY, HOUR, INDEX, ISSUER, K_CI, K_CI2, K_COLLECTOR, K_PERSON,
-        K_STRANGER, K_VCS, K_VCS2, M_AMD, M_ARM, NOW, OS, REPO, STAGING, T0, TOOL, TOOL_IMAGE, about,
-        builder_rule, dep, input, say,
+        K_STRANGER, K_VCS, K_VCS2, M_AMD, M_ARM, NOW, OS, REPO, STAGING, T0, TOOL, TOOL_IMAGE, VERIFIER,
+        about, builder_rule, dep, input, say,
     },
     rng::Rng,
     world::{
         Body, Build, Certificate, Child, Claim, Commit, Event, Holder, Node, Object, Policy, Signer,
-        SourceRule, Statement, World,
+        SourceRule, Statement, Summary, World,
     },
 };
 
@@ -24,6 +24,9 @@ const RARE: &[&str] = &[
     "a review by oneself",
     "a review of another revision",
     "the commit is not signed",
+    "the summary is of another verifier",
+    "the summary failed",
+    "the summary lacks a property",
     "built before the commit was pushed",
     "pushed before it was built",
     "claims to be from the future",
@@ -74,8 +77,9 @@ fn can_be_saved(p: &Policy) -> bool {
         domains.dedup();
         b.at_least as usize <= domains.len()
     });
-    let sources =
-        p.source.as_ref().is_none_or(|s| !p.sources.is_empty() || (s.review.is_none() && s.min_level == 0));
+    let sources = p.source.as_ref().is_none_or(|s| {
+        !p.sources.is_empty() || (s.review.is_none() && s.min_level == 0 && s.properties.is_none())
+    });
     let platforms = p.platforms.as_ref().is_none_or(|list| !list.is_empty());
     platforms
         && unique(p.builders.iter().map(|r| &r.id))
@@ -144,6 +148,21 @@ fn a_reviewed_commit(w: &mut World) -> Option<&mut Commit> {
     let person = |n: &str| (n.to_owned(), Some(format!("id-{n}")));
     c.review.get_or_insert_with(|| (COMMIT, vec![person("bob"), person("cat")]));
     Some(c)
+}
+
+fn a_summary(w: &mut World) -> Option<&mut Summary> {
+    has(!w.policies[0].sources.is_empty())?;
+    w.statements.iter_mut().find_map(|s| match &mut s.claim {
+        Claim::Summary(summary) => Some(summary),
+        _ => None,
+    })
+}
+
+/// The same, when nothing else speaks of the commit.
+fn the_only_summary(w: &mut World) -> Option<&mut Summary> {
+    a_summary(w)?;
+    w.statements.retain(|s| !matches!(s.claim, Claim::Commit(_)));
+    a_summary(w)
 }
 
 fn put(w: &mut World, node: Node, body: Body) {
@@ -792,6 +811,106 @@ const MUTATIONS: &[Mutation] = &[
         rule.id = "vcs2".into();
         rule.signer = Signer::Keys(vec![K_VCS2]);
         rule.max_level = rng.pick(&[0, 1, 4]);
+        prod(w)?.sources.push(rule);
+        Some(())
+    }),
+    ("the summary is of another verifier", |w, rng| {
+        the_only_summary(w)?.verifier =
+            rng.pick(&["https://verify.acme.test", "https://verify.evil.test/source"]).to_owned();
+        let rule = prod(w)?.sources.first_mut()?;
+        if rng.chance(70) {
+            rule.verifier = Some(rng.pick(&[
+                ("exact", VERIFIER.to_owned()),
+                ("prefix", "https://verify.acme.test/".to_owned()),
+                ("glob", "https://verify.acme.test/*".to_owned()),
+            ]));
+        }
+        Some(())
+    }),
+    ("the summary is of another repository", |w, rng| {
+        let only = rng.chance(70);
+        let summary = if only { the_only_summary(w)? } else { a_summary(w)? };
+        summary.repository = rng.pick(&[format!("{REPO}-fork"), "registry.acme.test/acme/app".to_owned()]);
+        Some(())
+    }),
+    ("the summary is of other refs", |w, rng| {
+        the_only_summary(w)?.refs =
+            rng.pick(&[vec![], vec!["refs/heads/next".to_owned()], vec!["refs/tags/main".to_owned()]]);
+        if rng.chance(20) {
+            let b = build_of(a_build(w, rng)?)?;
+            b.source.as_mut()?.reference = None;
+        }
+        Some(())
+    }),
+    ("the summary names no id", |w, _| {
+        the_only_summary(w)?;
+        prod(w)?.source.as_mut()?.id = Some("4242".into());
+        Some(())
+    }),
+    ("the summary failed", |w, rng| {
+        let only = rng.chance(80);
+        let summary = if only { the_only_summary(w)? } else { a_summary(w)? };
+        summary.passed = false;
+        if rng.chance(50) {
+            summary.level = None;
+        }
+        Some(())
+    }),
+    ("the summary gives a lower level", |w, rng| {
+        let only = rng.chance(50);
+        let summary = if only { the_only_summary(w)? } else { a_summary(w)? };
+        summary.level = rng.pick(&[None, Some(0), Some(1)]);
+        prod(w)?.source.as_mut()?.min_level = rng.pick(&[1, 2]);
+        Some(())
+    }),
+    ("the rule gives the summary less than it says", |w, rng| {
+        the_only_summary(w)?.level = Some(4);
+        let level = rng.pick(&[0, 1, 2]);
+        prod(w)?.sources.first_mut()?.max_level = level;
+        prod(w)?.source.as_mut()?.min_level = level + 1;
+        Some(())
+    }),
+    ("the summary lacks a property", |w, rng| {
+        a_summary(w)?.properties = rng.pick(&[vec![], vec!["TAG_HYGIENE_NOT".to_owned()]]);
+        prod(w)?.source.as_mut()?.properties = Some(vec!["TAG_HYGIENE".into()]);
+        Some(())
+    }),
+    ("only a commit statement where a property is wanted", |w, _| {
+        a_commit(w)?;
+        w.statements.retain(|s| !matches!(s.claim, Claim::Summary(_)));
+        prod(w)?.source.as_mut()?.properties = Some(vec!["TAG_HYGIENE".into()]);
+        Some(())
+    }),
+    ("a summary reviews nothing", |w, _| {
+        the_only_summary(w)?;
+        prod(w)?.source.as_mut()?.review = Some(1);
+        Some(())
+    }),
+    ("the summary is by a stranger", |w, rng| {
+        the_only_summary(w)?;
+        let key = rng.pick(&[vec![K_STRANGER], vec![]]);
+        let s = w.statements.iter_mut().find(|s| matches!(s.claim, Claim::Summary(_)))?;
+        s.signers = key;
+        Some(())
+    }),
+    ("a second summary", |w, rng| {
+        a_summary(w)?;
+        let s = w.statements.iter().find(|s| matches!(s.claim, Claim::Summary(_)))?.clone();
+        let at = copy(w, &s);
+        w.statements[at].signers = vec![K_VCS2];
+        if let Claim::Summary(second) = &mut w.statements[at].claim {
+            match rng.below(4) {
+                0 => second.passed = false,
+                1 => second.level = Some(4),
+                2 => second.properties = vec!["EXTRA".into()],
+                _ => second.refs = vec!["refs/heads/next".into()],
+            }
+        }
+        let mut rule: SourceRule = w.policies[0].sources.first()?.clone();
+        rule.id = "vcs2".into();
+        rule.signer = Signer::Keys(vec![K_VCS2]);
+        rule.max_level = rng.pick(&[0, 1, 4]);
+        rule.verifier = rng.pick(&[None, Some(("exact", "https://verify.evil.test".to_owned()))]);
         prod(w)?.sources.push(rule);
         Some(())
     }),

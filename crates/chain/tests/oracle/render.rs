@@ -188,6 +188,7 @@ fn document(p: &Policy) -> Value {
                 ("id", json!(r.id)),
                 ("maxLevel", json!(r.max_level)),
                 ("signer", signer(&r.signer)),
+                ("verifierId", r.verifier.as_ref().map_or(Value::Null, |(how, text)| json!({*how: text}))),
                 ("validFrom", time(r.from)),
                 ("validUntil", time(r.until)),
             ])
@@ -235,6 +236,7 @@ fn document(p: &Policy) -> Value {
             ("repository", members(vec![("uri", json!(s.uri)), ("id", json!(s.id))])),
             ("refs", json!(s.refs)),
             ("minLevel", json!(s.min_level)),
+            ("properties", json!(s.properties)),
             ("unique", json!(s.unique)),
             ("review", s.review.map_or(Value::Null, |n| json!({"atLeast": n}))),
             ("signatures", flag(s.signed, json!({"commit": signed}))),
@@ -387,6 +389,16 @@ fn claim(claim: &Claim) -> facts::Claim {
             }),
             signature: None,
         }),
+        Claim::Summary(s) => facts::Claim::Summary(facts::Summary {
+            verifier_id: s.verifier.clone(),
+            resource_uri: s.repository.clone(),
+            policy_uri: None,
+            policy_digest: None,
+            passed: s.passed,
+            levels: s.level.map(|level| ("SOURCE".to_owned(), level)).into_iter().collect(),
+            properties: s.properties.clone(),
+            time_verified: None,
+        }),
         Claim::Event(e) => facts::Claim::Registry(facts::RegistryEvent {
             event: if e.promotion.is_some() { RegistryAction::Promote } else { RegistryAction::Push },
             resource: e.resource.clone(),
@@ -437,6 +449,10 @@ fn certificate(c: &Certificate) -> Signature {
 }
 
 fn attestation(s: &Statement) -> Attestation {
+    let source_refs = match &s.claim {
+        Claim::Summary(summary) => summary.refs.clone(),
+        _ => Vec::new(),
+    };
     Attestation {
         id: statement_id(s.id),
         payload: hash("payload", s.payload),
@@ -444,7 +460,11 @@ fn attestation(s: &Statement) -> Attestation {
         subjects: s
             .subjects
             .iter()
-            .map(|set| Subject { digests: digests(set), ..Subject::default() })
+            .map(|set| Subject {
+                name: String::new(),
+                digests: digests(set),
+                source_refs: source_refs.clone(),
+            })
             .collect(),
         doubt: None,
         signatures: (s.signers.iter().map(|k| Signature::by_key(key_id(*k))))

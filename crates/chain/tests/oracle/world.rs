@@ -85,6 +85,8 @@ pub struct SourceRule {
     pub id: String,
     pub max_level: u8,
     pub signer: Signer,
+    /// `exact`, `prefix` or `glob`, and its text.
+    pub verifier: Option<(&'static str, String)>,
     pub from: Option<i64>,
     pub until: Option<i64>,
 }
@@ -117,6 +119,7 @@ pub struct SourceSection {
     pub min_level: u8,
     pub unique: bool,
     pub review: Option<u32>,
+    pub properties: Option<Vec<String>>,
     pub signed: bool,
     pub signed_by: Option<Vec<u32>>,
 }
@@ -209,6 +212,17 @@ pub struct Commit {
     pub review: Option<(u32, Vec<Person>)>,
 }
 
+/// A source summary, about every commit that its statement names.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    pub verifier: String,
+    pub repository: String,
+    pub passed: bool,
+    pub level: Option<u8>,
+    pub properties: Vec<String>,
+    pub refs: Vec<String>,
+}
+
 #[derive(Debug, Clone)]
 pub struct Event {
     pub resource: String,
@@ -221,6 +235,7 @@ pub struct Event {
 pub enum Claim {
     Build(Build),
     Commit(Commit),
+    Summary(Summary),
     Event(Event),
     Other,
 }
