@@ -6,10 +6,11 @@ pub mod token;
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, Method, header},
+    http::{HeaderMap, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::digest::Sha256;
 use jiff::Timestamp;
 
@@ -138,6 +139,8 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/log/{tenant}/tile/{level}/{a}/{b}", Access::Log),
     ("GET", "/v1/log/{tenant}/tile/{level}/{a}/{b}/{c}", Access::Log),
     ("GET", "/v1/log/{tenant}/tile/{level}/{a}/{b}/{c}/{d}", Access::Log),
+    ("POST", "/upload", SUBMIT),
+    ("GET", "/download/{gitoid}", READ),
     ("GET", "/.well-known/catenary/keys.json", Access::Anyone),
     ("GET", "/.well-known/catenary/vsa.pem", Access::Anyone),
     ("GET", "/healthz", Access::Anyone),
@@ -166,6 +169,9 @@ async fn admit(app: &App, request: &mut Request) -> Result<(), Fault> {
         None => Err(Fault::Method { allow: allowed(&template) }),
         Some(Access::Anyone | Access::Collector) => Ok(()),
         Some(Access::Roles(roles)) => {
+            if ARCHIVISTA.contains(&template.as_str()) {
+                unwrap_basic(request.headers_mut());
+            }
             let principal = authenticate(app, request.headers()).await?;
             if !roles.contains(&principal.role) {
                 return Err(Fault::Role { role: principal.role.as_str() });
@@ -190,6 +196,26 @@ async fn admit(app: &App, request: &mut Request) -> Result<(), Fault> {
             }
             Ok(())
         }
+    }
+}
+
+/// Routes whose clients can send basic authentication only.
+const ARCHIVISTA: [&str; 2] = ["/upload", "/download/{gitoid}"];
+
+/// Turns the password of basic authentication into a bearer token.
+fn unwrap_basic(headers: &mut HeaderMap) {
+    let password = |value: &HeaderValue| {
+        let (scheme, text) = value.to_str().ok()?.split_once(' ')?;
+        let decoded = STANDARD.decode(text).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+        let password = String::from_utf8(decoded).ok()?.split_once(':')?.1.to_owned();
+        HeaderValue::from_str(&format!("Bearer {password}")).ok()
+    };
+    let all: Vec<&HeaderValue> = headers.get_all(header::AUTHORIZATION).iter().collect();
+    if let [only] = all.as_slice()
+        && let Some(mut bearer) = password(only)
+    {
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
     }
 }
 
@@ -257,7 +283,7 @@ mod tests {
             });
             allowed.map(|(m, t, _)| format!("{m} {t}")).collect::<Vec<_>>()
         };
-        assert_eq!(may(Role::Submitter), ["POST /v1/attestations", "POST /v1/objects"]);
+        assert_eq!(may(Role::Submitter), ["POST /v1/attestations", "POST /v1/objects", "POST /upload"]);
         assert_eq!(may(Role::PlatformAdmin), ["GET /v1/tenants", "POST /v1/tenants"]);
         let reader = may(Role::Reader);
         let reads = ["POST /v1/verdicts", "POST /v1/verdict/vsa", "POST /v1/policies:lint"];
@@ -272,6 +298,7 @@ mod tests {
         assert_eq!(
             admin.len(),
             TABLE.iter().filter(|(_, t, _)| t.starts_with("/v1/") && !t.contains("/log/")).count() - 3
+                + ARCHIVISTA.len()
         );
     }
 

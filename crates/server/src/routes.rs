@@ -1,5 +1,6 @@
 //! The routes: one resource a file, each handler three moves: extract, ask, answer.
 
+mod archivista;
 mod artifacts;
 mod attestations;
 mod events;
@@ -58,6 +59,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(events::distribution))
         .routes(routes!(events::reconcile))
+        .routes(routes!(archivista::upload))
+        .routes(routes!(archivista::download))
         .routes(routes!(log::checkpoint))
         .routes(routes!(log::inclusion))
         .routes(routes!(log::consistency))

@@ -147,6 +147,22 @@ impl Store {
         row.map(|row| entry_row(row.log_index, &row.id, row.kind, row.leaf)).transpose()
     }
 
+    /// The id of the body with this gitoid (SHA-256 blob).
+    pub async fn by_gitoid(&self, tenant: &str, gitoid: Sha256) -> Result<Option<Sha256>, StoreError> {
+        let id = retry(|| {
+            sqlx::query_scalar!(
+                r"select id from body
+                  where tenant = $1
+                    and sha256(decode('blob ' || length(bytes)::text || '\000', 'escape') || bytes) = $2",
+                tenant,
+                &gitoid.0[..]
+            )
+            .fetch_optional(self.reads())
+        })
+        .await?;
+        Ok(id.and_then(|id| Some(Sha256(id.try_into().ok()?))))
+    }
+
     /// Bodies by id, exactly as sent. Those whose bytes are gone or do not hash to their id are left out.
     pub async fn bodies(
         &self,

@@ -45,8 +45,12 @@ pub(crate) struct Inclusion {
 struct Receipt {
     id: String,
     index: u64,
-    /// `verified` when a registered key vouches for it, else `unverified`: kept, shown, never counted.
+    /// `verified` when a registered key or a trust root vouches for it, else `unverified`: kept, shown, never counted.
     status: &'static str,
+    /// What an unverified one lacks: `{code, message}`.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doubt: Option<Value>,
     predicate_type: String,
     time: String,
     inclusion: Inclusion,
@@ -65,8 +69,15 @@ pub(crate) struct Summary {
     payload: String,
     #[schema(value_type = Vec<Object>)]
     subjects: Vec<Value>,
-    /// Registered keys whose signature verified.
+    /// Who signed, for people.
     signers: Vec<String>,
+    /// The signatures that verified: signer (a key, or a certificate's identity), time, and who vouches.
+    #[schema(value_type = Vec<Object>)]
+    signatures: Vec<Value>,
+    /// Why nothing vouches for it, when more is known than that: `{code, message}`.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doubt: Option<Value>,
     /// The predicate in its normal form.
     #[schema(value_type = Object)]
     claim: Value,
@@ -156,6 +167,7 @@ pub(crate) async fn submit(
         id: entry.id.to_string(),
         index: entry.index,
         status: status(facts.is_verified()),
+        doubt: facts.doubt.as_ref().and_then(|doubt| serde_json::to_value(doubt).ok()),
         predicate_type: facts.predicate_type,
         time: entry.time.to_string(),
         inclusion,
@@ -286,6 +298,8 @@ impl From<AttestationRow> for Summary {
             payload: facts.payload.to_string(),
             subjects: facts.subjects.iter().map(|s| text(serde_json::to_value(s))).collect(),
             signers: facts.signers().map(ToString::to_string).collect(),
+            signatures: facts.signatures.iter().map(|s| text(serde_json::to_value(s))).collect(),
+            doubt: facts.doubt.as_ref().map(|doubt| text(serde_json::to_value(doubt))),
             claim: text(serde_json::to_value(&facts.claim)),
             predicate_type: facts.predicate_type,
         }
