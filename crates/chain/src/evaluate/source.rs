@@ -24,7 +24,7 @@ use super::{
 /// The result of R2 for one build statement.
 pub struct Sourced {
     pub reasons: Vec<Reason>,
-    /// The trusted commit evidence of step 4: when each says that the ref was updated.
+    /// When each trusted commit statement of step 4 says that the ref was updated; empty beside a source summary.
     pub evidence: Vec<jiff::Timestamp>,
     /// The commit.
     pub node: String,
@@ -100,7 +100,9 @@ pub fn judge(
             Err(reason) => result.reasons.push(*reason),
             Ok(trusted) => {
                 result.ids.extend(ids(trusted.iter().map(|t| t.statement)));
-                result.evidence = trusted.iter().filter_map(|t| Some(t.claim?.updated_at)).collect();
+                // A summary does not say when the ref moved: beside one, nothing is out of order.
+                let updates: Option<Vec<_>> = trusted.iter().map(|t| Some(t.claim?.updated_at)).collect();
+                result.evidence = updates.unwrap_or_default();
                 // 5. Others reviewed it.
                 if let Some(wanted) = &rules.review {
                     result.reasons.extend(review(&trusted, commit, wanted.at_least as usize));

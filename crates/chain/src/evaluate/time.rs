@@ -50,13 +50,13 @@ pub fn of_statement(
 ) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let latest = later(existed, skew(spec));
-    for (name, claimed) in [("startedOn", build.started_on), ("finishedOn", build.finished_on)] {
-        if let Some(claimed) = claimed.filter(|claimed| *claimed > latest) {
-            let message =
-                format!("{name} {claimed} is later than when the statement is known to have existed");
-            let reason = Reason::error(Code::TimFuture, node, "time.skew", message);
-            reasons.push(reason.because(format!("at most {latest}"), claimed.to_string()));
-        }
+    // The later of the two says it all.
+    let claims = [build.started_on.map(|t| (t, "startedOn")), build.finished_on.map(|t| (t, "finishedOn"))];
+    if let Some((claimed, name)) = claims.into_iter().flatten().max().filter(|(claimed, _)| *claimed > latest)
+    {
+        let message = format!("{name} {claimed} is later than when the statement is known to have existed");
+        let reason = Reason::error(Code::TimFuture, node, "time.skew", message);
+        reasons.push(reason.because(format!("at most {latest}"), claimed.to_string()));
     }
     let Some(earliest) = updates.iter().min().filter(|_| asks(spec, Order::SourceBeforeBuild)) else {
         return reasons;

@@ -695,7 +695,7 @@ impl<'a> Oracle<'a> {
         let asked = policy.order.as_ref().is_none_or(|o| o.contains(&"source<build"));
         if let (true, Some(started)) = (asked, b.started) {
             let latest = started + policy.skew.unwrap_or(120);
-            if !commits.is_empty() && commits.iter().all(|c| c.updated > latest) {
+            if trusted.iter().all(|(c, _)| c.is_some_and(|c| c.updated > latest)) {
                 broken.push("TIM_BUILD_BEFORE_SOURCE");
             }
         }

@@ -50,7 +50,7 @@ fn removing_an_untrusted_item_changes_nothing() {
             removed += 1;
         }
     }
-    assert!(removed > 50, "only {removed} were removed");
+    assert!(removed > 40, "only {removed} were removed");
 }
 
 #[test]
