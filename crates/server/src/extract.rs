@@ -1,6 +1,6 @@
 //! Our own extractors, so that no refusal but a problem document ever leaves the service.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -149,6 +149,27 @@ impl<T: DeserializeOwned> FromRequestParts<App> for ApiQuery<T> {
                 Fault::Query(text)
             }
         })
+    }
+}
+
+/// `Prefer: respond-async` and `Prefer: wait=n` (RFC 7240): how long an answer may wait for work behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience(pub Option<Duration>);
+
+impl<S: Sync> FromRequestParts<S> for Patience {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let values = parts.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        let preference = |text: &str| match text.trim().split_once('=') {
+            None if text.trim() == "respond-async" => Some(Duration::ZERO),
+            Some(("wait", seconds)) => {
+                Some(Duration::from_secs(seconds.parse().ok()?).min(crate::freshness::MAX_WAIT))
+            }
+            _ => None,
+        };
+        // `respond-async, wait=5` waits: the longer of the two.
+        Ok(Self(values.flat_map(|value| value.split(',')).filter_map(preference).max()))
     }
 }
 

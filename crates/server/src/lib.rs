@@ -139,6 +139,7 @@ impl Server {
             .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
         let stop = CancellationToken::new();
         let router = edge::router(app.clone());
+        app.tasks.spawn(trust::resume(app.clone(), stop.clone()));
         let serving = tokio::spawn(listen::serve(listener, router, config.connections, stop.clone()));
         tracing::info!(%address, database = database.describe(), "serving");
         Ok(Self {

@@ -6,7 +6,7 @@ use axum::http::Method;
 use metrics::{counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::{App, ingest::Kept, problem::Fault};
+use crate::{App, ingest::Kept, problem::Fault, routes::TrustReadiness};
 
 /// Seconds: from a cached verdict to a slow one.
 const BUCKETS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -88,12 +88,15 @@ impl Metrics {
         let (entries, largest) = sizes.fold((0, 0), |(sum, max), size| (sum + size, max.max(size)));
         let lease = tenants.iter().filter_map(|t| follower.lease_age(t)).max().unwrap_or_default();
         let broken = tenants.iter().filter(|t| follower.broken(t).is_some()).count();
+        let trust = TrustReadiness::of(app);
         with_local_recorder(&self.recorder, || {
             gauge!("catenary_log_entries").set(entries as f64);
             gauge!("catenary_log_entries_largest").set(largest as f64);
             gauge!("catenary_tenants").set(tenants.len() as f64);
             gauge!("catenary_tenants_broken").set(broken as f64);
             gauge!("catenary_lease_age_seconds").set(lease.as_secs_f64());
+            gauge!("catenary_trust_domains_stale").set(trust.stale as f64);
+            gauge!("catenary_trust_pending").set(trust.pending as f64);
             gauge!("catenary_ingest_queue").set(app.workers.waiting() as f64);
             gauge!("catenary_verdict_cache_bytes").set(app.answers.bytes() as f64);
             gauge!("catenary_rollback_detection").set(f64::from(u8::from(follower.detects_rollback())));

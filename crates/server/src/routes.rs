@@ -14,6 +14,7 @@ mod tokens;
 mod trust;
 mod verdicts;
 
+pub(crate) use meta::TrustReadiness;
 pub(crate) use tokens::make as make_token;
 pub use verdicts::MAX_QUESTIONS;
 
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{App, problem::success};
+use crate::{App, problem::success, trust::Progress};
 
 /// Every route, documented.
 pub(crate) fn all() -> OpenApiRouter<App> {
@@ -118,4 +119,13 @@ pub(crate) fn tagged(asked: &HeaderMap, etag: &str, body: Bytes, media_type: &st
 /// 201 or 200 with JSON.
 pub(crate) fn kept(created: bool, body: &impl Serialize) -> Response {
     success::kept(created, json(body)).into_response()
+}
+
+/// 201 for trust that is effective now, 200 for what was before, 202 for what will be.
+pub(crate) fn added(progress: Progress, body: &impl Serialize) -> Response {
+    match progress {
+        Progress::Known => kept(false, body),
+        Progress::Effective => kept(true, body),
+        Progress::Working => success::accepted(json(body)),
+    }
 }

@@ -1,56 +1,77 @@
 //! Adding trust, a key or a root: two entries, and between them all stored evidence is verified under it.
 
+use std::time::Duration;
+
 use catenary_chain::control::{Added, Control, Effective, EffectiveRoot, Entry, RootVersion, TrustedKey};
 use catenary_evidence::digest::Sha256;
 use catenary_store::Vouches;
+use tokio_util::sync::CancellationToken;
 
-use crate::{App, backend::Backend, problem::Fault};
+use crate::{App, backend::Backend, bootstrap::SERVICE, problem::Fault};
 
-/// Registers a key; `false` when it was registered and effective before. Safe to repeat: a crash between the two
-/// entries is mended by asking again.
-pub async fn register(app: &App, tenant: &str, submitter: Sha256, key: TrustedKey) -> Result<bool, Fault> {
-    register_with(&app.backend, tenant, submitter, key).await
+/// How long an answer waits until stored evidence is verified; longer work goes on behind it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often work is taken up that a stopped instance left behind.
+const ROUND: Duration = Duration::from_secs(20);
+
+/// How far something added is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It was effective before.
+    Known,
+    /// It is effective now.
+    Effective,
+    /// Stored evidence is being verified.
+    Working,
 }
 
-/// The same before there is an [`App`].
+/// Registers a key. Safe to repeat.
+pub async fn register(
+    app: &App,
+    tenant: &str,
+    submitter: Sha256,
+    key: TrustedKey,
+    patience: Option<Duration>,
+) -> Result<Progress, Fault> {
+    let what = Effective::from(key.id);
+    add_key(&app.backend, tenant, submitter, key).await?;
+    settle_behind(app, tenant, submitter, what, patience).await
+}
+
+/// The same before there is an [`App`]: answers when the key is effective.
 pub async fn register_with(
     backend: &Backend,
     tenant: &str,
     submitter: Sha256,
     key: TrustedKey,
-) -> Result<bool, Fault> {
-    let id = key.id;
-    let added = backend.append_control(tenant, submitter, move |control| match control.keys.get(&id) {
+) -> Result<(), Fault> {
+    let what = Effective::from(key.id);
+    add_key(backend, tenant, submitter, key).await?;
+    settle(backend, tenant, submitter, &what).await
+}
+
+async fn add_key(backend: &Backend, tenant: &str, submitter: Sha256, key: TrustedKey) -> Result<(), Fault> {
+    let added = backend.append_control(tenant, submitter, move |control| match control.keys.get(&key.id) {
         None => Ok(Some(Entry::TrustAdded(key.clone().into()))),
         Some(state) if is_same(&state.key, &key) => Ok(None),
         Some(_) => Err(Fault::Conflict("the key is registered with another name, scheme or window".into())),
     });
-    added.await?;
-    let snapshot = backend.follower.refreshed(tenant).await?;
-    if snapshot.control.keys.get(&id).is_some_and(|state| state.effective_at.is_some()) {
-        return Ok(false);
-    }
-    backend.store.reverify(tenant, &snapshot.trust, &Vouches::Key(id)).await?;
-    let effective = backend.append_control(tenant, submitter, move |control| {
-        let open = control.keys.get(&id).is_some_and(|state| state.effective_at.is_none());
-        Ok(open.then_some(Entry::TrustEffective(id.into())))
-    });
-    effective.await?;
-    Ok(true)
+    added.await.map(|_| ())
 }
 
 fn is_same(a: &TrustedKey, b: &TrustedKey) -> bool {
     (a.scheme, &a.service, a.valid_from, a.valid_until) == (b.scheme, &b.service, b.valid_from, b.valid_until)
 }
 
-/// Adds a version of a trust root; `false` when the newest version of the domain is the same and effective. Safe to
-/// repeat, as with keys. `root.version` is not looked at: versions are counted here.
+/// Adds a version of a trust root, unless the newest version of its domain is the same. Safe to repeat.
+/// `root.version` is not looked at: versions are counted here.
 pub async fn add_root(
     app: &App,
     tenant: &str,
     submitter: Sha256,
     root: RootVersion,
-) -> Result<(bool, u64), Fault> {
+    patience: Option<Duration>,
+) -> Result<(Progress, u64), Fault> {
     let wanted = root.clone();
     let added = app.backend.append_control(tenant, submitter, move |control| {
         if control.domains.get(&wanted.domain).is_some_and(|state| state.withdrawn.is_some()) {
@@ -62,18 +83,8 @@ pub async fn add_root(
     added.await?;
     let snapshot = app.backend.follower.refreshed(tenant).await?;
     let (version, _) = version_of(&snapshot.control, &root);
-    let effective = EffectiveRoot { domain: root.domain, version };
-    if !waits(&snapshot.control, &effective) {
-        return Ok((false, version));
-    }
-    let domain = Vouches::Domain(effective.domain.clone());
-    app.backend.store.reverify(tenant, &snapshot.trust, &domain).await?;
-    let appended = app.backend.append_control(tenant, submitter, move |control| {
-        let entry = || Entry::TrustEffective(Effective::Root(effective.clone()));
-        Ok(waits(control, &effective).then(entry))
-    });
-    appended.await?;
-    Ok((true, version))
+    let what = Effective::Root(EffectiveRoot { domain: root.domain, version });
+    Ok((settle_behind(app, tenant, submitter, what, patience).await?, version))
 }
 
 /// The version that the root has or gets, and whether it is new.
@@ -86,8 +97,87 @@ fn version_of(control: &Control, root: &RootVersion) -> (u64, bool) {
     }
 }
 
-/// Whether the version is added and not effective yet.
-fn waits(control: &Control, root: &EffectiveRoot) -> bool {
-    let versions = control.domains.get(&root.domain).into_iter().flat_map(|state| &state.versions);
-    versions.into_iter().any(|known| known.root.version == root.version && known.effective_at.is_none())
+/// Settles in a task of its own, which a client that hangs up does not stop, and waits for it as long as one may.
+async fn settle_behind(
+    app: &App,
+    tenant: &str,
+    submitter: Sha256,
+    what: Effective,
+    patience: Option<Duration>,
+) -> Result<Progress, Fault> {
+    let snapshot = app.backend.follower.refreshed(tenant).await?;
+    if !pending(&snapshot.control).contains(&what) {
+        return Ok(Progress::Known);
+    }
+    let (backend, tenant) = (app.backend.clone(), tenant.to_owned());
+    let task = app.tasks.spawn(async move {
+        let result = settle(&backend, &tenant, submitter, &what).await;
+        if let Err(fault) = &result {
+            tracing::warn!(tenant, ?what, %fault, "stored evidence is not verified yet; another round will be made");
+        }
+        result
+    });
+    match tokio::time::timeout(patience.unwrap_or(PATIENCE), task).await {
+        Err(_) => Ok(Progress::Working),
+        Ok(ended) => ended.map_err(|_| Fault::Internal)?.map(|()| Progress::Effective),
+    }
+}
+
+/// Verifies stored evidence under what was added and makes it effective. Two instances may do it at once: one of them
+/// logs the entry.
+async fn settle(backend: &Backend, tenant: &str, submitter: Sha256, what: &Effective) -> Result<(), Fault> {
+    let snapshot = backend.follower.refreshed(tenant).await?;
+    if !pending(&snapshot.control).contains(what) {
+        return Ok(());
+    }
+    let vouches = match what {
+        Effective::Key(key) => Vouches::Key(key.key),
+        Effective::Root(root) => Vouches::Domain(root.domain.clone()),
+    };
+    backend.store.reverify(tenant, &snapshot.trust, &vouches).await?;
+    let what = what.clone();
+    let appended = backend.append_control(tenant, submitter, move |control| {
+        let open = pending(control).contains(&what);
+        Ok(open.then(|| Entry::TrustEffective(what.clone())))
+    });
+    appended.await.map(|_| ())
+}
+
+/// What is added and not effective yet.
+pub fn pending(control: &Control) -> Vec<Effective> {
+    let keys = control.keys.values().filter(|state| state.effective_at.is_none());
+    let domains = control.domains.values().filter(|state| state.withdrawn.is_none());
+    let roots = domains.flat_map(|state| &state.versions).filter(|known| known.effective_at.is_none());
+    let root = |root: &RootVersion| {
+        Effective::Root(EffectiveRoot { domain: root.domain.clone(), version: root.version })
+    };
+    keys.map(|state| Effective::from(state.key.id)).chain(roots.map(|known| root(&known.root))).collect()
+}
+
+/// Takes up what a stopped instance, of this or another process, left pending.
+pub async fn resume(app: App, stop: CancellationToken) {
+    let mut seen: Vec<(String, Effective)> = Vec::new();
+    let mut starting = true;
+    loop {
+        let mut found = Vec::new();
+        for tenant in app.backend.follower.tenants() {
+            let Ok(snapshot) = app.backend.follower.snapshot(&tenant) else { continue };
+            found.extend(pending(&snapshot.control).into_iter().map(|what| (tenant.clone(), what)));
+        }
+        // What is new since the last round has somebody who works on it, most likely.
+        for (tenant, what) in found.iter().filter(|item| starting || seen.contains(item)) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                result = settle(&app.backend, tenant, SERVICE, what) => match result {
+                    Ok(()) => tracing::info!(tenant, ?what, "took up what was pending"),
+                    Err(fault) => tracing::warn!(tenant, ?what, %fault, "cannot take up what is pending"),
+                },
+            }
+        }
+        (seen, starting) = (found, false);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ROUND) => {}
+        }
+    }
 }

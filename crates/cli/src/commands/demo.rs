@@ -7,6 +7,7 @@
 mod attacks;
 mod git;
 mod image;
+mod keyless;
 mod registry;
 mod ssh;
 mod world;
@@ -29,6 +30,7 @@ use serde_json::{Value, json};
 use self::{
     attacks::{Attack, codes},
     image::Index,
+    keyless::{Keyless, Shown},
     registry::{Place, Registry},
     world::{APP, World},
 };
@@ -209,6 +211,15 @@ impl Stage {
         }
         let mut verdicts = vec![item("honest", &image, &verdict, codes(&verdict))];
 
+        chapter(output, "A chain without a key");
+        let begun = Instant::now();
+        let keyless = Keyless::trust(&hex::encode(rand::<16>()?), &mut world).await?;
+        done(output, "a certificate authority with logs and a clock, trusted as a root of its own", begun);
+        for shown in keyless.show(&mut world).await? {
+            good &= tell(&shown, output);
+            verdicts.push(item(shown.name, &shown.image, &shown.verdict, codes(&shown.verdict)));
+        }
+
         chapter(output, "Eight attacks, each beside its untouched twin");
         for attack in Attack::ALL {
             let begun = Instant::now();
@@ -343,6 +354,19 @@ async fn remove(scratch: Option<Scratch>) {
     {
         tracing::warn!(%error, "the demonstration's database stays behind");
     }
+}
+
+/// Shows a keyless chain; whether the verdict is as it must be.
+fn tell(shown: &Shown, output: &Output) -> bool {
+    let codes = codes(&shown.verdict);
+    let holds = match shown.expected {
+        None => shown.verdict["outcome"] == "PASSED" && shown.verdict["allowed"] == true,
+        Some(code) => shown.verdict["allowed"] == false && codes.iter().any(|known| known == code),
+    };
+    let mark = if holds { paint(GOOD, "✓") } else { paint(BAD, "✗") };
+    output.say(format!("  {mark} {}", shown.story));
+    output.say(format!("           {} {}", draw::outcome(&shown.verdict), codes.join(", ")));
+    holds
 }
 
 /// One line of the result, for machines.

@@ -1,11 +1,15 @@
 //! `catenary trust`: trust roots.
 
+mod compose;
+mod refresh;
+
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use self::{compose::Parts, refresh::Source};
 use crate::{
     client::Client,
     draw::{items, string},
@@ -16,19 +20,43 @@ use crate::{
 /// Trust roots.
 #[derive(Subcommand)]
 pub enum Trust {
-    /// Add a version of a trust root: certificate authorities, logs, timestamp authorities.
+    /// Add a version of a trust root, or a single key.
+    ///
+    /// FILE is a `trusted_root.json`, or a public key; or there is none, and the root is made of PEM files.
     Add {
-        /// The trust domain. `sigstore` and `github` are built in, and can be replaced.
-        #[arg(long)]
+        /// The trust domain; for a single key its name. `sigstore` and `github` are built in, and can be replaced.
+        #[arg(long, visible_alias = "name")]
         domain: String,
+        /// The scheme of a single RSA key: rsa-pkcs1-sha256 or rsa-pss-sha256.
+        #[arg(long)]
+        scheme: Option<String>,
+        #[command(flatten)]
+        parts: Parts,
         /// Bundles need no transparency log entry.
         #[arg(long)]
         no_log: bool,
         /// Certificates need no signed certificate timestamp.
         #[arg(long)]
         no_sct: bool,
-        /// A `trusted_root.json`.
-        file: PathBuf,
+        /// A `trusted_root.json`, or a public key.
+        file: Option<PathBuf>,
+    },
+    /// Fetch the newest version of a published trust root by TUF, and add it when it is new.
+    Refresh {
+        /// The trust domain.
+        #[arg(long, default_value = "sigstore")]
+        domain: String,
+        #[command(flatten)]
+        source: Source,
+        /// Write it to this file instead of adding it.
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
+        /// Bundles need no transparency log entry.
+        #[arg(long)]
+        no_log: bool,
+        /// Certificates need no signed certificate timestamp.
+        #[arg(long)]
+        no_sct: bool,
     },
     /// List trust domains.
     List,
@@ -51,18 +79,31 @@ impl Trust {
     /// Runs it.
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         match self {
-            Self::Add { domain, no_log, no_sct, file } => {
-                let document = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-                let mut body = json!({"domain": domain, "document": document});
-                for (member, relaxed) in [("log", no_log), ("sct", no_sct)] {
-                    if relaxed {
-                        body[member] = json!(false);
+            Self::Add { domain, scheme, parts, no_log, no_sct, file } => {
+                let text = match &file {
+                    Some(_) if !parts.is_empty() => {
+                        bail!("a file holds the whole root; --ca and the like make one without")
                     }
+                    Some(file) => {
+                        std::fs::read_to_string(file).with_context(|| file.display().to_string())?
+                    }
+                    None => parts.compose()?,
+                };
+                if text.trim_start().starts_with('{') {
+                    add(client, output, &domain, text, no_log, no_sct).await?;
+                } else {
+                    add_key(client, output, &domain, text, scheme, &parts).await?;
                 }
-                let answer = client.post("/v1/trust", &body).await?;
-                output.show(&answer, |a| {
-                    format!("{} {domain} version {}", paint(GOOD, "trusted"), a["version"])
-                });
+            }
+            Self::Refresh { domain, source, write, no_log, no_sct } => {
+                let bytes = source.fetch(&domain, jiff::Timestamp::now()).await?;
+                let document = String::from_utf8(bytes).context("the trusted root is not text")?;
+                match write {
+                    Some(file) => {
+                        std::fs::write(&file, document).with_context(|| file.display().to_string())?
+                    }
+                    None => add(client, output, &domain, document, no_log, no_sct).await?,
+                }
             }
             Self::List => {
                 let answer = client.get("/v1/trust").await?;
@@ -83,6 +124,59 @@ impl Trust {
             }
         }
         Ok(Exit::Allowed)
+    }
+}
+
+async fn add(
+    client: &Client,
+    output: &Output,
+    domain: &str,
+    document: String,
+    no_log: bool,
+    no_sct: bool,
+) -> Result<()> {
+    let mut body = json!({"domain": domain, "document": document});
+    for (member, relaxed) in [("log", no_log), ("sct", no_sct)] {
+        if relaxed {
+            body[member] = json!(false);
+        }
+    }
+    let answer = client.post("/v1/trust", &body).await?;
+    output.show(&answer, |a| {
+        format!("{} {domain} version {}{}", paint(GOOD, "trusted"), a["version"], meanwhile(a))
+    });
+    Ok(())
+}
+
+async fn add_key(
+    client: &Client,
+    output: &Output,
+    name: &str,
+    pem: String,
+    scheme: Option<String>,
+    parts: &Parts,
+) -> Result<()> {
+    let mut body = json!({"name": name, "pem": pem});
+    let (from, until) = parts.window();
+    let time = |time: Option<jiff::Timestamp>| time.map(|time| time.to_string());
+    for (member, value) in [("scheme", scheme), ("validFrom", time(from)), ("validUntil", time(until))] {
+        if let Some(value) = value {
+            body[member] = json!(value);
+        }
+    }
+    let answer = client.post("/v1/keys", &body).await?;
+    output.show(&answer, |a| {
+        format!("{} {} as {name}{}", paint(GOOD, "trusted"), string(&a["id"]), meanwhile(a))
+    });
+    Ok(())
+}
+
+/// What is said of trust that is not effective yet.
+fn meanwhile(added: &Value) -> &'static str {
+    if added["effectiveIndex"].is_null() {
+        "; it counts as soon as all stored evidence is verified under it"
+    } else {
+        ""
     }
 }
 

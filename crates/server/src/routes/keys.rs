@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::{
     App,
     auth::Principal,
-    extract::{ApiJson, ApiPath, ApiQuery},
+    extract::{ApiJson, ApiPath, ApiQuery, Patience},
     problem::Fault,
     routes::tokens::{self, NoQuery},
     trust,
@@ -135,19 +135,22 @@ impl NewKey {
 
 /// Register a key
 ///
-/// Answers when all stored evidence was verified under it.
+/// Answers when all stored evidence was verified under it, or after ten seconds (`Prefer: wait=n`, `respond-async`) with 202:
+/// it counts from its `effectiveIndex` on.
 #[utoipa::path(post, path = "/v1/keys", tag = "keys", request_body = NewKey,
-    responses((status = 200, description = "Registered already", body = Registered), (status = 201, description = "Registered", body = Registered)))]
+    responses((status = 200, description = "Registered already", body = Registered), (status = 201, description = "Registered", body = Registered),
+        (status = 202, description = "Registered; stored evidence is being verified", body = Registered)))]
 pub(crate) async fn add(
     State(app): State<App>,
     who: Principal,
+    Patience(patience): Patience,
     ApiJson(body): ApiJson<NewKey>,
 ) -> Result<Response, Fault> {
     let key = body.read()?;
     let id = key.id;
-    let created = trust::register(&app, &who.tenant, who.submitter(), key).await?;
+    let progress = trust::register(&app, &who.tenant, who.submitter(), key, patience).await?;
     tracing::info!(target: "audit", tenant = who.tenant, by = who.name, key = %id, "registered a key");
-    Ok(super::kept(created, &find(&app, &who, id).await?))
+    Ok(super::added(progress, &find(&app, &who, id).await?))
 }
 
 async fn find(app: &App, who: &Principal, id: KeyId) -> Result<Registered, Fault> {

@@ -14,6 +14,7 @@ use crate::{
     App,
     extract::ApiPath,
     problem::{CODES, Fault, success},
+    trust,
 };
 
 /// The published keys.
@@ -87,6 +88,29 @@ struct Readiness {
     rollback_detection: &'static str,
     /// Rows found changed behind our back.
     integrity_alarms: u64,
+    trust: TrustReadiness,
+}
+
+/// Trust over all tenants. None of it keeps answers from being given.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TrustReadiness {
+    /// Trust domains whose root names nobody who could vouch for something that is signed now: refresh them.
+    pub(crate) stale: usize,
+    /// Keys and roots under which stored evidence is being verified.
+    pub(crate) pending: usize,
+}
+
+impl TrustReadiness {
+    pub(crate) fn of(app: &App) -> Self {
+        let follower = &app.backend.follower;
+        let mut sum = Self::default();
+        for snapshot in follower.tenants().iter().filter_map(|tenant| follower.snapshot(tenant).ok()) {
+            sum.stale += super::trust::stale(&snapshot.control);
+            sum.pending += trust::pending(&snapshot.control).len();
+        }
+        sum
+    }
 }
 
 /// Answers can be given
@@ -110,6 +134,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
         behind,
         rollback_detection: if follower.detects_rollback() { "on" } else { "off" },
         integrity_alarms: app.backend.store.alarms(),
+        trust: TrustReadiness::of(&app),
     };
     let body = super::json(&readiness);
     if readiness.ready { body } else { success::not_ready(body).into_response() }

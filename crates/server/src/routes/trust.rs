@@ -1,9 +1,12 @@
 //! Trust roots: which certificate authorities, logs and timestamp authorities can vouch.
 
+use std::collections::BTreeSet;
+
 use axum::{extract::State, response::Response};
 use catenary_chain::control::{Control, DomainState, Entry, RootVersion};
 use catenary_evidence::{
     digest::Sha256,
+    signer::AuthorityKind,
     trust_root::{self, Authorities, Domain, Rules},
 };
 use jiff::Timestamp;
@@ -18,7 +21,7 @@ use super::{
 use crate::{
     App,
     auth::Principal,
-    extract::{ApiJson, ApiPath, ApiQuery},
+    extract::{ApiJson, ApiPath, ApiQuery, Patience},
     problem::Fault,
     trust,
 };
@@ -57,7 +60,7 @@ struct TrustDomain {
     /// Why it was withdrawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     withdrawn: Option<String>,
-    /// Whether none of its certificate authorities is trusted now.
+    /// Whether of some kind of authority that it names, none is trusted now.
     stale: bool,
     authorities: Vec<Authority>,
 }
@@ -95,14 +98,19 @@ fn authorities(all: &Authorities) -> Vec<Authority> {
         .collect()
 }
 
-/// Whether no certificate authority of these is trusted at `now`.
-pub(crate) fn is_stale(all: &Authorities, now: Timestamp) -> bool {
-    let ca = trust_root_ca();
-    !all.iter().any(|((kind, _), windows)| *kind == ca && windows.iter().any(|w| w.contains(now)))
+/// Whether of some kind of authority that the root names, none is trusted at `now`: what is signed now has nobody to vouch
+/// for it, so that a newer version of the root is missed.
+fn is_stale(all: &Authorities, now: Timestamp) -> bool {
+    let kinds: BTreeSet<AuthorityKind> = all.keys().map(|(kind, _)| *kind).collect();
+    let trusted = |wanted: &AuthorityKind| {
+        all.iter().any(|((kind, _), windows)| kind == wanted && windows.iter().any(|w| w.contains(now)))
+    };
+    !kinds.iter().all(trusted)
 }
 
-fn trust_root_ca() -> catenary_evidence::signer::AuthorityKind {
-    catenary_evidence::signer::AuthorityKind::CertificateAuthority
+/// The domains of a tenant that are trusted and stale.
+pub(crate) fn stale(control: &Control) -> usize {
+    domains(control).iter().filter(|domain| domain.stale && domain.withdrawn.is_none()).count()
 }
 
 /// The domains of a tenant: built in, and added.
@@ -136,12 +144,15 @@ fn domains(control: &Control) -> Vec<TrustDomain> {
 
 /// Add a version of a trust root
 ///
-/// Answers when all stored evidence was verified under it.
+/// Answers when all stored evidence was verified under it, or after ten seconds (`Prefer: wait=n`, `respond-async`) with 202:
+/// it counts from its `effectiveIndex` on.
 #[utoipa::path(post, path = "/v1/trust", tag = "trust", request_body = NewRoot,
-    responses((status = 200, description = "Added already", body = TrustDomain), (status = 201, description = "Added", body = TrustDomain)))]
+    responses((status = 200, description = "Added already", body = TrustDomain), (status = 201, description = "Added", body = TrustDomain),
+        (status = 202, description = "Added; stored evidence is being verified", body = TrustDomain)))]
 pub(crate) async fn add(
     State(app): State<App>,
     who: Principal,
+    Patience(patience): Patience,
     ApiJson(body): ApiJson<NewRoot>,
 ) -> Result<Response, Fault> {
     let domain = tokens::text("/domain", body.domain, 128)?;
@@ -149,14 +160,14 @@ pub(crate) async fn add(
     let names = Domain::read(&domain, body.document.as_bytes(), bare)?.authorities();
     let has = |kind| names.keys().any(|(known, _)| *known == kind);
     let rules = Rules {
-        log: body.log.unwrap_or_else(|| has(catenary_evidence::signer::AuthorityKind::Log)),
-        sct: body.sct.unwrap_or_else(|| has(catenary_evidence::signer::AuthorityKind::CtLog)),
+        log: body.log.unwrap_or_else(|| has(AuthorityKind::Log)),
+        sct: body.sct.unwrap_or_else(|| has(AuthorityKind::CtLog)),
     };
     let digest = Sha256::of(body.document.as_bytes());
     let root = RootVersion { domain: domain.clone(), version: 0, digest, rules, document: body.document };
-    let (created, version) = trust::add_root(&app, &who.tenant, who.submitter(), root).await?;
+    let (progress, version) = trust::add_root(&app, &who.tenant, who.submitter(), root, patience).await?;
     tracing::info!(target: "audit", tenant = who.tenant, by = who.name, domain, version, "added a trust root");
-    Ok(super::kept(created, &find(&app, &who, &domain).await?))
+    Ok(super::added(progress, &find(&app, &who, &domain).await?))
 }
 
 async fn find(app: &App, who: &Principal, domain: &str) -> Result<TrustDomain, Fault> {

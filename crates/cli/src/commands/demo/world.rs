@@ -30,10 +30,12 @@ use crate::{
 /// The release builder, and the one for experiments; each has its own key.
 pub const BUILDER: &str = "https://ci.demo.test/release";
 const SANDBOX: &str = "https://ci.demo.test/sandbox";
-const APP_SOURCE: &str = "git+https://git.demo.test/shop/app";
+/// The application's source.
+pub const APP_SOURCE: &str = "git+https://git.demo.test/shop/app";
 const BASE_SOURCE: &str = "git+https://git.demo.test/shop/base";
 const OTHER_SOURCE: &str = "git+https://git.demo.test/shop/other";
-const MAIN: &str = "refs/heads/main";
+/// The branch that is released.
+pub const MAIN: &str = "refs/heads/main";
 /// The application's repository in the registry.
 pub const APP: &str = "shop/app";
 /// Another team's.
@@ -122,12 +124,8 @@ impl<'a> World<'a> {
             ("demo-other", OTHER, OTHER_SOURCE, true),
             ("demo-base", BASE, BASE_SOURCE, false),
         ] {
-            let document = self.policy(name, repository, source, with_base)?;
-            let request = self.client.request(Method::PUT, &format!("/v1/policies/{name}"));
-            requests.push((
-                format!("policy {name}"),
-                request.header("content-type", "application/yaml").body(document),
-            ));
+            let document = self.policy(name, repository, source, with_base, &self.builders()?)?;
+            requests.push((format!("policy {name}"), self.put_policy(name, document)));
         }
         // All at once: each is acknowledged only when every instance honours it, which takes a second.
         let mut answers = tokio::task::JoinSet::new();
@@ -142,11 +140,54 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    fn put_policy(&self, name: &str, document: String) -> RequestBuilder {
+        let request = self.client.request(Method::PUT, &format!("/v1/policies/{name}"));
+        request.header("content-type", "application/yaml").body(document)
+    }
+
+    /// Applies one more policy, with builders of its own.
+    pub async fn apply(
+        &mut self,
+        name: &str,
+        repository: &str,
+        source: &str,
+        with_base: bool,
+        builders: &str,
+    ) -> Result<()> {
+        let document = self.policy(name, repository, source, with_base, builders)?;
+        let answer = self.client.send(self.put_policy(name, document)).await?.json().await?;
+        self.note(&answer);
+        Ok(())
+    }
+
+    /// Posts a document that must be taken.
+    pub async fn post(&mut self, path: &str, body: &Value) -> Result<()> {
+        let answer = self.client.post(path, body).await?;
+        self.note(&answer);
+        Ok(())
+    }
+
+    /// The builders that sign with keys.
+    fn builders(&self) -> Result<String> {
+        let (ci, sandbox) = (self.keys.ci.public()?.id(), self.keys.sandbox.public()?.id());
+        Ok(format!(
+            r#"      - {{id: release, maxLevel: 3, signer: {{key: "{ci}"}}, builderId: {{exact: "{BUILDER}"}}, buildTypes: [generic]}}
+      - {{id: sandbox, maxLevel: 3, signer: {{key: "{sandbox}"}}, builderId: {{exact: "{SANDBOX}"}}, buildTypes: [generic]}}
+"#
+        ))
+    }
+
     /// What an image in `repository` must have behind it.
-    fn policy(&self, name: &str, repository: &str, source: &str, with_base: bool) -> Result<String> {
+    fn policy(
+        &self,
+        name: &str,
+        repository: &str,
+        source: &str,
+        with_base: bool,
+        builders: &str,
+    ) -> Result<String> {
         let host = self.place.host();
-        let (ci, sandbox, vcs) =
-            (self.keys.ci.public()?.id(), self.keys.sandbox.public()?.id(), self.keys.vcs.public()?.id());
+        let vcs = self.keys.vcs.public()?.id();
         let dev = self.keys.dev.id()?;
         let registry = match self.place {
             Place::Registry(_) => "{service: collector}".to_owned(),
@@ -168,13 +209,11 @@ spec:
   subject: {{platforms: [linux/amd64, linux/arm64], extraPlatforms: deny}}
   trust:
     builders:
-      - {{id: release, maxLevel: 3, signer: {{key: "{ci}"}}, builderId: {{exact: "{BUILDER}"}}, buildTypes: [generic]}}
-      - {{id: sandbox, maxLevel: 3, signer: {{key: "{sandbox}"}}, builderId: {{exact: "{SANDBOX}"}}, buildTypes: [generic]}}
-    sources:
+{builders}    sources:
       - {{id: vcs, maxLevel: 3, signer: {{key: "{vcs}"}}}}
     registries:
       - {{id: registry, signer: {registry}, repositories: ["{host}/**"]}}
-  build: {{minLevel: 2, builders: {{atLeast: 1, of: [release, sandbox]}}, triggers: [push], params: {{unknown: deny}}}}
+  build: {{minLevel: 2, triggers: [push], params: {{unknown: deny}}}}
   source:
     repository: {{uri: "{source}", id: "4242"}}
     refs: ["{MAIN}"]
@@ -346,7 +385,7 @@ fn checkout(repository: &Repository, files: &[(&str, &str)]) -> Result<Vec<(Stri
 }
 
 /// The time, to the second.
-fn now() -> String {
+pub fn now() -> String {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
