@@ -1,8 +1,11 @@
 //! A small HTTP server that counts who comes and answers as it is told.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
@@ -26,6 +29,8 @@ pub enum Reply {
     Body(&'static str, Vec<u8>),
     /// A redirect.
     Redirect(String),
+    /// Files by path, `/` first; nothing else is there.
+    Files(BTreeMap<String, Vec<u8>>),
     /// Nothing, for a long time.
     Stall,
 }
@@ -43,14 +48,28 @@ impl Listener {
                 let reply = reply.clone();
                 tokio::spawn(async move {
                     let mut request = [0; 4096];
-                    let _ = stream.read(&mut request).await;
+                    let read = stream.read(&mut request).await.unwrap_or_default();
+                    let path = String::from_utf8_lossy(&request[..read]);
+                    let path = path.split(' ').nth(1).unwrap_or_default().to_owned();
+                    let found = match &reply {
+                        Reply::Files(files) => match files.get(&path) {
+                            Some(body) => Some(("application/octet-stream", body)),
+                            None => None,
+                        },
+                        Reply::Body(media_type, body) => Some((*media_type, body)),
+                        _ => None,
+                    };
                     let head = match &reply {
-                        Reply::Body(media_type, body) => {
-                            format!(
+                        Reply::Body(..) | Reply::Files(_) => match found {
+                            Some((media_type, body)) => format!(
                                 "HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                                 body.len()
-                            )
-                        }
+                            ),
+                            None => {
+                                "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                                    .to_owned()
+                            }
+                        },
                         Reply::Redirect(to) => {
                             format!(
                                 "HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -62,7 +81,7 @@ impl Listener {
                         }
                     };
                     let _ = stream.write_all(head.as_bytes()).await;
-                    if let Reply::Body(_, body) = &reply {
+                    if let Some((_, body)) = found {
                         let _ = stream.write_all(body).await;
                     }
                 });

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "this is test code")]
 
+#[path = "stories/archivista.rs"]
+mod archivista;
 #[path = "stories/browse.rs"]
 mod browse;
 #[path = "stories/cosign.rs"]
@@ -14,6 +16,8 @@ mod newcomer;
 mod operate;
 #[path = "stories/registry.rs"]
 mod registry;
+#[path = "stories/trust.rs"]
+mod trust;
 
 use acceptance::App;
 

@@ -219,7 +219,7 @@ impl Key {
     }
 
     /// The raw public key: 32 bytes, an uncompressed point, or an RSAPublicKey.
-    pub(crate) fn public_raw(&self) -> &[u8] {
+    pub fn public_raw(&self) -> &[u8] {
         match &*self.pair {
             Pair::Ed25519(pair) => pair.public_key().as_ref(),
             Pair::Ecdsa(pair) => pair.public_key().as_ref(),
