@@ -52,10 +52,9 @@ impl Listener {
                     let path = String::from_utf8_lossy(&request[..read]);
                     let path = path.split(' ').nth(1).unwrap_or_default().to_owned();
                     let found = match &reply {
-                        Reply::Files(files) => match files.get(&path) {
-                            Some(body) => Some(("application/octet-stream", body)),
-                            None => None,
-                        },
+                        Reply::Files(files) => {
+                            files.get(&path).map(|body| ("application/octet-stream", body))
+                        }
                         Reply::Body(media_type, body) => Some((*media_type, body)),
                         _ => None,
                     };

@@ -10,6 +10,8 @@ mod browse;
 mod cosign;
 #[path = "stories/keyless.rs"]
 mod keyless;
+#[path = "stories/layouts.rs"]
+mod layouts;
 #[path = "stories/newcomer.rs"]
 mod newcomer;
 #[path = "stories/operate.rs"]

@@ -1,13 +1,14 @@
 //! The evaluator: facts and policies to a verdict.
 //!
 //! Reading order is the order of the rules (docs/rules.md): [`select`] R0, [`artifact`], [`build`] R1,
-//! [`source`] R2, [`inputs`] R3, [`registry`] R4, [`time`] R7. [`World`] is what they all read through;
+//! [`source`] R2, [`inputs`] R3, [`registry`] R4, [`layout`], [`time`] R7. [`World`] is what they all read through;
 //! it notes every node that they ask for.
 
 mod artifact;
 mod build;
 mod certificate;
 mod inputs;
+mod layout;
 mod near;
 mod registry;
 mod select;
@@ -313,6 +314,7 @@ impl World<'_> {
         // R4
         let registered =
             spec.registry.as_ref().map(|rules| registry::judge(self, digest, resource, spec, rules));
+        let (layout_reasons, mut layout_links) = layout::judge(self, digest, spec);
         // R7
         let timed = time::judge(self, digest, spec, built.as_ref(), registered.as_ref());
 
@@ -330,6 +332,8 @@ impl World<'_> {
             links.push(registered.link);
             reasons.extend(registered.reasons);
         }
+        reasons.extend(layout_reasons);
+        links.append(&mut layout_links);
         reasons.extend(timed.reasons);
         if reasons.iter().any(|r| r.is_error() && r.stage == "time") {
             time_link.status = Status::Fail;

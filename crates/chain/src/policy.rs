@@ -119,6 +119,7 @@ impl Policy {
         (trust.builders.iter().map(|r| &r.signer))
             .chain(trust.sources.iter().map(|r| &r.signer))
             .chain(trust.registries.iter().map(|r| &r.signer))
+            .chain(self.spec().layouts.iter().flat_map(|r| [&r.signer, &r.functionaries]))
     }
 }
 

@@ -241,6 +241,22 @@ codes! {
         "Let the trusted collector observe the registry, or add its key to trust.registries.";
     RegPromotionGap "REG_PROMOTION_GAP" "A hop of the promotion path is missing.",
         "Promote the image along registry.path, hop by hop.";
+    LayMissing "LAY_MISSING" "The in-toto layout that the policy names is not known.",
+        "Post the signed layout, then ask again.";
+    LaySignerNotTrusted "LAY_SIGNER_NOT_TRUSTED" "The layout is not signed by a signer that the policy trusts for it.",
+        "Have the layout signed by its owner, or correct layouts.signer.";
+    LayExpired "LAY_EXPIRED" "The layout is past its expiry.",
+        "Have its owner sign a layout with a later expiry, and name its digest in the policy.";
+    LayStepMissing "LAY_STEP_MISSING" "No link of a step leads to the image.",
+        "Record the step with in-toto and post its link, then ask again.";
+    LayFunctionary "LAY_FUNCTIONARY" "A step was done by nobody whom the layout lets do it.",
+        "Have a functionary of the step do it; treat a link by somebody else as an incident.";
+    LayThreshold "LAY_THRESHOLD" "Fewer functionaries agree on a step than the layout wants.",
+        "Have more functionaries do the step, with the same result.";
+    LayRule "LAY_RULE" "An artifact rule of the layout does not hold.",
+        "Find out where the artifact comes from; do the steps again from clean inputs.";
+    LayOtherProduct "LAY_OTHER_PRODUCT" "The last step of the layout gave out something else.",
+        "Record the image's digest as a product of the last step.";
     TimBuildBeforeSource "TIM_BUILD_BEFORE_SOURCE" "The build started before its commit was on the ref.",
         "Build after the ref was updated; check the clocks of builder and forge.";
     TimPushBeforeBuild "TIM_PUSH_BEFORE_BUILD" "The artifact was pushed before its build started.",
@@ -267,6 +283,7 @@ impl Code {
             "SRC" | "VSA" => "source",
             "DEP" => "input",
             "REG" => "registry",
+            "LAY" => "layout",
             "TIM" => "time",
             _ => "system",
         }
@@ -282,6 +299,8 @@ impl Code {
                 | SrcCommitUnknown
                 | DepBaseUnknown
                 | RegNotObserved
+                | LayMissing
+                | LayStepMissing
                 | SysLimitExceeded
         )
     }

@@ -10,7 +10,7 @@ use crate::{
     form::{self, Content, Opened, Over, Unverified},
     json,
     key::{KeyId, KeyRing, PublicKey},
-    keyless,
+    keyless, layout,
     limits::MAX_ITEM,
     predicate::{self, Claim},
     refusal::Refusal,
@@ -150,6 +150,13 @@ impl About {
             Content::Payload { payload_type, bytes } if dsse::is_in_toto(payload_type) => {
                 Self::statement(bytes)
             }
+            Content::Payload { payload_type, bytes } if payload_type == form::METABLOCK => {
+                let text = layout::readable(bytes);
+                match layout::kind(&text) {
+                    Some(kind) => Self::metadata(kind, &text, bytes),
+                    None => Err(Refusal::PayloadType { found: "in-toto metadata of another type".into() }),
+                }
+            }
             Content::Payload { payload_type, bytes } if payload_type == form::GITTUF => Self::gittuf(bytes),
             Content::Payload { payload_type, bytes } if payload_type == form::SIMPLE_SIGNING => {
                 Self::simple_signing(bytes)
@@ -172,10 +179,19 @@ impl About {
 
     fn statement(bytes: &[u8]) -> Result<Self, Refusal> {
         let payload = json::check(bytes).map_err(Refusal::Payload)?;
+        if let Some(kind) = layout::kind(payload) {
+            return Self::metadata(kind, payload, bytes);
+        }
         let statement = Statement::read(payload)?;
         let claim = predicate::read(payload, &statement)?;
         let Statement { predicate_type, subjects, .. } = statement;
         Ok(Self { payload: Sha256::of(bytes), predicate_type, subjects, claim })
+    }
+
+    /// A layout or a link, in an envelope or a metablock.
+    fn metadata(kind: &str, text: &str, bytes: &[u8]) -> Result<Self, Refusal> {
+        let layout::Metadata { predicate_type, subjects, claim } = layout::read(kind, text, bytes)?;
+        Ok(Self { payload: Sha256::of(bytes), predicate_type: predicate_type.to_owned(), subjects, claim })
     }
 
     /// gittuf's statements (members `type`, `predicate_type`) and its metadata, which is about no subject.

@@ -12,11 +12,13 @@ mod attachment;
 mod bundle;
 mod container;
 mod envelope;
+mod metablock;
 mod published;
 
 pub use attachment::SIMPLE_SIGNING;
 pub use container::detect;
 pub(crate) use envelope::GITTUF;
+pub(crate) use metablock::METABLOCK;
 
 /// What was taken out of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +170,7 @@ pub fn open(text: &str) -> Result<Opened, Refusal> {
         return envelope::open(text);
     }
     if shape.signed.is_some() {
-        return Err(Refusal::UnsupportedForm { form: "in-toto metadata outside an envelope" });
+        return metablock::open(text);
     }
     if shape.statement_type.is_some() || shape.predicate_type.is_some() {
         return Err(Refusal::Unsigned);

@@ -15,6 +15,7 @@ pub mod form;
 pub mod json;
 pub mod key;
 pub mod keyless;
+pub mod layout;
 pub mod limits;
 pub mod object;
 #[cfg(feature = "gpg")]

@@ -33,6 +33,9 @@ pub const MAX_DEPENDENCIES: usize = 4096;
 /// External parameters of one provenance, flattened.
 pub const MAX_PARAMS: usize = 1024;
 
+/// Steps, keys and functionaries of an in-toto layout.
+pub const MAX_STEPS: usize = 256;
+
 /// Bytes of one object: the OCI distribution specification asks registries for manifests of 4 MiB.
 pub const MAX_OBJECT: usize = 4 * 1024 * 1024;
 

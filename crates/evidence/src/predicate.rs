@@ -12,6 +12,7 @@ use crate::{
     digest::{Digest, GitOid, Node},
     json,
     key::KeyId,
+    layout::{Layout, Link},
     limits::MAX_TEXT,
     refusal::Refusal,
     statement::{DigestSet, Statement},
@@ -142,6 +143,10 @@ pub enum Claim {
     SourceProvenance(SourceProvenance),
     /// What the SLSA source tool says of a tag.
     TagProvenance(TagProvenance),
+    /// An in-toto layout.
+    Layout(Layout),
+    /// An in-toto link.
+    Link(Link),
     /// Kept and browsable, read by no rule yet.
     Other,
 }

@@ -179,7 +179,7 @@ fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error
         }
     }
     for key in &row.keys {
-        if let Err(error) = against.keys(&std::fs::read_to_string(folder.join(key))?) {
+        if let Err(error) = against.keys(&String::from_utf8_lossy(&std::fs::read(folder.join(key))?)) {
             notes.push(format!("{key}: {error:#}"));
         }
     }
@@ -215,10 +215,31 @@ fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error
     {
         (outcome, said) = (Outcome::Refused, why);
     }
+    if let (Outcome::Verified, true) = (outcome, row.kind.starts_with("in-toto-classic"))
+        && let Some(why) = broken_link(folder, row)?
+    {
+        (outcome, said) = (Outcome::Refused, why);
+    }
     if !notes.is_empty() {
         said += &format!(" ({})", notes.join("; "));
     }
     Ok(Found { outcome, said })
+}
+
+/// The first link beside a layout that none of the layout's keys signed.
+fn broken_link(folder: &Path, row: &Row) -> Result<Option<String>, Box<dyn std::error::Error>> {
+    let signed = catenary_evidence::attestation::payload(&std::fs::read(folder.join(&row.file))?)?;
+    let mut against = Against::new();
+    for key in catenary_evidence::layout::functionaries(&signed)? {
+        against.keys(&key.to_pem())?;
+    }
+    for file in row.files.iter().filter(|file| file.ends_with(".link")) {
+        let checked = against.check(&folder.join(file))?;
+        if checked.result != Outcome::Verified {
+            return Ok(Some(format!("{file}: {}", checked.message.unwrap_or_default())));
+        }
+    }
+    Ok(None)
 }
 
 /// Compares the provenance with the source, builder, branch and tag that the row asks for.

@@ -2,5 +2,6 @@
 
 mod identities;
 mod laws;
+mod layouts;
 mod scene;
 mod stories;

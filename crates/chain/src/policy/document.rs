@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use catenary_evidence::{
     KeyId,
-    digest::Digest,
+    digest::{Digest, Sha256},
     object::Platform,
     predicate::{Adapter, Role},
 };
@@ -70,6 +70,9 @@ pub struct Spec {
     pub inputs: Vec<Input>,
     /// R4.
     pub registry: Option<Registry>,
+    /// in-toto layouts that must end in the image.
+    #[serde(default)]
+    pub layouts: Vec<LayoutRule>,
     /// R7.
     #[serde(default)]
     pub time: Time,
@@ -503,6 +506,21 @@ pub enum Hops {
     /// The digest stays.
     #[serde(rename = "same-digest")]
     SameDigest,
+}
+
+/// One of `layouts`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LayoutRule {
+    /// SHA-256 of what the layout's owner signed.
+    pub layout: Sha256,
+    /// The owner.
+    pub signer: Signer,
+    /// Who may be a functionary at all. The layout says which step each may do.
+    pub functionaries: Signer,
+    /// Layouts that stand for a step, by its name; enough functionaries of the step must have signed each.
+    #[serde(default)]
+    pub sublayouts: BTreeMap<String, Sha256>,
 }
 
 /// `time`.

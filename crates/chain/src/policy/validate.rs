@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use catenary_evidence::reference::RepositoryUri;
 
 use super::{
-    document::{Build, Document, Input, Pinned, Registry, Source, Spec},
+    document::{Build, Document, Input, Pinned, Registry, Signer, Source, Spec},
     place::Step,
 };
 
@@ -133,8 +133,12 @@ fn unique<'a>(list: &str, ids: impl Iterator<Item = &'a str>) -> Result<(), Faul
 }
 
 fn sections(spec: &Spec) -> Result<(), Fault> {
-    if spec.build.is_none() && spec.source.is_none() && spec.registry.is_none() {
-        return fault(path!["spec"], "an empty policy proves nothing: give `build`, `source` or `registry`");
+    let asks = spec.build.is_some() || spec.source.is_some() || spec.registry.is_some();
+    if !asks && spec.layouts.is_empty() {
+        return fault(
+            path!["spec"],
+            "an empty policy proves nothing: give `build`, `source`, `registry` or `layouts`",
+        );
     }
     if spec.build.is_none() {
         if spec.source.is_some() {
@@ -145,6 +149,12 @@ fn sections(spec: &Spec) -> Result<(), Fault> {
         }
         if spec.time.max_artifact_age.is_some() {
             return fault(path!["spec", "time", "maxArtifactAge"], "`maxArtifactAge` needs `build`");
+        }
+    }
+    for (index, rule) in spec.layouts.iter().enumerate() {
+        if let Signer::Identity(_) | Signer::Service(_) = rule.functionaries {
+            let at = path!["spec", "layouts", index, "functionaries"];
+            return fault(at, "layouts name functionaries by their keys: give `key` or `keys`");
         }
     }
     Ok(())

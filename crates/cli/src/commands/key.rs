@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use catenary_evidence::allowed_signers;
+use catenary_evidence::{allowed_signers, attestation, layout};
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -43,6 +43,11 @@ pub enum Key {
     },
     /// Trust the keys of an OpenSSH allowed_signers file, each from `valid-after` until `valid-before`.
     AllowedSigners {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Trust the keys of the functionaries whom an in-toto layout names. Read the layout first: it is not verified here.
+    Layout {
         /// The file.
         file: PathBuf,
     },
@@ -124,6 +129,20 @@ impl Key {
                     }
                     let answer = client.post("/v1/keys", &body).await?;
                     let name = signer.principals;
+                    output.show(&answer, |a| {
+                        format!("{} {} as {name}", paint(GOOD, "trusted"), string(&a["id"]))
+                    });
+                }
+            }
+            Self::Layout { file } => {
+                let bytes = std::fs::read(&file).with_context(|| file.display().to_string())?;
+                let signed = attestation::payload(&bytes)?;
+                let keys = layout::functionaries(&signed).with_context(|| file.display().to_string())?;
+                anyhow::ensure!(!keys.is_empty(), "{}: it names no key that Catenary reads", file.display());
+                for (position, key) in keys.into_iter().enumerate() {
+                    let name = format!("functionary {} of {}", position + 1, file.display());
+                    let body = json!({"name": name, "pem": key.to_pem(), "scheme": key.scheme().to_string()});
+                    let answer = client.post("/v1/keys", &body).await?;
                     output.show(&answer, |a| {
                         format!("{} {} as {name}", paint(GOOD, "trusted"), string(&a["id"]))
                     });
