@@ -6,6 +6,8 @@
 mod archivista;
 #[path = "stories/browse.rs"]
 mod browse;
+#[path = "stories/components.rs"]
+mod components;
 #[path = "stories/cosign.rs"]
 mod cosign;
 #[path = "stories/keyless.rs"]

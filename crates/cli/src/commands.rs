@@ -2,6 +2,7 @@
 
 pub mod attest;
 pub mod check;
+pub mod components;
 pub mod demo;
 pub mod key;
 pub mod log;

@@ -48,6 +48,10 @@ enum Command {
     Verdict(commands::verdict::Verdict),
     /// The same, with the chain drawn and every broken link's mend.
     Explain(commands::verdict::Explain),
+    /// Which images contain a package.
+    Components(commands::components::Ask),
+    /// Which images are hit by a vulnerability, as scans, VEX documents and SBOMs say.
+    Findings(commands::components::Ask),
     /// Verify evidence files offline, without a server.
     Check(commands::check::Check),
     /// Verify one Sigstore bundle (the conformance suite's client).
@@ -96,6 +100,8 @@ pub async fn main() -> std::process::ExitCode {
         Command::Attest(command) => command.run(&output).await,
         Command::Verdict(command) => command.run(&client, &output).await,
         Command::Explain(command) => command.run(&client, &output).await,
+        Command::Components(command) => command.run("/v1/components", &client, &output).await,
+        Command::Findings(command) => command.run("/v1/findings", &client, &output).await,
         Command::Check(command) => command.run(&output),
         Command::VerifyBundle(command) => command.run(&output),
         Command::Key(command) => command.run(&client, &output).await,

@@ -12,6 +12,7 @@ use crate::{
     key::{KeyId, KeyRing, PublicKey},
     keyless, layout,
     limits::MAX_ITEM,
+    mention::Mention,
     predicate::{self, Claim},
     refusal::Refusal,
     signer::{Signature, Signer},
@@ -40,6 +41,10 @@ pub struct Attestation {
     /// Why nothing vouches for it, when more is known than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
+    /// What it says about packages and vulnerabilities. No fact that a verdict reads: there when the bytes were just verified,
+    /// kept in rows of their own.
+    #[serde(skip)]
+    pub mentions: Vec<Mention>,
 }
 
 /// The predicate type of a signature over an artifact itself, without a statement.
@@ -123,6 +128,7 @@ pub fn verify(item: &[u8], trust: &Trust) -> Result<Attestation, Refusal> {
         signatures,
         claim: about.claim,
         doubt,
+        mentions: about.mentions,
     })
 }
 
@@ -142,6 +148,7 @@ struct About {
     predicate_type: String,
     subjects: Vec<Subject>,
     claim: Claim,
+    mentions: Vec<Mention>,
 }
 
 impl About {
@@ -168,6 +175,7 @@ impl About {
                     predicate_type: payload_type.clone(),
                     subjects: Vec::new(),
                     claim: Claim::Other,
+                    mentions: Vec::new(),
                 })
             }
             Content::Payload { payload_type, .. } => {
@@ -183,15 +191,16 @@ impl About {
             return Self::metadata(kind, payload, bytes);
         }
         let statement = Statement::read(payload)?;
-        let claim = predicate::read(payload, &statement)?;
+        let (claim, mentions) = predicate::read(payload, &statement)?;
         let Statement { predicate_type, subjects, .. } = statement;
-        Ok(Self { payload: Sha256::of(bytes), predicate_type, subjects, claim })
+        Ok(Self { payload: Sha256::of(bytes), predicate_type, subjects, claim, mentions })
     }
 
     /// A layout or a link, in an envelope or a metablock.
     fn metadata(kind: &str, text: &str, bytes: &[u8]) -> Result<Self, Refusal> {
         let layout::Metadata { predicate_type, subjects, claim } = layout::read(kind, text, bytes)?;
-        Ok(Self { payload: Sha256::of(bytes), predicate_type: predicate_type.to_owned(), subjects, claim })
+        let (payload, predicate_type) = (Sha256::of(bytes), predicate_type.to_owned());
+        Ok(Self { payload, predicate_type, subjects, claim, mentions: Vec::new() })
     }
 
     /// gittuf's statements (members `type`, `predicate_type`) and its metadata, which is about no subject.
@@ -222,6 +231,7 @@ impl About {
             predicate_type: json::shorten(&kind).into_owned(),
             subjects,
             claim: Claim::Other,
+            mentions: Vec::new(),
         })
     }
 
@@ -257,6 +267,7 @@ impl About {
             predicate_type: ARTIFACT_SIGNATURE.to_owned(),
             subjects: vec![Subject { digests, ..Subject::default() }],
             claim: Claim::Other,
+            mentions: Vec::new(),
         }
     }
 }

@@ -17,10 +17,12 @@ pub mod key;
 pub mod keyless;
 pub mod layout;
 pub mod limits;
+pub mod mention;
 pub mod object;
 #[cfg(feature = "gpg")]
 mod openpgp;
 pub mod predicate;
+pub mod purl;
 pub mod reference;
 pub mod refusal;
 pub mod signer;

@@ -36,6 +36,9 @@ pub const MAX_PARAMS: usize = 1024;
 /// Steps, keys and functionaries of an in-toto layout.
 pub const MAX_STEPS: usize = 256;
 
+/// Packages of an SBOM, findings of a scan, statements of a VEX document.
+pub const MAX_MENTIONS: usize = 20_000;
+
 /// Bytes of one object: the OCI distribution specification asks registries for manifests of 4 MiB.
 pub const MAX_OBJECT: usize = 4 * 1024 * 1024;
 

@@ -14,6 +14,7 @@ use crate::{
     key::KeyId,
     layout::{Layout, Link},
     limits::MAX_TEXT,
+    mention::Mention,
     refusal::Refusal,
     statement::{DigestSet, Statement},
 };
@@ -22,7 +23,11 @@ mod ci_run;
 mod commit;
 pub mod provenance;
 mod registry_event;
+mod results;
+mod sbom;
+mod scan;
 mod source_tool;
+mod vex;
 mod vsa;
 
 /// SLSA provenance v1.
@@ -48,22 +53,69 @@ pub const REGISTRY_EVENT_V1: &str = "urn:catenary:predicate:registry-event:v1";
 /// Our ci-run predicate.
 pub const CI_RUN_V1: &str = "urn:catenary:predicate:ci-run:v1";
 
-/// Reads the predicate of a statement by its type, byte for byte; a type that no reader knows is kept as
-/// [`Claim::Other`]. `payload` is the checked text that the statement was read from.
-pub fn read(payload: &str, statement: &Statement<'_>) -> Result<Claim, Refusal> {
+/// SPDX documents, of any version.
+pub const SPDX: &str = "https://spdx.dev/Document";
+/// CycloneDX documents, of any version.
+pub const CYCLONEDX: &str = "https://cyclonedx.org/bom";
+/// cosign's vulnerability scans.
+pub const COSIGN_VULN: &str = "https://cosign.sigstore.dev/attestation/vuln/v1";
+/// OpenVEX documents, of any version.
+pub const OPENVEX: &str = "https://openvex.dev/ns";
+/// in-toto's own predicates.
+const IN_TOTO: &str = "https://in-toto.io/attestation/";
+
+/// Reads the predicate of a statement by its type; a type that no reader knows is kept as [`Claim::Other`]. `payload` is the
+/// checked text that the statement was read from.
+pub fn read(payload: &str, statement: &Statement<'_>) -> Result<(Claim, Vec<Mention>), Refusal> {
     let reader = Reader { payload, statement };
-    Ok(match statement.predicate_type.as_str() {
-        PROVENANCE_V1 => Claim::Build(provenance::read_v1(&reader)?),
-        PROVENANCE_V02 => Claim::Build(provenance::read_v02(&reader)?),
-        PROVENANCE_V01 => Claim::Build(provenance::read_v01(&reader)?),
-        SOURCE_PROVENANCE | SOURCE_PROVENANCE_FIRST => {
-            Claim::SourceProvenance(source_tool::read_source(&reader)?)
+    let predicate_type = statement.predicate_type.as_str();
+    if is_a(predicate_type, SPDX) || is_a(predicate_type, CYCLONEDX) {
+        let (sbom, mentions) = sbom::read(&reader)?;
+        return Ok((Claim::Sbom(sbom), mentions));
+    }
+    if is_a(predicate_type, OPENVEX) {
+        let (vex, mentions) = vex::read(&reader)?;
+        return Ok((Claim::Vex(vex), mentions));
+    }
+    let in_toto = predicate_type.strip_prefix(IN_TOTO);
+    if in_toto.is_some_and(|name| matches!(name, "vulns/v0.1" | "vulns/v0.2"))
+        || predicate_type == COSIGN_VULN
+    {
+        let (scan, mentions) = scan::read(&reader)?;
+        return Ok((Claim::Scan(scan), mentions));
+    }
+    let claim = match in_toto {
+        Some("test-result/v0.1") => Claim::Test(results::read_test(&reader)?),
+        Some("scai/v0.3" | "scai/attribute-report/v0.2" | "scai/attribute-report/v0.3") => {
+            Claim::Attributes(results::read_scai(&reader)?)
         }
-        TAG_PROVENANCE => Claim::TagProvenance(source_tool::read_tag(&reader)?),
-        SUMMARY_V1 => Claim::Summary(vsa::read(&reader)?),
-        COMMIT_V1 => Claim::Commit(commit::read(&reader)?),
-        REGISTRY_EVENT_V1 => Claim::Registry(registry_event::read(&reader)?),
-        CI_RUN_V1 => Claim::Run(ci_run::read(&reader)?),
+        Some("release/v0.1") => Claim::Release(results::read_release(&reader)?),
+        Some("runtime-trace/v0.1") => Claim::Trace(results::read_trace(&reader)?),
+        Some("svr/v0.1" | "svr/v0.2") => Claim::Verification(results::read_svr(&reader)?),
+        _ => read_exact(&reader)?,
+    };
+    Ok((claim, Vec::new()))
+}
+
+/// Whether a type is `base`, maybe with a version behind it.
+fn is_a(predicate_type: &str, base: &str) -> bool {
+    predicate_type.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The predicates that the chain rests on, each by its type byte for byte.
+fn read_exact(reader: &Reader<'_>) -> Result<Claim, Refusal> {
+    Ok(match reader.statement.predicate_type.as_str() {
+        PROVENANCE_V1 => Claim::Build(provenance::read_v1(reader)?),
+        PROVENANCE_V02 => Claim::Build(provenance::read_v02(reader)?),
+        PROVENANCE_V01 => Claim::Build(provenance::read_v01(reader)?),
+        SOURCE_PROVENANCE | SOURCE_PROVENANCE_FIRST => {
+            Claim::SourceProvenance(source_tool::read_source(reader)?)
+        }
+        TAG_PROVENANCE => Claim::TagProvenance(source_tool::read_tag(reader)?),
+        SUMMARY_V1 => Claim::Summary(vsa::read(reader)?),
+        COMMIT_V1 => Claim::Commit(commit::read(reader)?),
+        REGISTRY_EVENT_V1 => Claim::Registry(registry_event::read(reader)?),
+        CI_RUN_V1 => Claim::Run(ci_run::read(reader)?),
         _ => Claim::Other,
     })
 }
@@ -143,12 +195,124 @@ pub enum Claim {
     SourceProvenance(SourceProvenance),
     /// What the SLSA source tool says of a tag.
     TagProvenance(TagProvenance),
+    /// An SBOM; its components are [`Mention`]s.
+    Sbom(Sbom),
+    /// A vulnerability scan; its findings are [`Mention`]s.
+    Scan(Scan),
+    /// An OpenVEX document; its statements are [`Mention`]s.
+    Vex(Vex),
+    /// in-toto test result.
+    Test(TestResult),
+    /// SCAI attribute report.
+    Attributes(AttributeReport),
+    /// in-toto release.
+    Release(Release),
+    /// in-toto runtime trace.
+    Trace(RuntimeTrace),
+    /// in-toto simple verification result.
+    Verification(VerificationResult),
     /// An in-toto layout.
     Layout(Layout),
     /// An in-toto link.
     Link(Link),
     /// Kept and browsable, read by no rule yet.
     Other,
+}
+
+/// A software bill of materials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sbom {
+    /// `spdx-2.3`, `spdx-3.0.1`, `cyclonedx-1.6`, …
+    pub format: String,
+    /// What the document calls its subject.
+    pub name: Option<String>,
+    /// When it says that it was made.
+    pub created: Option<Timestamp>,
+    /// How many packages it lists.
+    pub components: u64,
+}
+
+/// A vulnerability scan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// The scanner's URI.
+    pub scanner: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// How old its database is.
+    pub database_updated: Option<Timestamp>,
+    /// When the scan ended.
+    pub finished: Option<Timestamp>,
+    /// Findings by severity, in lower case.
+    pub severities: BTreeMap<String, u64>,
+}
+
+/// A VEX document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vex {
+    /// Who says so.
+    pub author: String,
+    /// Since when.
+    pub issued: Option<Timestamp>,
+    /// Statements by status.
+    pub statuses: BTreeMap<String, u64>,
+}
+
+/// A test result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestResult {
+    /// `PASSED`, `WARNED` or `FAILED`.
+    pub result: String,
+    /// Where the run is.
+    pub url: Option<String>,
+    /// Tests that passed.
+    pub passed: u64,
+    /// Tests that warned.
+    pub warned: u64,
+    /// Tests that failed.
+    pub failed: u64,
+}
+
+/// A SCAI attribute report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttributeReport {
+    /// What is asserted.
+    pub attributes: Vec<String>,
+    /// By whom.
+    pub producer: Option<String>,
+}
+
+/// A release of a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The package with its version.
+    pub purl: String,
+    /// The package registry's id of the release.
+    pub release_id: Option<String>,
+}
+
+/// A trace of a build as it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeTrace {
+    /// Which monitor.
+    pub monitor: String,
+    /// Processes seen.
+    pub processes: u64,
+    /// Connections seen.
+    pub connections: u64,
+    /// Files seen.
+    pub files: u64,
+}
+
+/// What a verifier found to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerificationResult {
+    /// `verifier.id`.
+    pub verifier_id: String,
+    /// `timeCreated`.
+    pub created: Option<Timestamp>,
+    /// What holds.
+    pub properties: Vec<String>,
 }
 
 /// SLSA provenance in one normal form, whatever its version and build type (chain-model 1.6).

@@ -106,6 +106,8 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("POST", "/v1/objects", SUBMIT),
     ("GET", "/v1/objects/{node}", READ),
     ("GET", "/v1/objects/{node}/facts", READ),
+    ("GET", "/v1/components", READ),
+    ("GET", "/v1/findings", READ),
     ("GET", "/v1/artifacts/{digest}", READ),
     ("GET", "/v1/artifacts/{digest}/graph", READ),
     ("GET", "/v1/artifacts/{digest}/evidence", AUDIT),

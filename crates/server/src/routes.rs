@@ -3,6 +3,7 @@
 mod archivista;
 mod artifacts;
 mod attestations;
+mod components;
 mod events;
 mod keys;
 mod log;
@@ -60,6 +61,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(events::distribution))
         .routes(routes!(events::reconcile))
+        .routes(routes!(components::components))
+        .routes(routes!(components::findings))
         .routes(routes!(archivista::upload))
         .routes(routes!(archivista::download))
         .routes(routes!(log::checkpoint))

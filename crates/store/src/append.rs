@@ -15,6 +15,7 @@ use crate::{
     entry::{from_sql, id_of, to_sql},
     error::{is_disconnect, is_retryable},
     facts::{AttestationRecord, ObjectRecord, children, id_from, subject_rows, time_from},
+    mention,
 };
 
 pub(crate) use rows::{insert_attestations, insert_children, insert_objects, insert_subjects};
@@ -269,6 +270,7 @@ impl Writer {
         plan: &Plan,
     ) -> Result<(), Failure> {
         let (mut attestations, mut subjects) = (Vec::new(), Vec::new());
+        let mut mentions = Vec::new();
         let (mut objects, mut child_rows) = (Vec::new(), Vec::new());
         for entry in &plan.entries {
             let Some(item) = batch.get(entry.item) else { continue };
@@ -276,6 +278,7 @@ impl Writer {
                 Facts::Attestation(facts) => {
                     let record = AttestationRecord::new(tenant, facts, entry.index, plan.time, &self.seal);
                     attestations.push(record);
+                    mentions.extend(mention::rows(facts, entry.index));
                     subjects.extend(subject_rows(facts).into_iter().map(|row| (row, entry.index, item.id)));
                 }
                 Facts::Object { media_type, facts } => {
@@ -291,6 +294,7 @@ impl Writer {
         }
         rows::insert_attestations(db, tenant, &attestations).await?;
         rows::insert_subjects(db, tenant, &subjects).await?;
+        mention::insert(db, tenant, &mentions).await?;
         rows::insert_objects(db, tenant, &objects).await?;
         rows::insert_children(db, tenant, &child_rows).await?;
         Ok(())

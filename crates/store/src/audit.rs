@@ -17,13 +17,14 @@ use sqlx::{Postgres, Transaction};
 use crate::{Store, StoreError, checkpoints::CheckpointStore, entry::EntryRow, keys::ServiceKeys};
 
 /// The tables that hold evidence, or what is derived from it. Every one is compared.
-pub const EVIDENCE: [&str; 9] = [
+pub const EVIDENCE: [&str; 10] = [
     "attestation",
     "attestation_subject",
     "body",
     "log_entry",
     "log_head",
     "log_tile",
+    "mention",
     "object",
     "object_child",
     "service_key",

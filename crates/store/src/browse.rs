@@ -99,6 +99,18 @@ impl Store {
         Ok(loaded.into_iter().find_map(|loaded| self.shown_attestation(tenant, loaded.record)))
     }
 
+    /// Those of these attestations that are among the first `before` entries.
+    pub async fn attestations(
+        &self,
+        tenant: &str,
+        ids: &[Sha256],
+        before: u64,
+    ) -> Result<Vec<AttestationRow>, StoreError> {
+        let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.0.to_vec()).collect();
+        let loaded = self.load_attestations(tenant, &ids, before).await?;
+        Ok(loaded.into_iter().filter_map(|loaded| self.shown_attestation(tenant, loaded.record)).collect())
+    }
+
     /// The object that proves `node`, among the first `before` entries.
     pub async fn object(
         &self,

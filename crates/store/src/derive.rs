@@ -16,6 +16,7 @@ use crate::{
     append::{insert_attestations, insert_children, insert_objects, insert_subjects},
     entry::{from_sql, id_of},
     facts::{AttestationRecord, ObjectRecord, children, subject_rows},
+    mention,
     pool::retry,
 };
 
@@ -110,6 +111,7 @@ impl Store {
         index: u64,
     ) {
         let (pool, tenant, id) = (self.writes().clone(), tenant.to_owned(), fact.id);
+        let mentions = mention::rows(fact, index);
         let rows: Vec<_> = subject_rows(fact).into_iter().map(|row| (row, index, id)).collect();
         let write = tokio::spawn(async move {
             let mut transaction = pool.begin().await?;
@@ -118,6 +120,10 @@ impl Store {
                 .await?;
             insert_attestations(&mut transaction, &tenant, &[record]).await?;
             insert_subjects(&mut transaction, &tenant, &rows).await?;
+            sqlx::query!("delete from mention where tenant = $1 and id = $2", tenant, &id.0[..])
+                .execute(&mut *transaction)
+                .await?;
+            mention::insert(&mut transaction, &tenant, &mentions).await?;
             transaction.commit().await
         });
         report(write.await);

@@ -205,7 +205,8 @@ fn columns(facts: &Attestation) -> (Option<&str>, Option<&str>, Option<GitOid>, 
         Claim::Summary(summary) => (None, None, None, Some(&summary.resource_uri)),
         Claim::SourceProvenance(source) => (None, source.repository.as_deref(), commit_subject(), None),
         Claim::TagProvenance(tag) => (None, tag.repository.as_deref(), commit_subject(), None),
-        Claim::Run(_) | Claim::Layout(_) | Claim::Link(_) | Claim::Other => (None, None, None, None),
+        Claim::Release(release) => (None, None, None, Some(&release.purl)),
+        _ => (None, None, None, None),
     }
 }
 

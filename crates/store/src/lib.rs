@@ -18,6 +18,7 @@ pub mod keys;
 pub mod ladder;
 mod load;
 mod log;
+pub mod mention;
 mod pool;
 mod proof;
 mod reverify;

@@ -467,6 +467,7 @@ fn attestation(s: &Statement) -> Attestation {
             })
             .collect(),
         doubt: None,
+        mentions: Vec::new(),
         signatures: (s.signers.iter().map(|k| Signature::by_key(key_id(*k))))
             .chain(s.certificates.iter().map(certificate))
             .collect(),

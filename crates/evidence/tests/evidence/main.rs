@@ -9,6 +9,7 @@ mod limits;
 mod objects;
 mod openpgp;
 mod predicates;
+mod properties;
 mod samples;
 mod schemas;
 mod source_claims;

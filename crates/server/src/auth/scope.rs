@@ -67,7 +67,7 @@ fn named(attestation: &Attestation) -> Vec<String> {
         Claim::Summary(summary) if attestation.subjects.iter().all(|s| s.digests.content.is_empty()) => {
             summary.resource_uri.parse::<RepositoryUri>().ok().map(|repository| repository.to_string())
         }
-        Claim::Run(_) | Claim::Summary(_) | Claim::Layout(_) | Claim::Link(_) | Claim::Other => None,
+        _ => None,
     };
     if let Some(repository) = claimed {
         return vec![repository];
@@ -107,6 +107,7 @@ mod tests {
             subjects: vec![Subject { name: subject.into(), digests, ..Subject::default() }],
             signatures: Vec::new(),
             doubt: None,
+            mentions: Vec::new(),
             claim,
         }
     }

@@ -7,6 +7,7 @@ use catenary_evidence::{
     Signature, Trust,
     attestation::{self, Attestation},
     digest::{Node, Sha256},
+    mention::Mention,
     object::{self, Body, Object},
 };
 use catenary_tlog::{Leaf, leaf::kind};
@@ -16,7 +17,8 @@ use crate::{
     EntryRow, StoreError,
     derive::blocking,
     entry::from_sql,
-    facts::{AttestationRecord, ObjectRecord, children, subject_rows},
+    facts::{AttestationRecord, ObjectRecord, children, id_from, subject_rows},
+    mention,
     reverify::{Vouches, object_signature},
 };
 
@@ -29,18 +31,19 @@ type Index = BTreeMap<Vec<String>, u64>;
 impl Audit {
     /// Compares every row of facts with what the bytes of its entry give.
     pub(super) async fn facts(&mut self, log: &Log) -> Result<(), StoreError> {
-        let (mut subjects, mut child_rows) = (Index::new(), Index::new());
+        let (mut subjects, mut child_rows, mut mentions) = (Index::new(), Index::new(), Index::new());
         let mut from = 0;
         loop {
             let entries = self.page(&log.tenant, from, PAGE).await?;
             let Some(last) = entries.last() else { break };
             from = last.index as i64 + 1;
-            self.attestations(log, &entries, &mut subjects).await?;
+            self.attestations(log, &entries, &mut subjects, &mut mentions).await?;
             self.objects(log, &entries, &mut child_rows).await?;
         }
         self.strange_facts(log).await?;
         self.subject_rows(&log.tenant, subjects).await?;
-        self.child_rows(&log.tenant, child_rows).await
+        self.child_rows(&log.tenant, child_rows).await?;
+        self.mention_rows(&log.tenant, mentions).await
     }
 
     async fn attestations(
@@ -48,6 +51,7 @@ impl Audit {
         log: &Log,
         entries: &[EntryRow],
         subjects: &mut Index,
+        mentions: &mut Index,
     ) -> Result<(), StoreError> {
         let entries: Vec<(&EntryRow, Leaf)> = of_kind(entries, kind::ATTESTATION);
         let ids: Vec<Vec<u8>> = entries.iter().map(|(row, _)| row.id.0.to_vec()).collect();
@@ -103,6 +107,9 @@ impl Audit {
             for (node, signer) in subject_rows(&facts) {
                 let index = entry.index.to_string();
                 subjects.insert(vec![node, signer, index, entry.id.to_string()], entry.index);
+            }
+            for row in mention::rows(&facts, entry.index) {
+                mentions.insert(mention_index(row), entry.index);
             }
             let Some(row) = row else { continue };
             let new = AttestationRecord::new(tenant, &facts, entry.index, leaf.time, self.store.seal());
@@ -291,6 +298,38 @@ impl Audit {
         Ok(())
     }
 
+    async fn mention_rows(&mut self, tenant: &str, mut expected: Index) -> Result<(), StoreError> {
+        let mut after = -1_i64;
+        loop {
+            let rows = sqlx::query!(
+                "select position, id, package, name, version, vulnerability, state, licences, hashes from mention
+                 where tenant = $1 and position > $2 order by position limit 1000",
+                tenant,
+                after
+            )
+            .fetch_all(&mut *self.db)
+            .await?;
+            let Some(last) = rows.last() else { break };
+            after = last.position;
+            for row in rows {
+                let mention = Mention {
+                    package: row.package,
+                    name: row.name,
+                    version: row.version,
+                    vulnerability: row.vulnerability,
+                    state: row.state,
+                    licences: row.licences,
+                    hashes: row.hashes,
+                };
+                let id = id_from(&row.id).unwrap_or(Sha256([0; 32]));
+                let row = mention_index(mention::Row { position: row.position, id, mention });
+                self.index_row(tenant, "mention", &mut expected, row);
+            }
+        }
+        self.index_rest(tenant, "mention", expected);
+        Ok(())
+    }
+
     fn index_row(&mut self, tenant: &str, table: &'static str, expected: &mut Index, row: Vec<String>) {
         if expected.remove(&row).is_none() {
             self.report.add(tenant, table, row.join(" "), Fault::Unexpected, "no entry's bytes say so");
@@ -303,6 +342,12 @@ impl Audit {
             self.report.add(tenant, table, row.join(" "), Fault::Missing, what);
         }
     }
+}
+
+fn mention_index(row: mention::Row) -> Vec<String> {
+    let Mention { package, name, version, vulnerability, state, licences, hashes } = row.mention;
+    let texts = [row.position.to_string(), row.id.to_string(), package, name, version, vulnerability, state];
+    texts.into_iter().chain([licences.join(" | "), hashes.join(" | ")]).collect()
 }
 
 fn of_kind<'a>(entries: &'a [EntryRow], wanted: &str) -> Vec<(&'a EntryRow, Leaf)> {
@@ -344,7 +389,7 @@ fn expected(
 
 /// What is lacking changes with the trust, and is no fact of the bytes alone.
 fn without_doubt(facts: &Attestation) -> Attestation {
-    Attestation { doubt: None, ..facts.clone() }
+    Attestation { doubt: None, mentions: Vec::new(), ..facts.clone() }
 }
 
 fn without_signer(object: &Object) -> Object {

@@ -159,8 +159,16 @@ impl Scene {
         let signatures = signers.iter().map(|name| Signature::by_key(key(name))).collect();
         let predicate_type = "https://example.test/predicate".into();
         self.next += 1;
-        let attestation =
-            Attestation { id, payload, predicate_type, subjects, signatures, claim, doubt: None };
+        let attestation = Attestation {
+            id,
+            payload,
+            predicate_type,
+            subjects,
+            signatures,
+            claim,
+            doubt: None,
+            mentions: Vec::new(),
+        };
         self.evidence.add_attestation(self.next, at(minute), attestation);
         id
     }

@@ -1,0 +1,129 @@
+//! Results of tools, each in few words: tests, SCAI attribute reports, releases, runtime traces, simple verification results.
+
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{AttributeReport, Reader, Release, RuntimeTrace, TestResult, VerificationResult};
+use crate::{dsse::within, limits::MAX_LEVELS, refusal::Refusal};
+
+/// in-toto test-result v0.1.
+pub(super) fn read_test(reader: &Reader<'_>) -> Result<TestResult, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire {
+        result: String,
+        url: Option<String>,
+        #[serde(default)]
+        passed_tests: Vec<IgnoredAny>,
+        #[serde(default)]
+        warned_tests: Vec<IgnoredAny>,
+        #[serde(default)]
+        failed_tests: Vec<String>,
+    }
+    let wire: Wire = reader.parse()?;
+    if !["PASSED", "WARNED", "FAILED"].contains(&wire.result.as_str()) {
+        return Err(reader.refuse("/result", "expected PASSED, WARNED or FAILED"));
+    }
+    Ok(TestResult {
+        result: wire.result,
+        url: wire.url,
+        passed: wire.passed_tests.len() as u64,
+        warned: wire.warned_tests.len() as u64,
+        failed: wire.failed_tests.len() as u64,
+    })
+}
+
+/// in-toto SCAI v0.2 and v0.3.
+pub(super) fn read_scai(reader: &Reader<'_>) -> Result<AttributeReport, Refusal> {
+    #[derive(Deserialize)]
+    struct Wire {
+        attributes: Vec<Attribute>,
+        producer: Option<Producer>,
+    }
+    #[derive(Deserialize)]
+    struct Attribute {
+        attribute: String,
+    }
+    #[derive(Deserialize)]
+    struct Producer {
+        uri: Option<String>,
+        name: Option<String>,
+    }
+    let wire: Wire = reader.parse()?;
+    within("attributes", wire.attributes.len(), MAX_LEVELS)?;
+    for (position, attribute) in wire.attributes.iter().enumerate() {
+        reader.text(&format!("/attributes/{position}/attribute"), &attribute.attribute)?;
+    }
+    Ok(AttributeReport {
+        attributes: wire.attributes.into_iter().map(|attribute| attribute.attribute).collect(),
+        producer: wire.producer.and_then(|producer| producer.uri.or(producer.name)),
+    })
+}
+
+/// in-toto release v0.1.
+pub(super) fn read_release(reader: &Reader<'_>) -> Result<Release, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire {
+        purl: String,
+        release_id: Option<String>,
+    }
+    let wire: Wire = reader.parse()?;
+    let purl = reader.check("/purl", crate::purl::Purl::parse(&wire.purl))?;
+    Ok(Release { purl: purl.to_string(), release_id: wire.release_id })
+}
+
+/// in-toto runtime-trace v0.1.
+pub(super) fn read_trace(reader: &Reader<'_>) -> Result<RuntimeTrace, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire {
+        monitor: Monitor,
+        monitor_log: Log,
+    }
+    #[derive(Deserialize)]
+    struct Monitor {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Log {
+        #[serde(default)]
+        process: Vec<IgnoredAny>,
+        #[serde(default)]
+        network: Vec<IgnoredAny>,
+        #[serde(default)]
+        file_access: Vec<IgnoredAny>,
+    }
+    let wire: Wire = reader.parse()?;
+    reader.text("/monitor/type", &wire.monitor.kind)?;
+    Ok(RuntimeTrace {
+        monitor: wire.monitor.kind,
+        processes: wire.monitor_log.process.len() as u64,
+        connections: wire.monitor_log.network.len() as u64,
+        files: wire.monitor_log.file_access.len() as u64,
+    })
+}
+
+/// in-toto simple verification result v0.1 and v0.2: what was verified, passing properties only.
+pub(super) fn read_svr(reader: &Reader<'_>) -> Result<VerificationResult, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Wire {
+        verifier: Verifier,
+        time_created: Option<jiff::Timestamp>,
+        properties: Vec<String>,
+    }
+    #[derive(Deserialize)]
+    struct Verifier {
+        id: String,
+    }
+    let wire: Wire = reader.parse()?;
+    reader.text("/verifier/id", &wire.verifier.id)?;
+    within("properties", wire.properties.len(), MAX_LEVELS)?;
+    Ok(VerificationResult {
+        verifier_id: wire.verifier.id,
+        created: wire.time_created,
+        properties: wire.properties,
+    })
+}

@@ -1,0 +1,239 @@
+//! Vulnerability scans: in-toto vulns v0.1 and v0.2, and cosign's predicate with the scanner's own result inside.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Reader, Scan};
+use crate::{dsse::within, limits::MAX_MENTIONS, mention::Mention, refusal::Refusal};
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    scanner: Scanner<'a>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize)]
+struct Scanner<'a> {
+    uri: Option<String>,
+    version: Option<String>,
+    db: Option<Database>,
+    /// in-toto lists findings; cosign carries what the scanner wrote.
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Database {
+    last_update: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    scan_finished_on: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: Option<String>,
+    vulnerability: Option<Vulnerability>,
+    #[serde(default)]
+    severity: Option<Severities>,
+    package: Option<Package>,
+    component: Option<Package>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Vulnerability {
+    Id(String),
+    Object { id: Option<String>, severity: Option<String> },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Severities {
+    One(String),
+    Many(Vec<Severity>),
+}
+
+#[derive(Deserialize)]
+struct Severity {
+    method: Option<String>,
+    score: Option<Score>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Score {
+    Text(String),
+    Number(f64),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Package {
+    Purl(String),
+    Object { purl: Option<String>, name: Option<String>, version: Option<String> },
+}
+
+/// trivy's `Results`, grype's `matches`.
+#[derive(Deserialize)]
+struct Report {
+    #[serde(rename = "Results", default)]
+    results: Vec<TrivyTarget>,
+    #[serde(default)]
+    matches: Vec<GrypeMatch>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TrivyTarget {
+    #[serde(default)]
+    vulnerabilities: Option<Vec<TrivyFinding>>,
+}
+
+#[derive(Deserialize)]
+struct TrivyFinding {
+    #[serde(rename = "VulnerabilityID")]
+    id: String,
+    #[serde(rename = "PkgName")]
+    name: Option<String>,
+    #[serde(rename = "PkgIdentifier")]
+    identifier: Option<TrivyIdentifier>,
+    #[serde(rename = "InstalledVersion")]
+    version: Option<String>,
+    #[serde(rename = "Severity")]
+    severity: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TrivyIdentifier {
+    #[serde(rename = "PURL")]
+    purl: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct GrypeMatch {
+    vulnerability: GrypeVulnerability,
+    artifact: Option<GrypeArtifact>,
+}
+
+#[derive(Deserialize)]
+struct GrypeVulnerability {
+    id: String,
+    severity: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct GrypeArtifact {
+    purl: Option<String>,
+    name: Option<String>,
+    version: Option<String>,
+}
+
+/// Reads the predicate.
+pub(super) fn read(reader: &Reader<'_>) -> Result<(Scan, Vec<Mention>), Refusal> {
+    let wire: Wire<'_> = reader.parse()?;
+    let read = |e: serde_json::Error| reader.refuse("/scanner/result", e.to_string());
+    let mut findings = match wire.scanner.result.map(RawValue::get) {
+        None => Vec::new(),
+        Some(text) if text.starts_with('[') => {
+            let list: Vec<Listed> = serde_json::from_str(text).map_err(read)?;
+            let mut findings = Vec::new();
+            for (position, listed) in list.into_iter().enumerate() {
+                let pointer = format!("/scanner/result/{position}");
+                findings.push(
+                    listed.mention().ok_or_else(|| reader.refuse(&pointer, "a finding without an id"))?,
+                );
+            }
+            findings
+        }
+        Some(text) => serde_json::from_str::<Report>(text).map_err(read)?.mentions(),
+    };
+    within("packages and findings", findings.len(), MAX_MENTIONS)?;
+    let mut severities: BTreeMap<String, u64> = BTreeMap::new();
+    for finding in &findings {
+        *severities.entry(finding.state.clone()).or_default() += 1;
+    }
+    within("severities", severities.len(), crate::limits::MAX_LEVELS)?;
+    let scan = Scan {
+        scanner: wire.scanner.uri.unwrap_or_default(),
+        version: wire.scanner.version,
+        database_updated: wire.scanner.db.and_then(|db| db.last_update?.parse().ok()),
+        finished: wire.metadata.and_then(|m| m.scan_finished_on?.parse().ok()),
+        severities,
+    };
+    findings.retain(Mention::is_findable);
+    findings.sort();
+    findings.dedup();
+    Ok((scan, findings))
+}
+
+fn finding(id: String, severity: Option<String>, package: Mention) -> Mention {
+    Mention { vulnerability: id, state: severity.unwrap_or_default().to_lowercase(), ..package }
+}
+
+impl Listed {
+    fn mention(self) -> Option<Mention> {
+        let (inner, inner_severity) = match self.vulnerability {
+            Some(Vulnerability::Id(id)) => (Some(id), None),
+            Some(Vulnerability::Object { id, severity }) => (id, severity),
+            None => (None, None),
+        };
+        let severity = match self.severity {
+            Some(Severities::One(text)) => Some(text),
+            Some(Severities::Many(list)) => list.into_iter().find_map(Severity::text),
+            None => inner_severity,
+        };
+        let package = match self.package.or(self.component) {
+            Some(Package::Purl(purl)) => Mention::package(Some(&purl), "", None),
+            Some(Package::Object { purl, name, version }) => {
+                Mention::package(purl.as_deref(), name.as_deref().unwrap_or_default(), version.as_deref())
+            }
+            None => Mention::default(),
+        };
+        Some(finding(self.id.or(inner).filter(|id| !id.is_empty())?, severity, package))
+    }
+}
+
+impl Severity {
+    fn text(self) -> Option<String> {
+        let score = match self.score? {
+            Score::Text(text) => text,
+            Score::Number(number) => number.to_string(),
+        };
+        // A bare number says little without its method.
+        match (score.parse::<f64>(), self.method) {
+            (Ok(_), Some(method)) => Some(format!("{method} {score}")),
+            _ => Some(score),
+        }
+    }
+}
+
+impl Report {
+    fn mentions(self) -> Vec<Mention> {
+        let trivy = self.results.into_iter().flat_map(|target| target.vulnerabilities.unwrap_or_default());
+        let trivy = trivy.map(|found| {
+            let purl = found.identifier.and_then(|identifier| identifier.purl);
+            let name = found.name.unwrap_or_default();
+            finding(
+                found.id,
+                found.severity,
+                Mention::package(purl.as_deref(), &name, found.version.as_deref()),
+            )
+        });
+        let grype = self.matches.into_iter().map(|found| {
+            let package = found.artifact.map(|artifact| {
+                let name = artifact.name.unwrap_or_default();
+                Mention::package(artifact.purl.as_deref(), &name, artifact.version.as_deref())
+            });
+            finding(found.vulnerability.id, found.vulnerability.severity, package.unwrap_or_default())
+        });
+        trivy.chain(grype).collect()
+    }
+}
