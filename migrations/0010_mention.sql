@@ -1,5 +1,5 @@
 -- What attestations say about packages and vulnerabilities: one row for each component of an SBOM and each finding of a scan
--- or VEX document. `position` is log_index * 32768 + the row's number: it orders, and is a cursor.
+-- or VEX document. Licences and hashes are lists, one a line. `position` is log_index * 32768 + the row's number: it orders, and is a cursor.
 create table mention (
     tenant        text   not null,
     position      bigint not null check (position >= 0),
@@ -9,8 +9,8 @@ create table mention (
     version       text   not null,
     vulnerability text   not null,
     state         text   not null,
-    licences      text[] not null,
-    hashes        text[] not null,
+    licences      text   not null,
+    hashes        text   not null,
     primary key (tenant, position)
 );
 

@@ -59,24 +59,29 @@ notifications:
         format!("127.0.0.1:{}", free_port())
     }
 
+    /// Uploads a blob; its digest.
+    pub async fn blob(&self, repository: &str, bytes: Vec<u8>) -> String {
+        let digest = format!("sha256:{}", catenary_testkit::sha256_hex(&bytes));
+        let upload = self
+            .client
+            .post_bytes(&format!("/v2/{repository}/blobs/uploads/"), "application/octet-stream", "")
+            .await;
+        assert_eq!(upload.status, 202, "{}", upload.show());
+        let location = upload.header("location");
+        let path = location.strip_prefix(&self.client.url).unwrap_or(&location);
+        let join = if path.contains('?') { '&' } else { '?' };
+        let put = self.client.request(Method::PUT, &format!("{path}{join}digest={digest}"));
+        let answer =
+            self.client.send(put.header("content-type", "application/octet-stream").body(bytes)).await;
+        assert_eq!(answer.status, 201, "{}", answer.show());
+        digest
+    }
+
     /// Pushes an index with everything in it, under a tag.
     pub async fn push(&self, repository: &str, index: &Index, tag: &str) {
         for image in &index.images {
             for blob in image.layer_blobs().into_iter().chain([image.config()]) {
-                let upload = self
-                    .client
-                    .post_bytes(&format!("/v2/{repository}/blobs/uploads/"), "application/octet-stream", "")
-                    .await;
-                assert_eq!(upload.status, 202, "{}", upload.show());
-                let location = upload.header("location");
-                let path = location.strip_prefix(&self.client.url).unwrap_or(&location);
-                let join = if path.contains('?') { '&' } else { '?' };
-                let put = self.client.request(Method::PUT, &format!("{path}{join}digest={}", blob.digest()));
-                let answer = self
-                    .client
-                    .send(put.header("content-type", "application/octet-stream").body(blob.bytes))
-                    .await;
-                assert_eq!(answer.status, 201, "{}", answer.show());
+                self.blob(repository, blob.bytes).await;
             }
             let manifest = image.manifest();
             self.put(repository, &manifest.digest(), &manifest.media_type, manifest.bytes.clone()).await;
@@ -85,7 +90,8 @@ notifications:
         self.put(repository, tag, &document.media_type, document.bytes.clone()).await;
     }
 
-    async fn put(&self, repository: &str, reference: &str, media_type: &str, bytes: Vec<u8>) {
+    /// Puts a manifest under a tag or its digest.
+    pub async fn put(&self, repository: &str, reference: &str, media_type: &str, bytes: Vec<u8>) {
         let request = self.client.request(Method::PUT, &format!("/v2/{repository}/manifests/{reference}"));
         let answer = self.client.send(request.header("content-type", media_type).body(bytes)).await;
         assert_eq!(answer.status, 201, "{}", answer.show());

@@ -698,6 +698,19 @@ async fn log_verify_names_an_altered_a_deleted_and_a_swapped_row_of_every_table(
     // More than one full tile.
     let lines: Vec<String> = (0..600).map(|_| fresh(&stage.world.k_ci).to_json()).collect();
     stage.submit(lines.join("\n")).await.is(200);
+    // Rows of packages and findings.
+    let component = |n: u32| {
+        json!({"name": format!("p{n}"), "version": "1", "licenses": [{"expression": "MIT"}],
+        "hashes": [{"alg": "SHA-256", "content": "ab"}], "purl": format!("pkg:npm/p{n}@1")})
+    };
+    let sbom = json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": [component(1), component(2)],
+        "vulnerabilities": [{"id": "CVE-2026-1", "ratings": [{"severity": "low"}]}]});
+    let sbom = Statement::new("https://cyclonedx.org/bom", sbom).subject(Subject::new(
+        "x",
+        "sha256",
+        &"1".repeat(64),
+    ));
+    stage.submit(sbom.signed_by(&stage.world.k_ci).to_json()).await.is(201);
     app.log_is_clean();
     let pristine = app.database().to_owned();
     let builder = app.stop();

@@ -10,6 +10,8 @@ mod browse;
 mod components;
 #[path = "stories/cosign.rs"]
 mod cosign;
+#[path = "stories/import.rs"]
+mod import;
 #[path = "stories/keyless.rs"]
 mod keyless;
 #[path = "stories/layouts.rs"]

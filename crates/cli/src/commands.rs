@@ -4,6 +4,7 @@ pub mod attest;
 pub mod check;
 pub mod components;
 pub mod demo;
+pub mod import;
 pub mod key;
 pub mod log;
 pub mod policy;

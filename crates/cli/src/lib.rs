@@ -41,6 +41,8 @@ enum Command {
     Demo(commands::demo::Demo),
     /// Send attestations: files, globs, or `-` for standard input.
     Push(commands::push::Push),
+    /// Send evidence that lies in a registry, in git notes, at GitHub or in a folder.
+    Import(commands::import::Import),
     /// Write and sign a statement about a commit, a build or a push.
     #[command(subcommand)]
     Attest(commands::attest::Attest),
@@ -97,6 +99,7 @@ pub async fn main() -> std::process::ExitCode {
         Command::Serve(command) => command.run().await,
         Command::Demo(command) => command.run(&output).await,
         Command::Push(command) => command.run(&client, &output).await,
+        Command::Import(command) => command.run(&client, &output).await,
         Command::Attest(command) => command.run(&output).await,
         Command::Verdict(command) => command.run(&client, &output).await,
         Command::Explain(command) => command.run(&client, &output).await,

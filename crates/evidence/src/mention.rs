@@ -38,7 +38,7 @@ impl Mention {
     /// Whether it can be found again: it names something, and nothing too long for an index.
     pub(crate) fn is_findable(&self) -> bool {
         let texts = [&self.package, &self.name, &self.version, &self.vulnerability, &self.state];
-        let fits = |text: &String| text.len() <= MAX_TEXT && !text.contains('\0');
+        let fits = |text: &String| text.len() <= MAX_TEXT && !text.chars().any(char::is_control);
         let named = !self.package.is_empty() || !self.name.is_empty() || !self.vulnerability.is_empty();
         named && texts.into_iter().chain(&self.licences).chain(&self.hashes).all(fits)
     }

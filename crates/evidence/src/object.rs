@@ -142,6 +142,9 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     /// BuildKit's `vnd.docker.reference.digest`: the entry is an attestation manifest about that child.
     pub attests: Option<Digest>,
+    /// BuildKit's `in-toto.io/predicate-type`: the layer of an attestation manifest is an unsigned statement of this type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicate_type: Option<String>,
 }
 
 impl Descriptor {

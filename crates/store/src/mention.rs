@@ -41,16 +41,14 @@ pub(crate) async fn insert(db: &mut PgConnection, tenant: &str, rows: &[Row]) ->
     }
     let text =
         |of: fn(&Mention) -> &String| rows.iter().map(|row| of(&row.mention).clone()).collect::<Vec<_>>();
-    // Arrays of arrays must be rectangular in Postgres: lists travel as JSON.
     let list = |of: fn(&Mention) -> &Vec<String>| {
-        rows.iter().map(|row| serde_json::Value::from(of(&row.mention).clone())).collect::<Vec<_>>()
+        rows.iter().map(|row| of(&row.mention).join("\n")).collect::<Vec<_>>()
     };
     sqlx::query!(
         "insert into mention (tenant, position, id, package, name, version, vulnerability, state, licences, hashes)
-         select $1, i.position, i.id, i.package, i.name, i.version, i.vulnerability, i.state,
-                array(select jsonb_array_elements_text(i.licences)), array(select jsonb_array_elements_text(i.hashes))
+         select $1, i.*
          from unnest($2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                     $9::jsonb[], $10::jsonb[])
+                     $9::text[], $10::text[])
               as i(position, id, package, name, version, vulnerability, state, licences, hashes)
          on conflict (tenant, position) do update set
              id = excluded.id, package = excluded.package, name = excluded.name, version = excluded.version,
@@ -129,8 +127,8 @@ impl Store {
                 version: row.try_get("version")?,
                 vulnerability: row.try_get("vulnerability")?,
                 state: row.try_get("state")?,
-                licences: row.try_get("licences")?,
-                hashes: row.try_get("hashes")?,
+                licences: lines(row.try_get("licences")?),
+                hashes: lines(row.try_get("hashes")?),
             };
             found.push((from_sql(row.try_get("position")?), id, mention));
         }
@@ -146,6 +144,11 @@ impl Store {
         };
         Ok(found.into_iter().filter_map(whole).collect())
     }
+}
+
+/// A list that was kept one a line.
+pub(crate) fn lines(text: &str) -> Vec<String> {
+    text.lines().map(str::to_owned).collect()
 }
 
 /// Only the conditions that the selection has, so that each combination finds its index.

@@ -476,7 +476,14 @@ fn attestation(s: &Statement) -> Attestation {
 }
 
 fn descriptor(digest: Digest) -> Descriptor {
-    Descriptor { media_type: "urn:test".into(), digest, size: 1, platform: None, attests: None }
+    Descriptor {
+        media_type: "urn:test".into(),
+        digest,
+        size: 1,
+        platform: None,
+        attests: None,
+        predicate_type: None,
+    }
 }
 
 fn hint(base: Option<u32>) -> Option<BaseHint> {

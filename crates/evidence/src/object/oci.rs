@@ -9,7 +9,13 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{BaseHint, Body, Config, Descriptor, Index, Manifest, Platform};
-use crate::{digest::Digest, dsse::within, json, limits::MAX_DESCRIPTORS, refusal::Refusal};
+use crate::{
+    digest::Digest,
+    dsse::within,
+    json,
+    limits::{MAX_DESCRIPTORS, MAX_TEXT},
+    refusal::Refusal,
+};
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -267,8 +273,15 @@ fn descriptor(wire: WireDescriptor) -> Descriptor {
     let attests = (annotation("vnd.docker.reference.type") == Some("attestation-manifest"))
         .then(|| annotation("vnd.docker.reference.digest")?.parse().ok())
         .flatten();
-    let platform = wire.platform.map(normal);
-    Descriptor { media_type: wire.media_type, digest: wire.digest, size: wire.size, platform, attests }
+    let predicate_type = annotation("in-toto.io/predicate-type").filter(|kind| kind.len() <= MAX_TEXT);
+    Descriptor {
+        predicate_type: predicate_type.map(str::to_owned),
+        media_type: wire.media_type,
+        digest: wire.digest,
+        size: wire.size,
+        platform: wire.platform.map(normal),
+        attests,
+    }
 }
 
 fn normal(mut platform: Platform) -> Platform {

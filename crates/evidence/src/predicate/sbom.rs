@@ -5,6 +5,7 @@ mod spdx2;
 mod spdx3;
 
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
 
 use super::{Reader, Sbom};
 use crate::{dsse::within, json, limits::MAX_MENTIONS, mention::Mention, refusal::Refusal};
@@ -20,21 +21,30 @@ struct Head {
     graph: Option<IgnoredAny>,
 }
 
-/// A document that an older cosign put into the predicate as text.
+/// A document that an older cosign put into a member, as it is or as text.
 #[derive(Deserialize)]
-struct Wrapped {
-    #[serde(rename = "Data")]
-    data: Option<String>,
+struct Wrapped<'a> {
+    #[serde(rename = "Data", borrow)]
+    data: Option<&'a RawValue>,
 }
 
 /// Reads the predicate.
 pub(super) fn read(reader: &Reader<'_>) -> Result<(Sbom, Vec<Mention>), Refusal> {
-    let is_text = reader.statement.predicate.is_some_and(|predicate| predicate.get().starts_with('"'));
-    let inner = if is_text { Some(reader.parse()?) } else { reader.parse::<Wrapped>()?.data };
-    let text = match (&inner, reader.statement.predicate) {
-        (Some(inner), _) => json::check(inner.as_bytes()).map_err(|e| reader.refuse("", e.to_string()))?,
-        (None, Some(predicate)) => predicate.get(),
-        (None, None) => return Err(reader.refuse("", "the predicate is missing")),
+    let Some(predicate) = reader.statement.predicate else {
+        return Err(reader.refuse("", "the predicate is missing"));
+    };
+    let is_text = |value: &RawValue| value.get().starts_with('"');
+    let document = match is_text(predicate) {
+        true => predicate,
+        false => reader.parse::<Wrapped<'_>>()?.data.unwrap_or(predicate),
+    };
+    let inner: String;
+    let text = match is_text(document) {
+        true => {
+            inner = serde_json::from_str(document.get()).map_err(|e| reader.refuse("", e.to_string()))?;
+            json::check(inner.as_bytes()).map_err(|e| reader.refuse("", e.to_string()))?
+        }
+        false => document.get(),
     };
     let document = Document { reader, text };
     let head: Head = document.parse()?;

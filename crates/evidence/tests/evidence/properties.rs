@@ -71,7 +71,8 @@ fn spdx_2_lists_packages() {
 #[test]
 fn a_document_inside_a_text_is_read_as_the_older_cosign_wrote_it() {
     let text = spdx2("SPDX-2.3").to_string();
-    for predicate in [json!(text), json!({"Data": text, "Timestamp": ""})] {
+    let inside = json!({"Data": spdx2("SPDX-2.3"), "Timestamp": ""});
+    for predicate in [json!(text), json!({"Data": text, "Timestamp": ""}), inside] {
         assert_eq!(read(SPDX, &predicate).unwrap().1.len(), 2);
     }
     assert_eq!(code(SPDX, &json!("{\"spdxVersion\":1,")), "PREDICATE_INVALID");

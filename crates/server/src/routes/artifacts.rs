@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::{extract::State, response::Response};
 use catenary_evidence::{
     digest::{Digest, Node},
-    object::{Body, Object},
+    object::{Body, Descriptor, Object, Platform},
     predicate::Claim,
 };
 use catenary_store::{Filter, follow::Snapshot};
@@ -46,11 +46,38 @@ struct Artifact {
     parents: Vec<String>,
     /// What it names.
     children: Vec<Child>,
+    /// Attestation manifests that BuildKit put into the index: what they say nobody signed, and it never counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attestation_manifests: Vec<AttestationManifest>,
     /// The newest 200.
     attestations: Vec<Summary>,
     /// Time of the oldest entry shown here.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_seen: Option<String>,
+}
+
+/// An attestation manifest of an index.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AttestationManifest {
+    digest: String,
+    /// The child of the index that it is about.
+    about: String,
+    /// The platform of that child.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+    /// The statements in it, as far as its bytes are known.
+    statements: Vec<Unsigned>,
+    /// Whether a verified attestation is about this manifest.
+    covered: bool,
+}
+
+/// A statement that nobody signed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Unsigned {
+    digest: String,
+    predicate_type: String,
 }
 
 /// Something that an index or manifest names.
@@ -105,10 +132,52 @@ pub(crate) async fn get(
         tags,
         parents: parents.iter().map(|p| p.facts.node.to_string()).collect(),
         children: object.iter().flat_map(|o| children(&o.facts)).collect(),
+        attestation_manifests: match &object {
+            Some(object) => attestation_manifests(&app, &who.tenant, &snapshot, &object.facts).await?,
+            None => Vec::new(),
+        },
         attestations: attestations.into_iter().map(Summary::from).collect(),
         first_seen,
     };
     Ok(super::json(&artifact))
+}
+
+async fn attestation_manifests(
+    app: &App,
+    tenant: &str,
+    snapshot: &Snapshot,
+    object: &Object,
+) -> Result<Vec<AttestationManifest>, Fault> {
+    let Body::Index(index) = &object.body else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for entry in index.children.iter().take(page::MAX_LIMIT as usize) {
+        let Some(about) = entry.attests.filter(|_| !entry.is_runnable()) else { continue };
+        let manifest = app.backend.store.object(tenant, entry.digest.into(), snapshot.size).await?;
+        let layers = match manifest.as_ref().map(|row| &row.facts.body) {
+            Some(Body::Manifest(manifest)) => manifest.layers.as_slice(),
+            _ => &[],
+        };
+        let statement = |layer: &Descriptor| {
+            let predicate_type = layer.predicate_type.clone()?;
+            Some(Unsigned { digest: layer.digest.to_string(), predicate_type })
+        };
+        let filter = Filter { subject: Some(entry.digest.into()), verified: Some(true), ..Filter::default() };
+        let covering = app.backend.store.list_attestations(tenant, &filter, snapshot.size, 1).await?;
+        let child = index.children.iter().find(|child| child.digest == about);
+        found.push(AttestationManifest {
+            digest: entry.digest.to_string(),
+            about: about.to_string(),
+            platform: child.and_then(|child| child.platform.as_ref()).map(platform),
+            statements: layers.iter().filter_map(statement).collect(),
+            covered: !covering.is_empty(),
+        });
+    }
+    Ok(found)
+}
+
+fn platform(platform: &Platform) -> String {
+    let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+    format!("{}/{}{variant}", platform.os, platform.architecture)
 }
 
 fn children(object: &Object) -> Vec<Child> {
@@ -117,13 +186,10 @@ fn children(object: &Object) -> Vec<Child> {
         Body::Manifest(manifest) => std::iter::once(&manifest.config).chain(&manifest.layers).collect(),
         Body::Config(_) | Body::Commit(_) | Body::Tag(_) => Vec::new(),
     };
-    let child = |d: &catenary_evidence::object::Descriptor| Child {
+    let child = |d: &Descriptor| Child {
         digest: d.digest.to_string(),
         media_type: d.media_type.clone(),
-        platform: d.platform.as_ref().map(|p| match &p.variant {
-            Some(variant) => format!("{}/{}/{variant}", p.os, p.architecture),
-            None => format!("{}/{}", p.os, p.architecture),
-        }),
+        platform: d.platform.as_ref().map(platform),
     };
     descriptors.into_iter().map(child).collect()
 }

@@ -318,8 +318,8 @@ impl Audit {
                     version: row.version,
                     vulnerability: row.vulnerability,
                     state: row.state,
-                    licences: row.licences,
-                    hashes: row.hashes,
+                    licences: mention::lines(&row.licences),
+                    hashes: mention::lines(&row.hashes),
                 };
                 let id = id_from(&row.id).unwrap_or(Sha256([0; 32]));
                 let row = mention_index(mention::Row { position: row.position, id, mention });

@@ -297,7 +297,14 @@ fn content_512(name: &str) -> Digest {
 }
 
 pub fn descriptor(name: &str, platform: Option<Platform>) -> Descriptor {
-    Descriptor { media_type: String::new(), digest: content(name), size: 1, platform, attests: None }
+    Descriptor {
+        media_type: String::new(),
+        digest: content(name),
+        size: 1,
+        platform,
+        attests: None,
+        predicate_type: None,
+    }
 }
 
 pub fn subject(name: &str) -> Subject {
