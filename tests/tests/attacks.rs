@@ -10,6 +10,8 @@ mod chain;
 mod control;
 #[path = "attacks/http.rs"]
 mod http;
+#[path = "attacks/keyless.rs"]
+mod keyless;
 #[path = "attacks/names.rs"]
 mod names;
 #[path = "attacks/oidc.rs"]
