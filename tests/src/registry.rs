@@ -2,8 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use catenary_testkit::oci::Index;
+use catenary_testkit::oci::{Blob, Index, OCI_INDEX, OCI_MANIFEST};
 use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::{
     cluster::free_port,
@@ -59,9 +60,52 @@ notifications:
         format!("127.0.0.1:{}", free_port())
     }
 
-    /// Uploads a blob; its digest.
-    pub async fn blob(&self, repository: &str, bytes: Vec<u8>) -> String {
-        let digest = format!("sha256:{}", catenary_testkit::sha256_hex(&bytes));
+    /// Pushes an index with everything in it, under a tag.
+    pub async fn push(&self, repository: &str, index: &Index, tag: &str) {
+        for image in &index.images {
+            for blob in image.layer_blobs().into_iter().chain([image.config()]) {
+                self.put_blob(repository, &blob).await;
+            }
+            let manifest = image.manifest();
+            self.put(repository, &manifest.digest(), &manifest.media_type, manifest.bytes.clone()).await;
+            if index.buildkit_attestations {
+                let [layer, config, manifest] = Index::buildkit_attestation(image);
+                self.put_blob(repository, &layer).await;
+                self.put_blob(repository, &config).await;
+                self.put(repository, &manifest.digest(), &manifest.media_type, manifest.bytes.clone()).await;
+            }
+        }
+        let document = index.document();
+        self.put(repository, tag, &document.media_type, document.bytes.clone()).await;
+    }
+
+    /// Pushes an artifact manifest of layers with annotations, by tag or by its digest; gives its descriptor.
+    pub async fn attach(&self, repository: &str, tag: Option<&str>, layers: &[(Blob, Value)]) -> Value {
+        let config = Blob::new("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+        self.put_blob(repository, &config).await;
+        let mut descriptors = Vec::new();
+        for (blob, annotations) in layers {
+            self.put_blob(repository, blob).await;
+            let mut descriptor = blob.descriptor();
+            descriptor["annotations"] = annotations.clone();
+            descriptors.push(descriptor);
+        }
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config.descriptor(), "layers": descriptors,
+        });
+        let manifest = Blob::new(OCI_MANIFEST, manifest.to_string().into_bytes());
+        let reference = tag.map_or_else(|| manifest.digest(), str::to_owned);
+        self.put(repository, &reference, &manifest.media_type, manifest.bytes.clone()).await;
+        manifest.descriptor()
+    }
+
+    /// Pushes an index of descriptors, as clients do under the fallback tag where there is no referrers API.
+    pub async fn put_index(&self, repository: &str, tag: &str, manifests: &[Value]) {
+        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests});
+        self.put(repository, tag, OCI_INDEX, index.to_string().into_bytes()).await;
+    }
+
+    async fn put_blob(&self, repository: &str, blob: &Blob) {
         let upload = self
             .client
             .post_bytes(&format!("/v2/{repository}/blobs/uploads/"), "application/octet-stream", "")
@@ -70,28 +114,13 @@ notifications:
         let location = upload.header("location");
         let path = location.strip_prefix(&self.client.url).unwrap_or(&location);
         let join = if path.contains('?') { '&' } else { '?' };
-        let put = self.client.request(Method::PUT, &format!("{path}{join}digest={digest}"));
-        let answer =
-            self.client.send(put.header("content-type", "application/octet-stream").body(bytes)).await;
+        let put = self.client.request(Method::PUT, &format!("{path}{join}digest={}", blob.digest()));
+        let body = put.header("content-type", "application/octet-stream").body(blob.bytes.clone());
+        let answer = self.client.send(body).await;
         assert_eq!(answer.status, 201, "{}", answer.show());
-        digest
     }
 
-    /// Pushes an index with everything in it, under a tag.
-    pub async fn push(&self, repository: &str, index: &Index, tag: &str) {
-        for image in &index.images {
-            for blob in image.layer_blobs().into_iter().chain([image.config()]) {
-                self.blob(repository, blob.bytes).await;
-            }
-            let manifest = image.manifest();
-            self.put(repository, &manifest.digest(), &manifest.media_type, manifest.bytes.clone()).await;
-        }
-        let document = index.document();
-        self.put(repository, tag, &document.media_type, document.bytes.clone()).await;
-    }
-
-    /// Puts a manifest under a tag or its digest.
-    pub async fn put(&self, repository: &str, reference: &str, media_type: &str, bytes: Vec<u8>) {
+    async fn put(&self, repository: &str, reference: &str, media_type: &str, bytes: Vec<u8>) {
         let request = self.client.request(Method::PUT, &format!("/v2/{repository}/manifests/{reference}"));
         let answer = self.client.send(request.header("content-type", media_type).body(bytes)).await;
         assert_eq!(answer.status, 201, "{}", answer.show());

@@ -356,7 +356,7 @@ const SIGNED: [&str; 14] = [
 ];
 
 /// Documents that are read and never count, because nothing signs them: objects of a registry, SBOMs, roots, keys.
-fn unsigned(bytes: &[u8]) -> Option<Checked> {
+pub(crate) fn unsigned(bytes: &[u8]) -> Option<Checked> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
     let has = |member: &str| value.get(member).is_some();
     let form = match () {

@@ -8,8 +8,10 @@ mod client;
 mod commands;
 mod draw;
 mod exit;
+mod oci;
 mod offline;
 mod output;
+mod remote;
 mod sign;
 
 use clap::{Parser, Subcommand};
@@ -41,7 +43,8 @@ enum Command {
     Demo(commands::demo::Demo),
     /// Send attestations: files, globs, or `-` for standard input.
     Push(commands::push::Push),
-    /// Send evidence that lies in a registry, in git notes, at GitHub or in a folder.
+    /// Bring in evidence that lies elsewhere: a folder, a registry, git notes, GitHub.
+    #[command(subcommand)]
     Import(commands::import::Import),
     /// Write and sign a statement about a commit, a build or a push.
     #[command(subcommand)]

@@ -161,19 +161,19 @@ fn pointer_at(text: &str, end: usize) -> String {
 }
 
 /// One step from a container to a member.
-enum Step {
-    Member(String),
+enum Step<'de> {
+    Member(Cow<'de, str>),
     Element(usize),
 }
 
 /// Where the pre-pass is, and what it found.
 #[derive(Default)]
-struct Walk {
-    path: Vec<Step>,
+struct Walk<'de> {
+    path: Vec<Step<'de>>,
     fault: Option<JsonFault>,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn pointer(&self) -> String {
         let mut text = String::new();
         for step in &self.path {
@@ -211,18 +211,18 @@ impl Walk {
 }
 
 /// Reads any value and keeps nothing of it but the path. The path is left open on an error.
-struct Strict<'w> {
-    walk: &'w mut Walk,
+struct Strict<'w, 'de> {
+    walk: &'w mut Walk<'de>,
 }
 
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
+impl<'de> DeserializeSeed<'de> for Strict<'_, 'de> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict<'_> {
+impl<'de> Visitor<'de> for Strict<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -274,19 +274,42 @@ impl<'de> Visitor<'de> for Strict<'_> {
         if walk.path.len() >= MAX_DEPTH {
             return Err(walk.fail(JsonFault::TooDeep));
         }
-        // Ordered, not hashed: a sender cannot choose keys that collide.
-        let mut seen: BTreeSet<Cow<'de, str>> = BTreeSet::new();
+        let mut seen = Seen::default();
         while let Some(Key(name)) = members.next_key::<Key<'de>>()? {
             walk.text(&name)?;
-            walk.path.push(Step::Member(name.clone().into_owned()));
-            if seen.contains(&name) {
+            walk.path.push(Step::Member(name.clone()));
+            if !seen.insert(name.clone()) {
                 return Err(walk.fail(JsonFault::DuplicateKey { key: name.into_owned() }));
             }
-            seen.insert(name);
             members.next_value_seed(Strict { walk: &mut *walk })?;
             walk.path.pop();
         }
         Ok(())
+    }
+}
+
+/// Objects with more members than this are looked up in an ordered set.
+const FEW: usize = 16;
+
+/// The names of an object's members so far.
+#[derive(Default)]
+struct Seen<'de> {
+    few: Vec<Cow<'de, str>>,
+    /// Ordered, not hashed: a sender cannot choose keys that collide.
+    many: BTreeSet<Cow<'de, str>>,
+}
+
+impl<'de> Seen<'de> {
+    /// `false` when the name was there.
+    fn insert(&mut self, name: Cow<'de, str>) -> bool {
+        if self.few.contains(&name) {
+            return false;
+        }
+        if self.few.len() < FEW {
+            self.few.push(name);
+            return true;
+        }
+        self.many.insert(name)
     }
 }
 

@@ -142,7 +142,7 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     /// BuildKit's `vnd.docker.reference.digest`: the entry is an attestation manifest about that child.
     pub attests: Option<Digest>,
-    /// BuildKit's `in-toto.io/predicate-type`: the layer of an attestation manifest is an unsigned statement of this type.
+    /// BuildKit's `in-toto.io/predicate-type`, of a layer of an attestation manifest: what a bare statement says it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicate_type: Option<String>,
 }

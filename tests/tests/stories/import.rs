@@ -1,276 +1,403 @@
-//! Evidence that lies elsewhere already: in a real registry, in git notes, at GitHub, in a folder.
+//! Evidence that lies elsewhere: a registry, git notes, a folder, what GitHub's API answered.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use acceptance::{
-    App,
-    http::Client,
-    installed,
+    Stage, app, installed,
     listener::{Listener, Reply},
     registry::Registry,
     skip,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_testkit::{
-    Key, Statement, Subject,
-    authority::{Authority, Claims, cosign::simple_signing},
-    oci::{Image, Index, layer},
+    Statement, Subject, World,
+    dsse::{Envelope, IN_TOTO},
+    oci::{Blob, Index, OCI_MANIFEST},
+    provenance,
+    world::{RESOURCE, subjects},
 };
 use serde_json::{Value, json};
 
-const ISSUER: &str = "https://issuer.acme.test";
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const DSSE_LAYER: &str = "application/vnd.dsse.envelope.v1+json";
+const BUNDLE_LAYER: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
-fn note(about: &str) -> Statement {
-    let statement = Statement::new("https://acme.test/note/v1", json!({"n": acceptance::unique()}));
-    statement.subject(Subject::new("x", "sha256", about.trim_start_matches("sha256:")))
-}
-
-/// Runs `catenary import` and gives its lines: source, result and what it is worth.
-fn import(app: &App, arguments: &[&str]) -> (bool, Vec<Value>) {
-    let output = app.run(&[&["--output", "json", "import"], arguments].concat());
-    let document: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.success(), document["items"].as_array().cloned().unwrap())
-}
-
-fn worth(lines: &[Value]) -> BTreeMap<String, usize> {
-    let mut found = BTreeMap::new();
-    for line in lines {
-        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-        *found.entry(format!("{} {}", text("result"), text("evidence")).trim().to_owned()).or_default() += 1;
-    }
-    found
-}
-
-/// A manifest that holds evidence as its layers.
-async fn attach(
-    registry: &Registry,
-    repository: &str,
-    tag: Option<&str>,
-    layers: &[(Value, Vec<u8>)],
-) -> Value {
-    let config = registry.blob(repository, b"{}".to_vec()).await;
-    let mut descriptors = Vec::new();
-    for (descriptor, bytes) in layers {
-        let mut descriptor = descriptor.clone();
-        descriptor["digest"] = json!(registry.blob(repository, bytes.clone()).await);
-        descriptor["size"] = json!(bytes.len());
-        descriptors.push(descriptor);
-    }
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST, "layers": descriptors,
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+/// Runs `catenary import …` for a tenant: the exit code and the report.
+fn import(stage: &Stage, arguments: &[&str]) -> (i32, Value) {
+    let run = Command::new(app::program())
+        .args(["--output", "json", "--server", &stage.url, "import"])
+        .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("CATENARY_TOKEN", stage.token.as_deref().unwrap_or_default())
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&run.stdout).unwrap_or_else(|_| {
+        panic!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr))
     });
-    let bytes = manifest.to_string().into_bytes();
-    let digest = format!("sha256:{}", catenary_testkit::sha256_hex(&bytes));
-    registry.put(repository, tag.unwrap_or(&digest), MANIFEST, bytes.clone()).await;
-    json!({"mediaType": MANIFEST, "digest": digest, "size": bytes.len()})
+    (run.status.code().unwrap(), report)
 }
 
-async fn trust(admin: &Client, authority: &Authority, key: &Key) {
-    let root = json!({"domain": "acme", "document": authority.trusted_root_json()});
-    admin.post("/v1/trust", &root).await.is(201);
-    admin.add_key("ci", &key.public_pem(), None).await.is(201);
+/// The same; nothing was refused.
+#[track_caller]
+fn imported(stage: &Stage, arguments: &[&str]) -> Value {
+    let (exit, report) = import(stage, arguments);
+    assert_eq!((exit, &report["summary"]["refused"]), (0, &json!(0)), "{report:#}");
+    report
+}
+
+/// Kept and known already.
+fn counts(report: &Value) -> (u64, u64) {
+    let count = |name: &str| report["summary"][name].as_u64().unwrap();
+    (count("kept"), count("duplicate"))
+}
+
+fn found<'a>(report: &'a Value, result: &str) -> Vec<&'a Value> {
+    report["items"].as_array().unwrap().iter().filter(|item| item["result"] == result).collect()
+}
+
+async fn registry() -> Registry {
+    // Nobody listens to what it reports.
+    Registry::start(None, "http://127.0.0.1:9/", "-").await
+}
+
+/// The golden world with BuildKit's attestation manifests in its index.
+fn with_buildkit(world: &mut World) {
+    world.index.buildkit_attestations = true;
+    world.build.subjects = subjects(RESOURCE, &world.index);
+    world.push.digest = world.index.digest();
+}
+
+fn tag_of(digest: &str) -> String {
+    digest.replace(':', "-")
+}
+
+/// What `cosign attest --key` leaves under the tag `sha256-<hex>.att`.
+fn attachment(envelope: &Envelope) -> (Blob, Value) {
+    let annotations =
+        json!({"dev.cosignproject.cosign/signature": "", "predicateType": "https://slsa.dev/provenance/v1"});
+    (Blob::new(DSSE_LAYER, envelope.to_bytes()), annotations)
+}
+
+fn bundle(envelope: &Envelope) -> Value {
+    json!({
+        "mediaType": BUNDLE_LAYER,
+        "verificationMaterial": {"publicKey": {"hint": ""}, "tlogEntries": []},
+        "dsseEnvelope": envelope.to_value(),
+    })
+}
+
+/// A git repository with the world's commit, and lines as a note on it.
+fn notes(folder: &Path, world: &World, name: &str, text: &str) {
+    git(folder, &["init", "--quiet"], b"");
+    git(folder, &["config", "user.name", "ci"], b"");
+    git(folder, &["config", "user.email", "ci@acme.test"], b"");
+    git(folder, &["hash-object", "-w", "-t", "commit", "--literally", "--stdin"], &world.commit.bytes());
+    git(folder, &["notes", "--ref", name, "add", "-F", "-", &world.commit.oid()], text.as_bytes());
+}
+
+fn git(folder: &Path, arguments: &[&str], input: &[u8]) {
+    use std::io::Write;
+    let mut child = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    assert!(child.wait().unwrap().success(), "git {arguments:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_is_imported_with_all_that_refers_to_it() {
+async fn a_chain_that_lies_in_a_registry_and_in_git_notes_is_imported() {
+    if !installed("docker-registry") || !installed("git") {
+        return skip(
+            "a_chain_that_lies_in_a_registry_and_in_git_notes_is_imported",
+            "docker-registry is not installed",
+        );
+    }
+    let mut stage = Stage::empty().await;
+    with_buildkit(&mut stage.world);
+    let (world, registry) = (&stage.world, registry().await);
+    registry.push("base/debian", &world.base, "12").await;
+    registry.push("acme/app", &world.index, "1.0.0").await;
+    // The build as cosign's attachment, the push as a bundle under the fallback tag, and a signature.
+    let tag = tag_of(&world.index.digest());
+    let att = format!("{tag}.att");
+    registry.attach("acme/app", Some(&att), &[attachment(&world.build_envelope())]).await;
+    let push = Blob::new(BUNDLE_LAYER, bundle(&world.push_envelope()).to_string().into_bytes());
+    let referrer = registry.attach("acme/app", None, &[(push, json!({}))]).await;
+    registry.put_index("acme/app", &tag, &[referrer]).await;
+    let payload = json!({"critical": {
+        "identity": {"docker-reference": RESOURCE},
+        "image": {"docker-manifest-digest": world.index.digest()},
+        "type": "cosign container image signature"}, "optional": null});
+    let payload = payload.to_string().into_bytes();
+    let signature = json!({"dev.cosignproject.cosign/signature": STANDARD.encode(world.k_ci.sign(&payload))});
+    let layer = Blob::new(SIMPLE_SIGNING, payload);
+    registry.attach("acme/app", Some(&format!("{tag}.sig")), &[(layer, signature)]).await;
+
+    let base = format!("{}/base/debian:12", registry.host);
+    let app = format!("{}/acme/app:1.0.0", registry.host);
+    imported(&stage, &["oci", &base]);
+    let first = imported(&stage, &["oci", &app]);
+    assert!(counts(&first).0 >= 3, "{first:#}");
+    stage.judge().await.denies("SRC_COMMIT_UNKNOWN");
+
+    let folder = tempfile::tempdir().unwrap();
+    let lines = format!("{}\n{}\n", world.source_envelope().to_json(), world.source_envelope().to_json());
+    notes(folder.path(), world, "refs/notes/attestations", &lines);
+    let path = folder.path().display().to_string();
+    let noted = imported(&stage, &["git-notes", "--repository", &path, "--commits"]);
+    assert!(counts(&noted).0 >= 2, "{noted:#}");
+    stage.judge().await.passes();
+
+    // Once more changes nothing.
+    let again = imported(&stage, &["oci", &app]);
+    let digest = format!("{}/acme/app@{}", registry.host, world.index.digest());
+    assert_eq!(counts(&again), (0, counts(&first).0), "{again:#}");
+    assert_eq!(counts(&imported(&stage, &["oci", &digest])).0, 0);
+    assert_eq!(counts(&imported(&stage, &["git-notes", "--repository", &path, "--commits"])).0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buildkit_statements_are_shown_beside_their_platform_and_never_count() {
     if !installed("docker-registry") {
-        skip("an_image_is_imported_with_all_that_refers_to_it", "docker-registry is not installed");
-        return;
+        return skip(
+            "buildkit_statements_are_shown_beside_their_platform_and_never_count",
+            "docker-registry is not installed",
+        );
     }
-    let app = App::start().await;
-    let admin = app.admin();
-    let (authority, key) = (Authority::new("acme"), Key::p256("ci"));
-    trust(&admin, &authority, &key).await;
-    let registry = Registry::start(None, "http://127.0.0.1:1/", "unused").await;
-    let images = ["linux/amd64", "linux/arm64"].map(|p| Image::new(p, vec![layer(&[(p, b"app")])]));
-    let mut index = Index::new(images.to_vec());
-    index.buildkit_attestations = true;
-    for image in &index.images {
-        let [statement, config, manifest] = Index::buildkit_attestation(image);
-        registry.blob("acme/app", statement.bytes.clone()).await;
-        registry.blob("acme/app", config.bytes.clone()).await;
-        registry.put("acme/app", &manifest.digest(), &manifest.media_type, manifest.bytes.clone()).await;
+    let mut stage = Stage::empty().await;
+    with_buildkit(&mut stage.world);
+    let (world, registry) = (&stage.world, registry().await);
+    registry.push("base/debian", &world.base, "12").await;
+    registry.push("acme/app", &world.index, "1.0.0").await;
+    imported(&stage, &["oci", &format!("{}/base/debian:12", registry.host)]);
+    let report = imported(&stage, &["oci", &format!("{}/acme/app:1.0.0", registry.host)]);
+    let bare = found(&report, "unsigned");
+    assert_eq!(bare.len(), 2, "{report:#}");
+    let amd64 = world.index.images[0].digest();
+    assert_eq!((&bare[0]["platform"], &bare[0]["about"]), (&json!("linux/amd64"), &json!(amd64)));
+    assert_eq!(bare[0]["predicateType"], provenance::V1);
+
+    // Everything else of the chain is there, and the statement by itself is refused.
+    stage.push_object(&world.objects()[0]).await.is(201);
+    stage.post_envelopes(&[world.source_envelope(), world.push_envelope()]).await;
+    stage.judge().await.denies("BLD_NO_PROVENANCE");
+    let [statement, _, manifest] = Index::buildkit_attestation(&world.index.images[0]);
+    let sent = stage.post_bytes("/v1/attestations", "application/json", statement.bytes.clone()).await;
+    sent.is_problem(422, "ATT_UNSIGNED");
+
+    // The index's page and the platform's page show it; neither calls it evidence.
+    for (digest, shown) in [(world.index.digest(), 2), (amd64.clone(), 1)] {
+        let page = stage.get(&format!("/v1/artifacts/{digest}")).await.is(200).0;
+        let linked = page["attestationManifests"].as_array().unwrap();
+        assert_eq!(linked.len(), shown, "{page:#}");
+        assert_eq!(linked[0]["digest"], manifest.digest());
+        assert_eq!((&linked[0]["about"], &linked[0]["platform"]), (&json!(amd64), &json!("linux/amd64")));
+        assert_eq!(linked[0]["trusted"], false);
+        assert_eq!(linked[0]["statements"][0]["predicateType"], provenance::V1);
+        assert!(
+            page["attestations"].as_array().unwrap().iter().all(|it| it["predicateType"] != provenance::V1)
+        );
     }
-    registry.push("acme/app", &index, "1.0").await;
-    let digest = index.digest();
-    let flat = digest.replace(':', "-");
-    let leaf = authority.leaf(&Claims::email("ann@acme.test", ISSUER)).issue();
 
-    // A bundle by the fallback tag of the referrers API, which this registry does not have.
-    let bundle = authority.attest(&leaf, &note(&digest).to_json()).timestamp().to_json();
-    let referrer =
-        attach(&registry, "acme/app", None, &[(json!({"mediaType": BUNDLE}), bundle.into_bytes())]).await;
-    let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [referrer]}).to_string();
-    registry.put("acme/app", &flat, INDEX, list.into_bytes()).await;
-    // cosign's tags: a keyless signature, and two attestations of which one is altered.
-    let payload = simple_signing("registry.acme.test/acme/app", &digest);
-    let signature = authority.sign_blob(&leaf, &payload).to_attachment();
-    let mut layers = Vec::new();
-    for attachment in [signature, authority.attest(&leaf, &note(&digest).to_json()).to_attachment()] {
-        let descriptor = json!({"mediaType": attachment.media_type, "annotations": attachment.annotations});
-        layers.push((descriptor, attachment.layer));
-    }
-    attach(&registry, "acme/app", Some(&format!("{flat}.sig")), &layers[..1]).await;
-    let mut altered = layers[1].clone();
-    altered.1 = String::from_utf8(altered.1).unwrap().replacen("eyJ", "eyK", 1).into_bytes();
-    attach(&registry, "acme/app", Some(&format!("{flat}.att")), &[layers[1].clone(), altered]).await;
-    // An envelope signed with a key, about one platform; and an SBOM that nobody signed.
-    let arm = index.images[1].digest();
-    let envelope = note(&arm).signed_by(&key).to_json().into_bytes();
-    let kind = json!({"mediaType": "application/vnd.dsse.envelope.v1+json"});
-    attach(&registry, "acme/app", Some(&format!("{}.att", arm.replace(':', "-"))), &[(kind, envelope)]).await;
-    let sbom = (json!({"mediaType": "text/spdx+json"}), b"{}".to_vec());
-    attach(&registry, "acme/app", Some(&format!("{flat}.sbom")), &[sbom]).await;
-
-    let reference = format!("{}/acme/app:1.0", registry.host);
-    let (whole, lines) = import(&app, &["oci", &reference]);
-    let found = worth(&lines);
-    assert!(!whole, "one is altered: {found:?}");
-    // Index, two platforms with configs, two attestation manifests; bundle, signature, attestation, envelope.
-    assert_eq!(found.get("kept verified"), Some(&4), "{lines:#?}");
-    assert_eq!(found.iter().filter(|(what, _)| what.starts_with("kept")).map(|(_, n)| n).sum::<usize>(), 11);
-    assert_eq!(
-        found.iter().filter(|(what, _)| what.starts_with("refused")).map(|(_, n)| n).sum::<usize>(),
-        1
-    );
-    assert_eq!(
-        found.iter().filter(|(what, _)| what.starts_with("skipped")).map(|(_, n)| n).sum::<usize>(),
-        3
-    );
-
-    // BuildKit's statements are shown with their platform, and count for nothing.
-    let artifact = admin.get(&format!("/v1/artifacts/{digest}")).await.is(200);
-    let manifests = artifact.list("attestationManifests");
-    assert_eq!(manifests.len(), 2, "{}", artifact.0);
-    assert_eq!(manifests[1]["about"], json!(arm));
-    assert_eq!(manifests[1]["platform"], "linux/arm64");
-    assert_eq!(manifests[1]["statements"][0]["predicateType"], "https://slsa.dev/provenance/v1");
-    assert_eq!(manifests[1]["covered"], false);
-    let subjects = admin.get(&format!("/v1/attestations?subject={arm}")).await.is(200).list("items");
-    assert_eq!(subjects.len(), 1, "the envelope alone");
-    let about = manifests[0]["digest"].as_str().unwrap();
-    admin.submit(note(about).signed_by(&key).to_json()).await.is(201);
-    let artifact = admin.get(&format!("/v1/artifacts/{digest}")).await.is(200);
-    assert_eq!(artifact.list("attestationManifests")[0]["covered"], true);
-
-    // A second time nothing is new; by digest it is the same image; and another is not there.
-    let by_digest = format!("{}/acme/app@{digest}", registry.host);
-    let (_, lines) = import(&app, &["oci", &by_digest, "--keep-going"]);
-    assert_eq!(worth(&lines).get("known verified"), Some(&4), "{lines:#?}");
-    assert!(!worth(&lines).keys().any(|what| what.starts_with("kept")), "{lines:#?}");
-    assert!(!app.run(&["import", "oci", &format!("{}/acme/app:2.0", registry.host)]).status.success());
-    app.log_is_clean();
-}
-
-fn git(folder: &Path, arguments: &[&str], input: Option<&str>) -> String {
-    let mut command = Command::new("git");
-    command.arg("-C").arg(folder).args(arguments);
-    for (name, value) in [("NAME", "Ann"), ("EMAIL", "ann@acme.test")] {
-        command.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
-    }
-    if let Some(input) = input {
-        std::fs::write(folder.join("note"), input).unwrap();
-    }
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    // It is no platform of the index: signed provenance of both real ones covers it.
+    let mut build = world.build.clone();
+    build.subjects.remove(0);
+    stage.post_envelopes(&[build.statement().signed_by(&world.k_ci)]).await;
+    stage.judge().await.passes();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn notes_of_a_repository_are_imported_with_their_commits() {
-    let app = App::start().await;
-    let admin = app.admin();
-    let key = Key::ed25519("source tool");
-    admin.add_key("source", &key.public_pem(), None).await.is(201);
+async fn a_signed_envelope_in_an_attestation_manifest_is_evidence_like_any_other() {
+    if !installed("docker-registry") {
+        return skip(
+            "a_signed_envelope_in_an_attestation_manifest_is_evidence_like_any_other",
+            "docker-registry is not installed",
+        );
+    }
+    let mut stage = Stage::empty().await;
+    let registry = registry().await;
+    // The envelope lies inside the index, so it is about the platforms and not about the index.
+    stage.world.build.subjects.remove(0);
+    let envelope =
+        Blob::new("application/vnd.in-toto.provenance+dsse", stage.world.build_envelope().to_bytes());
+    let mut entry = registry.attach("acme/app", None, &[(envelope, json!({}))]).await;
+    entry["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    entry["annotations"] = json!({
+        "vnd.docker.reference.type": "attestation-manifest",
+        "vnd.docker.reference.digest": stage.world.index.images[0].digest(),
+    });
+    stage.world.index.extra_children.push(entry);
+    stage.world.push.digest = stage.world.index.digest();
+    let world = &stage.world;
+    registry.push("base/debian", &world.base, "12").await;
+    registry.push("acme/app", &world.index, "1.0.0").await;
+    stage.push_object(&world.objects()[0]).await.is(201);
+    stage.post_envelopes(&[world.source_envelope(), world.push_envelope()]).await;
+    imported(&stage, &["oci", &format!("{}/base/debian:12", registry.host)]);
+    stage.judge().await.denies("BLD_NO_PROVENANCE");
+    imported(&stage, &["oci", &format!("{}/acme/app:1.0.0", registry.host)]);
+    stage.judge().await.passes();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g14_an_attachment_about_another_image_does_not_count() {
+    if !installed("docker-registry") {
+        return skip(
+            "g14_an_attachment_about_another_image_does_not_count",
+            "docker-registry is not installed",
+        );
+    }
+    let stage = Stage::empty().await;
+    let (world, registry) = (&stage.world, registry().await);
+    stage.post_objects(world).await;
+    stage.post_envelopes(&[world.source_envelope(), world.push_envelope()]).await;
+    registry.push("acme/app", &world.index, "1.0.0").await;
+    let mut other = world.build.clone();
+    other.subjects = vec![Subject::new(RESOURCE, "sha256", &"e".repeat(64))];
+    let other = other.statement().signed_by(&world.k_ci);
+    let tag = tag_of(&world.index.digest());
+    registry.attach("acme/app", Some(&format!("{tag}.att")), &[attachment(&other)]).await;
+    let referrer = registry.attach("acme/app", None, &[attachment(&other)]).await;
+    registry.put_index("acme/app", &tag, &[referrer]).await;
+    let report = imported(&stage, &["oci", &format!("{}/acme/app:1.0.0", registry.host)]);
+    assert_eq!(found(&report, "kept").len(), 1, "{report:#}");
+    stage.judge().await.denies("BLD_NO_PROVENANCE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attachment_that_was_altered_is_refused_and_the_others_are_kept() {
+    if !installed("docker-registry") {
+        return skip(
+            "an_attachment_that_was_altered_is_refused_and_the_others_are_kept",
+            "docker-registry is not installed",
+        );
+    }
+    let stage = Stage::empty().await;
+    let (world, registry) = (&stage.world, registry().await);
+    registry.push("acme/app", &world.index, "1.0.0").await;
+    let forged = world.build_envelope().flip_signature_bit(0, 7);
+    let att = format!("{}.att", tag_of(&world.index.digest()));
+    registry
+        .attach("acme/app", Some(&att), &[attachment(&forged), attachment(&world.build_envelope())])
+        .await;
+    let reference = format!("{}/acme/app:1.0.0", registry.host);
+    let (exit, report) = import(&stage, &["oci", &reference]);
+    assert_eq!((exit, found(&report, "refused").len()), (1, 1), "{report:#}");
+    assert_eq!(found(&report, "refused")[0]["code"], "ATT_SIGNATURE_INVALID");
+    assert_eq!(import(&stage, &["oci", &reference, "--keep-going"]).0, 0);
+    let (exit, answer) = import(&stage, &["oci", &reference, "--allow-registry", "registry.acme.test"]);
+    assert_eq!(exit, 3, "{answer}");
+}
+
+#[tokio::test]
+async fn a_folder_is_imported_whole() {
+    let stage = Stage::empty().await;
+    let world = &stage.world;
     let folder = tempfile::tempdir().unwrap();
-    git(folder.path(), &["init", "-q"], None);
-    git(folder.path(), &["commit", "-q", "--allow-empty", "-m", "one"], None);
-    let commit = git(folder.path(), &["rev-parse", "HEAD"], None);
-    let about = |n: u32| {
-        let statement = Statement::new("https://acme.test/note/v1", json!({"n": n}));
-        statement.subject(Subject::new("", "gitCommit", &commit)).signed_by(&key).to_json()
+    let path = folder.path().display().to_string();
+    let file = |name: &str| folder.path().join(name);
+    world.index.write_layout(&file("app"), "1.0.0").unwrap();
+    world.base.write_layout(&file("base"), "12").unwrap();
+    fs::write(file("commit"), world.commit.bytes()).unwrap();
+    // What cosign attached lies among the blobs of the layout.
+    let blobs = file("app").join("blobs/sha256");
+    let (layer, annotations) = attachment(&world.build_envelope());
+    let mut descriptor = layer.descriptor();
+    descriptor["annotations"] = annotations;
+    let empty = Blob::new("application/vnd.oci.empty.v1+json", b"{}".to_vec());
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": empty.descriptor(), "layers": [descriptor]});
+    for blob in [layer, Blob::new(OCI_MANIFEST, manifest.to_string().into_bytes())] {
+        fs::write(blobs.join(blob.digest().trim_start_matches("sha256:")), &blob.bytes).unwrap();
+    }
+    let lines = format!("{}\n{}\n", world.source_envelope().to_json(), world.push_envelope().to_json());
+    fs::write(file("others.jsonl"), lines).unwrap();
+    fs::write(file("README.md"), "# Evidence").unwrap();
+    let bare = Statement::new(provenance::V1, json!({})).subject(Subject::image("x", &world.index.digest()));
+    fs::write(file("bare.json"), bare.to_json()).unwrap();
+    let first = imported(&stage, &["dir", &path]);
+    assert_eq!(found(&first, "unsigned").len(), 1, "{first:#}");
+    assert!(
+        found(&first, "skipped").iter().any(|item| item["file"].as_str().unwrap().ends_with("README.md"))
+    );
+    stage.judge().await.passes();
+    let again = imported(&stage, &["dir", &path]);
+    assert_eq!(counts(&again), (0, counts(&first).0), "{again:#}");
+
+    // One broken file does not keep the others out, and is told.
+    fs::write(file("broken.json"), "{\"payload\": ").unwrap();
+    let new = Statement::new("https://acme.test/note/v1", json!({}))
+        .subject(Subject::image("x", &world.index.digest()));
+    fs::write(file("new.json"), new.signed_by(&world.k_ci).to_json()).unwrap();
+    let (exit, report) = import(&stage, &["dir", &path]);
+    assert_eq!((exit, counts(&report).0, found(&report, "refused").len()), (1, 1, 1), "{report:#}");
+    assert_eq!(import(&stage, &["dir", "--keep-going", &path]).0, 0);
+}
+
+#[tokio::test]
+async fn notes_that_are_no_evidence_are_passed_over() {
+    if !installed("git") {
+        return skip("notes_that_are_no_evidence_are_passed_over", "git is not installed");
+    }
+    let stage = Stage::empty().await;
+    let folder = tempfile::tempdir().unwrap();
+    notes(folder.path(), &stage.world, "refs/notes/review", "Reviewed-by: Dev Eloper\n");
+    let path = folder.path().display().to_string();
+    let report = imported(&stage, &["git-notes", "--repository", &path, "--ref", "refs/notes/review"]);
+    assert_eq!((counts(&report), found(&report, "skipped").len()), ((0, 0), 1), "{report:#}");
+    let missing = ["git-notes", "--repository", &path, "--ref", "refs/notes/none"];
+    assert_eq!(import(&stage, &missing).0, 3);
+    let outside = ["git-notes", "--repository", &path, "--ref", "refs/heads/main"];
+    assert_eq!(import(&stage, &outside).0, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn githubs_answer_is_imported_from_a_file_and_from_the_api() {
+    let stage = Stage::empty().await;
+    let world = &stage.world;
+    let answer = |bundles: &[Value]| {
+        let entry = |bundle: &Value| json!({"bundle": bundle, "bundle_url": "https://blobs.acme.test/1.sn", "repository_id": 1});
+        json!({"attestations": bundles.iter().map(entry).collect::<Vec<_>>()}).to_string()
     };
-    let note = format!("{}\n{}\n", about(1), about(2));
-    git(folder.path(), &["notes", "add", "-F", "note"], Some(&note));
-    let path = folder.path().to_str().unwrap();
-    // The message is a file beside the notes.
-    let (whole, lines) = import(&app, &["git-notes", "--repository", path]);
-    assert!(whole, "{lines:#?}");
-    assert_eq!(worth(&lines).get("kept verified"), Some(&2), "{lines:#?}");
-    let found = admin.get(&format!("/v1/attestations?subject=gitCommit:{commit}")).await.is(200);
-    assert_eq!(found.list("items").len(), 2);
-    let object = admin.get(&format!("/v1/objects/gitCommit:{commit}/facts")).await;
-    object.is(200);
-    let (_, lines) = import(&app, &["git-notes", "--repository", path, "--ref", "refs/notes/none"]);
-    assert_eq!(lines[0]["result"], "skipped");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("attestations.json");
+    fs::write(&file, answer(&[bundle(&world.build_envelope()), Value::Null])).unwrap();
+    let report = imported(&stage, &["github", &file.display().to_string()]);
+    assert_eq!((counts(&report), found(&report, "skipped").len()), ((1, 0), 1), "{report:#}");
+
+    let api =
+        Listener::start(Reply::Body("application/json", answer(&[bundle(&world.push_envelope())]).into()))
+            .await;
+    let digest = world.index.digest();
+    let arguments = ["github", "--owner", "acme", "--repo", "app", "--digest", &digest, "--api", &api.url];
+    assert_eq!(counts(&imported(&stage, &arguments)), (1, 0));
+    assert_eq!(counts(&imported(&stage, &arguments)), (0, 1));
+    assert_eq!(api.calls(), 2);
+    stage.post_objects(world).await;
+    stage.post_envelopes(&[world.source_envelope()]).await;
+    stage.judge().await.passes();
+    let clear = ["github", "--owner", "acme", "--digest", &digest, "--api", "http://api.acme.test"];
+    assert_eq!(import(&stage, &clear).0, 3);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn attestations_at_github_are_imported_from_a_file_and_from_the_api() {
-    let app = App::start().await;
-    let admin = app.admin();
-    let (authority, key) = (Authority::new("acme"), Key::p256("ci"));
-    trust(&admin, &authority, &key).await;
-    let leaf = authority.leaf(&Claims::email("ann@acme.test", ISSUER)).issue();
-    let digest = format!("sha256:{}", "5".repeat(64));
-    let bundle = || authority.attest(&leaf, &note(&digest).to_json()).timestamp().to_value();
-    let answer = json!({"attestations": [
-        {"bundle": bundle(), "repository_id": 1, "bundle_url": "https://elsewhere.test/1"},
-        {"bundle": null, "repository_id": 1, "bundle_url": "https://elsewhere.test/2"},
-    ]});
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("answer.json");
-    std::fs::write(&file, answer.to_string()).unwrap();
-    let (_, lines) = import(&app, &["github", file.to_str().unwrap()]);
-    let expected: BTreeMap<String, usize> = [("kept verified".into(), 1), ("skipped".into(), 1)].into();
-    assert_eq!(worth(&lines), expected, "{lines:#?}");
-    // JSON Lines, as the client writes them.
-    std::fs::write(&file, format!("{}\n{}\n", bundle(), bundle())).unwrap();
-    let (_, lines) = import(&app, &["github", file.to_str().unwrap()]);
-    assert_eq!(worth(&lines).get("kept verified"), Some(&2), "{lines:#?}");
-
-    let page = json!({"attestations": [{"bundle": bundle()}, {"bundle": {"mediaType": "x"}}]});
-    let path = format!("/repos/acme/app/attestations/{digest}?per_page=100");
-    let api = Listener::start(Reply::Files([(path, page.to_string().into_bytes())].into())).await;
-    let asked = ["github", "--repository", "acme/app", "--digest", &digest, "--api", &api.url];
-    let (whole, lines) = import(&app, &asked);
-    assert!(!whole);
-    assert_eq!(worth(&lines).get("kept verified"), Some(&1), "{lines:#?}");
-    let (whole, _) = import(&app, &[&asked[..], &["--keep-going"]].concat());
-    assert!(whole, "what was refused is said, and does not stop a pipeline that asked so");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_folder_is_imported_whatever_lies_in_it() {
-    let app = App::start().await;
-    let admin = app.admin();
-    let key = Key::p384("folder");
-    admin.add_key("folder", &key.public_pem(), None).await.is(201);
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    std::fs::create_dir_all(path("deep/er")).unwrap();
-    let digest = "6".repeat(64);
-    std::fs::write(path("deep/er/one.json"), note(&digest).signed_by(&key).to_json()).unwrap();
-    let two =
-        format!("{}\n{}\n", note(&digest).signed_by(&key).to_json(), note(&digest).signed_by(&key).to_json());
-    std::fs::write(path("two.jsonl"), two).unwrap();
-    std::fs::write(path("readme.txt"), "nothing to see").unwrap();
-    std::fs::write(path("other.json"), "{\"a\":1}").unwrap();
-    std::os::unix::fs::symlink("/etc/hostname", path("link.json")).unwrap();
-    let index = Index::new(vec![Image::new("linux/amd64", vec![layer(&[("a", b"b")])])]);
-    index.write_layout(&path("layout"), "1").unwrap();
-    let (whole, lines) = import(&app, &["dir", folder.path().to_str().unwrap()]);
-    let found = worth(&lines);
-    assert!(!whole, "one JSON file is no evidence");
-    assert_eq!(found.get("kept verified"), Some(&3), "{lines:#?}");
-    assert_eq!(found.get("skipped"), Some(&1), "{lines:#?}");
-    assert!(!lines.iter().any(|line| line["source"].as_str().unwrap().contains("link.json")), "{lines:#?}");
-    let artifact = admin.get(&format!("/v1/artifacts/{}", index.digest())).await.is(200);
-    assert_eq!(artifact.text("kind"), "index");
-    assert!(!app.run(&["import", "dir", "/nowhere/at/all"]).status.success());
-    app.log_is_clean();
+#[tokio::test]
+async fn a_bare_statement_is_refused_however_it_is_sent() {
+    let stage = Stage::empty().await;
+    let [layer, _, _] = Index::buildkit_attestation(&stage.world.index.images[0]);
+    assert_eq!(layer.media_type, IN_TOTO);
+    let text = String::from_utf8(layer.bytes).unwrap();
+    stage.submit(text.clone()).await.is_problem(422, "ATT_UNSIGNED");
+    let items = stage.submit(format!("[{text},{text}]")).await.is(200).list("items");
+    assert!(items.iter().all(|item| item["code"] == "ATT_UNSIGNED"), "{items:?}");
+    let empty = json!({"payloadType": IN_TOTO, "payload": STANDARD.encode(&text), "signatures": []});
+    assert_eq!(stage.submit(empty.to_string()).await.status, 422);
 }

@@ -36,6 +36,16 @@ pub fn attachments(path: &Path) -> Result<Option<Vec<Vec<u8>>>> {
     Ok((!found.is_empty()).then_some(found))
 }
 
+/// Whether a layer is half of what cosign attached: its annotations say how to verify it.
+pub(crate) fn is_attachment(layer: &Value) -> bool {
+    let media_type = layer["mediaType"].as_str().unwrap_or_default();
+    let cosign = |name: &String| {
+        name.starts_with("dev.sigstore.cosign/") || name.starts_with("dev.cosignproject.cosign/")
+    };
+    let annotated = layer["annotations"].as_object().is_some_and(|all| all.keys().any(cosign));
+    LAYERS.contains(&media_type) && (annotated || media_type == LAYERS[1])
+}
+
 /// A layer and its descriptor in the form that the service takes (docs/forms.md).
 pub fn wrap(layer: &Value, bytes: &[u8]) -> Vec<u8> {
     let wrapper = json!({
@@ -46,12 +56,12 @@ pub fn wrap(layer: &Value, bytes: &[u8]) -> Vec<u8> {
     wrapper.to_string().into_bytes()
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// A blob by its digest; what is not there, or named so that it would lead elsewhere, is not read.
-fn blob(folder: &Path, digest: &str) -> Option<Vec<u8>> {
+pub(crate) fn blob(folder: &Path, digest: &str) -> Option<Vec<u8>> {
     let (algorithm, hex) = digest.split_once(':')?;
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
     let file: PathBuf = folder.join("blobs").join(algorithm).join(hex);

@@ -1,52 +1,50 @@
-//! `catenary import`: evidence that lies elsewhere already: in registries, git notes, GitHub, folders.
+//! `catenary import`: bring in evidence that lies elsewhere.
+//!
+//! What is found is sent as it is; the service verifies it. Where it was found says nothing about what it is worth.
+//! Sending again is harmless: what the service has, it has once.
 
 mod dir;
 mod git_notes;
 mod github;
+mod intake;
 mod oci;
-mod sink;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use self::sink::Sink;
 use crate::{client::Client, exit::Exit, output::Output};
 
-/// Evidence from elsewhere. What is known already is not sent to the log twice.
+/// Importers.
+#[derive(Subcommand)]
+pub enum Import {
+    /// Every file of a folder; OCI image layouts with their attachments.
+    Dir(dir::Dir),
+    /// An image of a registry: its index, manifests, configs, and what is attached to them.
+    Oci(oci::Oci),
+    /// Git notes, one envelope or bundle a line.
+    GitNotes(git_notes::GitNotes),
+    /// What GitHub's attestations API answers, from a file or from the API.
+    Github(github::Github),
+}
+
+/// What every importer takes.
 #[derive(Args)]
-pub struct Import {
-    #[command(subcommand)]
-    from: From,
-    /// Exit with 0 although something was refused.
-    #[arg(long, global = true)]
+pub struct Manner {
+    /// Exit with 0 though something was refused.
+    #[arg(long)]
     keep_going: bool,
 }
 
-#[derive(Subcommand)]
-enum From {
-    /// An image with its referrers, fallback tags and cosign's `.sig` and `.att` tags.
-    Oci(oci::Oci),
-    /// Notes of a git repository, with the commits that they are about.
-    GitNotes(git_notes::GitNotes),
-    /// Attestations that GitHub keeps: its API's answer in a file, or the API.
-    Github(github::Github),
-    /// Every file of a folder; OCI image layouts in it with their blobs.
-    Dir(dir::Dir),
-}
-
 impl Import {
-    /// Runs it; 1 when something was refused.
+    /// Exit code 0 when nothing was refused, else 1.
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
-        let mut sink = Sink::new(client);
-        let done = match self.from {
-            From::Oci(from) => from.run(&mut sink).await,
-            From::GitNotes(from) => from.run(&mut sink).await,
-            From::Github(from) => from.run(&mut sink).await,
-            From::Dir(from) => from.run(&mut sink).await,
+        let mut intake = intake::Intake::new(client);
+        let manner = match self {
+            Self::Dir(dir) => dir.run(&mut intake).await?,
+            Self::Oci(oci) => oci.run(&mut intake).await?,
+            Self::GitNotes(notes) => notes.run(&mut intake).await?,
+            Self::Github(github) => github.run(&mut intake).await?,
         };
-        // What was sent before something failed is sent.
-        let refused = sink.show(output);
-        done?;
-        Ok(if refused && !self.keep_going { Exit::Denied } else { Exit::Allowed })
+        Ok(intake.report(output, manner.keep_going))
     }
 }

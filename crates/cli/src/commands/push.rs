@@ -33,7 +33,7 @@ impl Push {
         let mut results = Vec::new();
         for file in &files {
             let body = read(file)?;
-            results.extend(self.send(client, file, body).await?);
+            results.extend(send(client, self.object.as_deref(), file, body).await?);
             progress.inc(1);
         }
         progress.finish_and_clear();
@@ -41,38 +41,41 @@ impl Push {
         output.show(&json!({"items": results}), |all| items(&all["items"]).iter().map(line).collect());
         Ok(if refused { Exit::Denied } else { Exit::Allowed })
     }
+}
 
-    async fn send(&self, client: &Client, file: &str, body: Vec<u8>) -> Result<Vec<Value>> {
-        let (path, media_type) = match &self.object {
-            Some(media_type) => ("/v1/objects", media_type.as_str()),
-            None => ("/v1/attestations", "application/json"),
-        };
-        let request = client.request(Method::POST, path).header("content-type", media_type).body(body);
-        let response = client.raw(request).await?;
-        let status = response.status().as_u16();
-        if matches!(status, 401 | 403 | 429 | 500..) {
-            let request_failed: Value = response.json().await.unwrap_or_default();
-            let text = |name: &str| string(&request_failed[name]).to_owned();
-            bail!(crate::client::ClientError::Problem {
-                status,
-                code: text("code"),
-                detail: text("detail"),
-                hint: request_failed["hint"].as_str().map(str::to_owned),
-                document: request_failed,
-            });
-        }
-        let answer: Value = response.json().await.context("the service's answer is not JSON")?;
-        let many = answer["items"].as_array().cloned();
-        Ok(many
-            .unwrap_or_else(|| vec![answer])
-            .into_iter()
-            .map(|item| with_file(item, file, status))
-            .collect())
+/// Sends one body, an object when a media type is given. Each item of the answer gets the name of where it is from;
+/// an answer that would be the same for every other file is an error.
+pub(super) async fn send(
+    client: &Client,
+    object: Option<&str>,
+    file: &str,
+    body: Vec<u8>,
+) -> Result<Vec<Value>> {
+    let (path, media_type) = match object {
+        Some(media_type) => ("/v1/objects", media_type),
+        None => ("/v1/attestations", "application/json"),
+    };
+    let request = client.request(Method::POST, path).header("content-type", media_type).body(body);
+    let response = client.raw(request).await?;
+    let status = response.status().as_u16();
+    if matches!(status, 401 | 403 | 429 | 500..) {
+        let request_failed: Value = response.json().await.unwrap_or_default();
+        let text = |name: &str| string(&request_failed[name]).to_owned();
+        bail!(crate::client::ClientError::Problem {
+            status,
+            code: text("code"),
+            detail: text("detail"),
+            hint: request_failed["hint"].as_str().map(str::to_owned),
+            document: request_failed,
+        });
     }
+    let answer: Value = response.json().await.context("the service's answer is not JSON")?;
+    let many = answer["items"].as_array().cloned();
+    Ok(many.unwrap_or_else(|| vec![answer]).into_iter().map(|item| with_file(item, file, status)).collect())
 }
 
 /// Adds the file's name, and the HTTP status as `status` (what the evidence is worth moves to `evidence`).
-fn with_file(mut item: Value, file: &str, status: u16) -> Value {
+pub(super) fn with_file(mut item: Value, file: &str, status: u16) -> Value {
     if let Some(worth) = item["status"].as_str().map(str::to_owned) {
         item["evidence"] = json!(worth);
     }
@@ -83,7 +86,8 @@ fn with_file(mut item: Value, file: &str, status: u16) -> Value {
     item
 }
 
-fn line(item: &Value) -> String {
+/// What became of one item, for people.
+pub(super) fn line(item: &Value) -> String {
     let file = string(&item["file"]);
     match item["status"].as_u64() {
         Some(200 | 201) => {

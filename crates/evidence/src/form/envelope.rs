@@ -34,6 +34,10 @@ struct Extra<'a> {
     extension: Option<&'a RawValue>,
 }
 
+/// The members of [`Extra`] as they are written.
+const EXTRAS: [&str; 5] =
+    ["\"cert\"", "\"certificate\"", "\"intermediates\"", "\"timestamps\"", "\"extension\""];
+
 #[derive(Deserialize)]
 struct Stamp {
     #[serde(rename = "type")]
@@ -52,7 +56,9 @@ pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
     let wire: dsse::Wire = json::read(text).map_err(Refusal::Json)?;
     let ssh: Vec<bool> = wire.signatures.iter().map(|s| s.sig.starts_with("LS0tLS1CRUdJTiBTU0gg")).collect();
     let envelope = Envelope::from_wire(wire, "")?;
-    let extras: Option<Extras<'_>> = json::read(text).ok();
+    // Read once more only when there is anything to find.
+    let has_extras = EXTRAS.iter().any(|member| text.contains(member)) || text.contains('\\');
+    let extras: Option<Extras<'_>> = has_extras.then(|| json::read(text).ok()).flatten();
     let extras = extras.map(|extras| extras.signatures).unwrap_or_default();
     let mut signatures = Vec::new();
     for (position, signature) in envelope.signatures.into_iter().enumerate() {

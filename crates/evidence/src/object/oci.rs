@@ -273,14 +273,16 @@ fn descriptor(wire: WireDescriptor) -> Descriptor {
     let attests = (annotation("vnd.docker.reference.type") == Some("attestation-manifest"))
         .then(|| annotation("vnd.docker.reference.digest")?.parse().ok())
         .flatten();
-    let predicate_type = annotation("in-toto.io/predicate-type").filter(|kind| kind.len() <= MAX_TEXT);
+    let predicate_type = annotation("in-toto.io/predicate-type").filter(|text| text.len() <= MAX_TEXT);
+    let predicate_type = predicate_type.map(str::to_owned);
+    let platform = wire.platform.map(normal);
     Descriptor {
-        predicate_type: predicate_type.map(str::to_owned),
         media_type: wire.media_type,
         digest: wire.digest,
         size: wire.size,
-        platform: wire.platform.map(normal),
+        platform,
         attests,
+        predicate_type,
     }
 }
 

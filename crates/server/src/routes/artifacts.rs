@@ -8,7 +8,7 @@ use catenary_evidence::{
     object::{Body, Descriptor, Object, Platform},
     predicate::Claim,
 };
-use catenary_store::{Filter, follow::Snapshot};
+use catenary_store::{Filter, ObjectRow, follow::Snapshot};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -46,38 +46,13 @@ struct Artifact {
     parents: Vec<String>,
     /// What it names.
     children: Vec<Child>,
-    /// Attestation manifests that BuildKit put into the index: what they say nobody signed, and it never counts.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// BuildKit's attestation manifests about it, or, of an index, about its platforms. They never count.
     attestation_manifests: Vec<AttestationManifest>,
     /// The newest 200.
     attestations: Vec<Summary>,
     /// Time of the oldest entry shown here.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_seen: Option<String>,
-}
-
-/// An attestation manifest of an index.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct AttestationManifest {
-    digest: String,
-    /// The child of the index that it is about.
-    about: String,
-    /// The platform of that child.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    platform: Option<String>,
-    /// The statements in it, as far as its bytes are known.
-    statements: Vec<Unsigned>,
-    /// Whether a verified attestation is about this manifest.
-    covered: bool,
-}
-
-/// A statement that nobody signed.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Unsigned {
-    digest: String,
-    predicate_type: String,
 }
 
 /// Something that an index or manifest names.
@@ -88,6 +63,38 @@ struct Child {
     media_type: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     platform: Option<String>,
+    /// The child that this entry is an attestation manifest about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attests: Option<String>,
+}
+
+/// An entry of an index that holds statements about another entry. The link is an annotation, and nothing signs the
+/// statements; one counts only when a signed envelope says the same, which is then an attestation of its own.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AttestationManifest {
+    digest: String,
+    /// The index that links the two.
+    index: String,
+    /// What it says that it is about.
+    about: String,
+    /// The platform that the index gives that child; absent when the index has no such child.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+    /// Its layers, when its bytes are known.
+    statements: Vec<BareStatement>,
+    /// Always `false`.
+    trusted: bool,
+}
+
+/// A statement in a layer, as the manifest describes it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct BareStatement {
+    digest: String,
+    media_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicate_type: Option<String>,
 }
 
 /// What is known of a digest
@@ -124,6 +131,8 @@ pub(crate) async fn get(
         .chain(parents.iter().map(|p| p.time))
         .chain(object.iter().map(|o| o.time));
     let first_seen = times.min().map(|time| time.to_string());
+    let indexes = object.iter().chain(&parents);
+    let attestation_manifests = attestation_manifests(&app, &who, &snapshot, indexes, digest).await?;
     let artifact = Artifact {
         digest: digest.to_string(),
         media_type: object.as_ref().map(|o| o.media_type.clone()),
@@ -132,52 +141,11 @@ pub(crate) async fn get(
         tags,
         parents: parents.iter().map(|p| p.facts.node.to_string()).collect(),
         children: object.iter().flat_map(|o| children(&o.facts)).collect(),
-        attestation_manifests: match &object {
-            Some(object) => attestation_manifests(&app, &who.tenant, &snapshot, &object.facts).await?,
-            None => Vec::new(),
-        },
+        attestation_manifests,
         attestations: attestations.into_iter().map(Summary::from).collect(),
         first_seen,
     };
     Ok(super::json(&artifact))
-}
-
-async fn attestation_manifests(
-    app: &App,
-    tenant: &str,
-    snapshot: &Snapshot,
-    object: &Object,
-) -> Result<Vec<AttestationManifest>, Fault> {
-    let Body::Index(index) = &object.body else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
-    for entry in index.children.iter().take(page::MAX_LIMIT as usize) {
-        let Some(about) = entry.attests.filter(|_| !entry.is_runnable()) else { continue };
-        let manifest = app.backend.store.object(tenant, entry.digest.into(), snapshot.size).await?;
-        let layers = match manifest.as_ref().map(|row| &row.facts.body) {
-            Some(Body::Manifest(manifest)) => manifest.layers.as_slice(),
-            _ => &[],
-        };
-        let statement = |layer: &Descriptor| {
-            let predicate_type = layer.predicate_type.clone()?;
-            Some(Unsigned { digest: layer.digest.to_string(), predicate_type })
-        };
-        let filter = Filter { subject: Some(entry.digest.into()), verified: Some(true), ..Filter::default() };
-        let covering = app.backend.store.list_attestations(tenant, &filter, snapshot.size, 1).await?;
-        let child = index.children.iter().find(|child| child.digest == about);
-        found.push(AttestationManifest {
-            digest: entry.digest.to_string(),
-            about: about.to_string(),
-            platform: child.and_then(|child| child.platform.as_ref()).map(platform),
-            statements: layers.iter().filter_map(statement).collect(),
-            covered: !covering.is_empty(),
-        });
-    }
-    Ok(found)
-}
-
-fn platform(platform: &Platform) -> String {
-    let variant = platform.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
-    format!("{}/{}{variant}", platform.os, platform.architecture)
 }
 
 fn children(object: &Object) -> Vec<Child> {
@@ -190,8 +158,58 @@ fn children(object: &Object) -> Vec<Child> {
         digest: d.digest.to_string(),
         media_type: d.media_type.clone(),
         platform: d.platform.as_ref().map(platform),
+        attests: d.attests.map(|about| about.to_string()),
     };
     descriptors.into_iter().map(child).collect()
+}
+
+fn platform(platform: &Platform) -> String {
+    match &platform.variant {
+        Some(variant) => format!("{}/{}/{variant}", platform.os, platform.architecture),
+        None => format!("{}/{}", platform.os, platform.architecture),
+    }
+}
+
+/// The attestation manifests of `digest` when it is an index, and those that indexes around it link to it.
+async fn attestation_manifests(
+    app: &App,
+    who: &Principal,
+    snapshot: &Snapshot,
+    indexes: impl Iterator<Item = &ObjectRow>,
+    digest: Digest,
+) -> Result<Vec<AttestationManifest>, Fault> {
+    let mut found = Vec::new();
+    for row in indexes {
+        let Body::Index(index) = &row.facts.body else { continue };
+        let is_asked = row.facts.node == Node::from(digest);
+        for entry in &index.children {
+            let Some(about) = entry.attests.filter(|about| is_asked || *about == digest) else { continue };
+            if found.len() >= MAX_NODES {
+                return Ok(found);
+            }
+            let linked = index.children.iter().find(|child| child.digest == about && child.is_runnable());
+            let known = app.backend.store.object(&who.tenant, entry.digest.into(), snapshot.size).await?;
+            found.push(AttestationManifest {
+                digest: entry.digest.to_string(),
+                index: row.facts.node.to_string(),
+                about: about.to_string(),
+                platform: linked.and_then(|child| child.platform.as_ref()).map(platform),
+                statements: known.iter().flat_map(|row| statements(&row.facts)).collect(),
+                trusted: false,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn statements(object: &Object) -> Vec<BareStatement> {
+    let Body::Manifest(manifest) = &object.body else { return Vec::new() };
+    let statement = |layer: &Descriptor| BareStatement {
+        digest: layer.digest.to_string(),
+        media_type: layer.media_type.clone(),
+        predicate_type: layer.predicate_type.clone(),
+    };
+    manifest.layers.iter().map(statement).collect()
 }
 
 /// A piece of the evidence graph.
@@ -217,7 +235,7 @@ struct GraphNode {
 struct Edge {
     from: String,
     to: String,
-    /// `contains`, `about`, `builtFrom`, `dependsOn`
+    /// `contains`, `about`, `builtFrom`, `dependsOn`; `attests` from an attestation manifest, which never counts
     kind: &'static str,
 }
 
@@ -262,6 +280,10 @@ async fn walk(app: &App, tenant: &str, snapshot: &Snapshot, start: Node) -> Resu
             for child in &index.children {
                 edges.insert(edge(&node, &child.digest, "contains"));
                 next.push(child.digest.into());
+                if let Some(about) = &child.attests {
+                    edges.insert(edge(&child.digest, about, "attests"));
+                    next.push((*about).into());
+                }
             }
         }
         for parent in store.parents(tenant, node, snapshot.size, page::MAX_LIMIT).await? {

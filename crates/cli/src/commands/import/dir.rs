@@ -1,115 +1,134 @@
-//! A folder of evidence files, in any form; OCI image layouts with their blobs.
+//! `catenary import dir`: every file of a folder.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
-use super::{
-    Sink,
-    oci::{MAX_BLOB, is_object},
-};
+use super::{Manner, intake::Intake};
 use crate::check::layout;
 
-/// The most files that are read.
+/// Files of one folder.
 const MAX_FILES: usize = 100_000;
+/// How deep folders nest.
+const MAX_DEPTH: usize = 32;
+/// Bytes of one file: larger ones are layers of images, not evidence.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
 
-/// A folder.
+/// Every file of a folder.
 #[derive(Args)]
 pub struct Dir {
-    /// The folder.
+    /// The folder. Symbolic links in it are not followed.
     folder: PathBuf,
+    #[command(flatten)]
+    manner: Manner,
 }
 
 impl Dir {
-    /// Sends every file that is evidence.
-    pub async fn run(self, sink: &mut Sink<'_>) -> Result<()> {
+    pub(super) async fn run(self, intake: &mut Intake<'_>) -> Result<Manner> {
         let mut files = Vec::new();
-        let mut open = vec![self.folder.clone()];
-        while let Some(folder) = open.pop() {
-            if folder.join("oci-layout").is_file()
-                || (folder.join("index.json").is_file() && folder.join("blobs").is_dir())
-            {
-                image_layout(sink, &folder).await?;
-                continue;
-            }
-            let entries = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
-            for entry in entries {
-                let entry = entry?;
-                // Links are not followed: they lead out of the folder, or in circles.
-                let kind = entry.file_type()?;
-                if kind.is_dir() {
-                    open.push(entry.path());
-                } else if kind.is_file() {
-                    files.push(entry.path());
-                }
-            }
-            ensure!(files.len() <= MAX_FILES, "more than {MAX_FILES} files");
-        }
-        ensure!(self.folder.is_dir(), "{} is no folder", self.folder.display());
+        walk(&self.folder, 0, &mut files)?;
         files.sort();
-        for file in files {
-            one(sink, &file).await?;
+        let mut attached = BTreeSet::new();
+        for file in &files {
+            for (layer, wrapped) in attachments(file) {
+                intake.evidence(&layer.display().to_string(), wrapped).await?;
+                attached.insert(layer);
+            }
         }
-        Ok(())
+        for file in files.iter().filter(|file| !attached.contains(*file)) {
+            self.send(file, intake).await?;
+        }
+        Ok(self.manner)
     }
-}
 
-async fn one(sink: &mut Sink<'_>, file: &Path) -> Result<()> {
-    let name = file.display().to_string();
-    if file.metadata()?.len() > MAX_BLOB {
-        sink.skip(&name, "it is larger than any evidence");
-        return Ok(());
-    }
-    let bytes = std::fs::read(file).with_context(|| name.clone())?;
-    match &bytes[..] {
-        [b't', b'r', b'e', b'e', b' ', ..] => sink.object(&name, "application/x-git-commit", bytes).await,
-        [b'o', b'b', b'j', b'e', b'c', b't', b' ', ..] => {
-            sink.object(&name, "application/x-git-tag", bytes).await
+    async fn send(&self, file: &Path, intake: &mut Intake<'_>) -> Result<()> {
+        let name = file.display().to_string();
+        if is_layout(file) {
+            // It lists what the folder holds; no registry ever has these bytes.
+            intake.skipped(&name, "it is the list of an image layout");
+            return Ok(());
         }
-        _ => match serde_json::from_slice::<Value>(&bytes) {
-            Ok(document) => match document["mediaType"].as_str().filter(|kind| is_object(kind)) {
-                Some(media_type) => sink.object(&name, media_type, bytes).await,
-                None => sink.evidence(&name, bytes).await,
-            },
-            Err(_) if is_lines(&bytes) => sink.evidence(&name, bytes).await,
-            Err(_) => {
-                sink.skip(&name, "it is neither JSON nor a git object");
+        match read(file)? {
+            Some(bytes) => intake.take(&name, bytes).await,
+            None => {
+                intake.skipped(&name, "it is too large to be evidence");
                 Ok(())
             }
-        },
-    }
-}
-
-/// Whether the first line is JSON.
-fn is_lines(bytes: &[u8]) -> bool {
-    let first = bytes.split(|b| *b == b'\n').find(|line| !line.is_empty()).unwrap_or_default();
-    serde_json::from_slice::<Value>(first).is_ok_and(|line| line.is_object())
-}
-
-/// Manifests and configs, then what cosign attached.
-async fn image_layout(sink: &mut Sink<'_>, folder: &Path) -> Result<()> {
-    let blobs = folder.join("blobs/sha256");
-    let mut names: Vec<PathBuf> = match std::fs::read_dir(&blobs) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?,
-        Err(error) => bail!("{}: {error}", blobs.display()),
-    };
-    names.sort();
-    for file in names.iter().filter(|file| file.metadata().is_ok_and(|m| m.is_file() && m.len() <= MAX_BLOB))
-    {
-        let bytes = std::fs::read(file)?;
-        let Ok(document) = serde_json::from_slice::<Value>(&bytes) else { continue };
-        // Docker's and OCI's configs have no media type of their own.
-        let config =
-            document["rootfs"]["diff_ids"].is_array().then_some("application/vnd.oci.image.config.v1+json");
-        let media_type = document["mediaType"].as_str().filter(|kind| is_object(kind)).or(config);
-        if let Some(media_type) = media_type.map(str::to_owned) {
-            sink.object(&file.display().to_string(), &media_type, bytes).await?;
         }
     }
-    for (position, item) in layout::attachments(folder)?.unwrap_or_default().into_iter().enumerate() {
-        sink.evidence(&format!("{} attachment {position}", folder.display()), item).await?;
+}
+
+/// Regular files below a folder.
+fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    if depth > MAX_DEPTH {
+        bail!("{}: folders nest deeper than {MAX_DEPTH}", folder.display());
+    }
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            walk(&entry.path(), depth + 1, files)?;
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+        if files.len() > MAX_FILES {
+            bail!("more than {MAX_FILES} files");
+        }
     }
     Ok(())
+}
+
+fn read(file: &Path) -> Result<Option<Vec<u8>>> {
+    let name = || file.display().to_string();
+    if std::fs::metadata(file).with_context(name)?.len() > MAX_FILE {
+        return Ok(None);
+    }
+    std::fs::read(file).with_context(name).map(Some)
+}
+
+fn is_layout(file: &Path) -> bool {
+    let beside = |name: &str| file.parent().is_some_and(|folder| folder.join(name).is_file());
+    (file.ends_with("index.json") && beside("oci-layout")) || file.ends_with("oci-layout")
+}
+
+/// What cosign attached, when the file is a manifest among the blobs of an image layout: the file of each layer, and
+/// the layer wrapped with its annotations.
+fn attachments(file: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let Some(folder) = file.ancestors().nth(3).filter(|folder| folder.join("oci-layout").is_file()) else {
+        return Vec::new();
+    };
+    let Ok(Some(bytes)) = read(file) else { return Vec::new() };
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let attached = layout::list(&manifest["layers"]).iter().filter(|layer| layout::is_attachment(layer));
+    attached
+        .filter_map(|layer| {
+            let digest = layer["digest"].as_str()?;
+            let bytes = layout::blob(folder, digest)?;
+            let file = folder.join("blobs").join(digest.replacen(':', "/", 1));
+            Some((file, layout::wrap(layer, &bytes)))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_out_of_the_folder_is_not_followed() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(outside.path().join("secret.json"), "{}").unwrap();
+        std::fs::create_dir(folder.path().join("deeper")).unwrap();
+        std::fs::write(folder.path().join("deeper/a.json"), "{}").unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret.json"), folder.path().join("b.json")).unwrap();
+        let mut files = Vec::new();
+        walk(folder.path(), 0, &mut files).unwrap();
+        assert_eq!(files, [folder.path().join("deeper/a.json")]);
+    }
 }

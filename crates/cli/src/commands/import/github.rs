@@ -1,119 +1,146 @@
-//! Attestations that GitHub keeps for a repository.
+//! `catenary import github`: what GitHub's attestations API answers.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use catenary_evidence::Digest;
 use clap::Args;
-use serde_json::Value;
+use reqwest::{Url, header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::Sink;
+use super::{Manner, intake::Intake};
+use crate::remote::{self, RemoteError};
 
-/// The most pages that are read.
-const MAX_PAGES: usize = 100;
-/// The most bytes of one page.
+/// Bytes of one page: 100 bundles.
 const MAX_PAGE: usize = 64 * 1024 * 1024;
+/// Pages of one answer.
+const MAX_PAGES: usize = 100;
 
-/// GitHub's attestations.
+/// What the API answers, from a file or from the API.
 #[derive(Args)]
 pub struct Github {
-    /// What the API answered, or `gh attestation download` wrote.
-    #[arg(conflicts_with = "repository", required_unless_present = "repository")]
+    /// The answer in a file, or what `gh attestation download` wrote.
+    #[arg(required_unless_present = "digest", conflicts_with = "digest")]
     file: Option<PathBuf>,
-    /// `owner/name`: asks the API. A private repository's needs a token in GITHUB_TOKEN.
-    #[arg(long, value_name = "OWNER/NAME", requires = "digest")]
-    repository: Option<String>,
-    /// The artifact, `sha256:…`
-    #[arg(long)]
-    digest: Option<String>,
-    /// The API.
-    #[arg(long, default_value = "https://api.github.com")]
+    /// The repository's owner.
+    #[arg(long, requires = "digest")]
+    owner: Option<String>,
+    /// The repository; without it, all of the owner's.
+    #[arg(long, requires = "owner")]
+    repo: Option<String>,
+    /// Which artifact: `sha256:…`
+    #[arg(long, requires = "owner")]
+    digest: Option<Digest>,
+    /// The API's address. A token is taken from GH_TOKEN or GITHUB_TOKEN.
+    #[arg(long, env = "GITHUB_API_URL", default_value = "https://api.github.com")]
     api: String,
-    #[arg(long, env = "GITHUB_TOKEN", hide_env_values = true, hide = true)]
-    github_token: Option<String>,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    attestations: Vec<Attestation<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Attestation<'a> {
+    #[serde(borrow)]
+    bundle: Option<&'a RawValue>,
+    bundle_url: Option<String>,
 }
 
 impl Github {
-    /// Sends every bundle.
-    pub async fn run(self, sink: &mut Sink<'_>) -> Result<()> {
-        if let Some(file) = &self.file {
-            let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
-            return page(sink, &file.display().to_string(), bytes).await;
+    pub(super) async fn run(self, intake: &mut Intake<'_>) -> Result<Manner> {
+        match (&self.file, &self.owner, &self.digest) {
+            (Some(file), _, _) => {
+                let name = file.display().to_string();
+                let bytes = std::fs::read(file).with_context(|| name.clone())?;
+                take(intake, &name, bytes).await?;
+            }
+            (None, Some(owner), Some(digest)) => {
+                let path = path(owner, self.repo.as_deref(), digest)?;
+                self.fetch(intake, &path).await?;
+            }
+            _ => bail!("give a file, or --owner and --digest"),
         }
-        let (Some(repository), Some(digest)) = (&self.repository, &self.digest) else {
-            bail!("give a file, or --repository with --digest");
-        };
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
-        let is_name = repository.split('/').count() == 2;
-        ensure!(
-            is_name && repository.chars().chain(digest.chars()).all(plain),
-            "not OWNER/NAME and sha256:…"
-        );
-        let http = reqwest::Client::builder()
-            .timeout(Duration::from_secs(60))
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("catenary/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        let api = self.api.trim_end_matches('/');
-        let mut next = Some(format!("{api}/repos/{repository}/attestations/{digest}?per_page=100"));
-        for _ in 0..MAX_PAGES {
-            let Some(url) = next.take() else { return Ok(()) };
-            let mut request = http.get(&url).header("accept", "application/vnd.github+json");
-            if let Some(token) = &self.github_token {
+        Ok(self.manner)
+    }
+
+    async fn fetch(&self, intake: &mut Intake<'_>, path: &str) -> Result<()> {
+        let base = remote::address(&self.api, false)?;
+        let client = remote::client(&base)?;
+        let token = ["GH_TOKEN", "GITHUB_TOKEN"].into_iter().find_map(|name| std::env::var(name).ok());
+        let first = format!("{}{path}?per_page=100", self.api.trim_end_matches('/'));
+        let mut next = Some(Url::parse(&first)?);
+        for page in 1..=MAX_PAGES {
+            let Some(url) = next else { return Ok(()) };
+            let mut request = client
+                .get(url.clone())
+                .header(header::ACCEPT, "application/vnd.github+json")
+                .header(header::USER_AGENT, "catenary");
+            if let Some(token) = &token {
                 request = request.bearer_auth(token);
             }
-            let mut response = request.send().await.with_context(|| url.clone())?;
-            ensure!(response.status().is_success(), "{url} answers {}", response.status());
-            // A page never leads to another server.
-            let links = response.headers().get("link").and_then(|link| link.to_str().ok());
-            next = links.and_then(next_page).filter(|url| url.starts_with(&format!("{api}/")));
-            let mut bytes = Vec::new();
-            while let Some(chunk) = response.chunk().await? {
-                ensure!(bytes.len() + chunk.len() <= MAX_PAGE, "{url} has more than {MAX_PAGE} bytes");
-                bytes.extend_from_slice(&chunk);
+            let response = request.send().await.map_err(|e| remote::unreachable(&url, &e))?;
+            let status = response.status().as_u16();
+            if status != 200 {
+                let host = url.host_str().unwrap_or_default().to_owned();
+                bail!(RemoteError::Status { host, path: url.path().to_owned(), status });
             }
-            page(sink, &url, bytes).await?;
+            next = remote::next(&response, &base);
+            let bytes = remote::body(response, MAX_PAGE).await?;
+            take(intake, &format!("{path} page {page}"), bytes).await?;
         }
-        bail!("more than {MAX_PAGES} pages");
+        bail!("more than {MAX_PAGES} pages")
     }
 }
 
-/// `<url>; rel="next"`.
-fn next_page(links: &str) -> Option<String> {
-    let is_next = |link: &&str| link.split(';').skip(1).any(|part| part.trim() == "rel=\"next\"");
-    let link = links.split(',').find(is_next)?;
-    Some(link.split(';').next()?.trim().trim_start_matches('<').trim_end_matches('>').to_owned())
-}
-
-/// Sends the bundles of one answer; each by itself, as an answer may be larger than a request.
-async fn page(sink: &mut Sink<'_>, source: &str, bytes: Vec<u8>) -> Result<()> {
-    let Ok(answer) = serde_json::from_slice::<Value>(&bytes) else {
-        // JSON Lines, as `gh attestation download` writes them.
-        return sink.evidence(source, bytes).await;
+/// Sends each bundle of an answer by itself, so that one which lies elsewhere does not spoil the others.
+async fn take(intake: &mut Intake<'_>, source: &str, bytes: Vec<u8>) -> Result<()> {
+    let Ok(answer) = serde_json::from_slice::<Answer<'_>>(&bytes) else {
+        return intake.take(source, bytes).await;
     };
-    let Some(attestations) = answer["attestations"].as_array() else {
-        return sink.evidence(source, bytes).await;
-    };
-    for (position, attestation) in attestations.iter().enumerate() {
-        let source = format!("{source}#{position}");
-        match &attestation["bundle"] {
-            Value::Null => sink.skip(
-                &source,
-                "its bundle is elsewhere (bundle_url): download it with `gh attestation download`",
-            ),
-            bundle => sink.evidence(&source, bundle.to_string().into_bytes()).await?,
+    for (position, attestation) in answer.attestations.iter().enumerate() {
+        let source = format!("{source} [{position}]");
+        match (attestation.bundle, &attestation.bundle_url) {
+            (Some(bundle), _) => intake.evidence(&source, bundle.get().as_bytes().to_vec()).await?,
+            (None, Some(_)) => {
+                intake.skipped(&source, "its bundle lies behind `bundle_url` and is not fetched")
+            }
+            (None, None) => intake.refused(&source, "ATT_MALFORMED", "there is no bundle"),
         }
     }
     Ok(())
 }
 
+fn path(owner: &str, repo: Option<&str>, digest: &Digest) -> Result<String> {
+    let plain = |name: &str| {
+        let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        !name.is_empty() && name.bytes().all(letter) && !name.starts_with('.')
+    };
+    match repo {
+        _ if !plain(owner) => bail!("`{owner}` is no owner"),
+        None => Ok(format!("/orgs/{owner}/attestations/{digest}")),
+        Some(repo) if plain(repo) => Ok(format!("/repos/{owner}/{repo}/attestations/{digest}")),
+        Some(repo) => bail!("`{repo}` is no repository"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::next_page;
+    use super::*;
 
     #[test]
-    fn the_next_page_is_the_one_that_says_so() {
-        let links = r#"<https://a.test/x?before=1>; rel="prev", <https://a.test/x?after=2>; rel="next""#;
-        assert_eq!(next_page(links).as_deref(), Some("https://a.test/x?after=2"));
-        assert_eq!(next_page(r#"<https://a.test/x>; rel="last""#), None);
+    fn names_do_not_lead_to_other_paths() {
+        let digest = Digest::sha256(b"");
+        assert_eq!(
+            path("acme", Some("app"), &digest).unwrap(),
+            format!("/repos/acme/app/attestations/{digest}")
+        );
+        assert!(path("acme", Some("../../user"), &digest).is_err());
+        assert!(path("acme?x=", None, &digest).is_err());
     }
 }
