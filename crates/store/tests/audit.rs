@@ -75,6 +75,7 @@ impl Ground {
         let mut news = vec![
             control(Entry::TrustAdded(trusted.into())),
             control(Entry::TrustEffective(key.id().into())),
+            listed(&ci, &ring),
             attested("one", &ci, &ring),
             attested("two", &ci, &ring),
             attested("three", &Key::ed25519("unknown"), &ring),
@@ -154,11 +155,27 @@ fn control(entry: Entry) -> New {
     New::Control { entry: Box::new(entry), submitter: NOBODY }
 }
 
+/// An SBOM of two packages with everything that a row has, and a finding.
+fn listed(key: &Key, trust: &Trust) -> New {
+    let component = |n: u8| {
+        serde_json::json!({"name": format!("p{n}"), "purl": format!("pkg:npm/p{n}@1"), "licenses": [{"expression": "MIT"}],
+            "hashes": [{"alg": "SHA-256", "content": "ab"}]})
+    };
+    let predicate = serde_json::json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": [component(1), component(2)],
+        "vulnerabilities": [{"id": "CVE-2026-1", "ratings": [{"severity": "low"}]}]});
+    let statement = Statement::new("https://cyclonedx.org/bom", predicate);
+    kept(statement.subject(Subject::new("x", "sha256", &"1".repeat(64))).signed_by(key).to_bytes(), trust)
+}
+
 fn attested(text: &str, key: &Key, ring: &Trust) -> New {
     let bytes = Statement::new("https://example.com/check/v1", serde_json::json!({}))
         .subject(Subject::new("image", "sha256", &sha256_hex(text.as_bytes())))
         .signed_by(key)
         .to_bytes();
+    kept(bytes, ring)
+}
+
+fn kept(bytes: Vec<u8>, ring: &Trust) -> New {
     let facts = Box::new(attestation::verify(&bytes, ring).unwrap());
     New::Attestation { bytes, facts, submitter: NOBODY, keys_at: u64::MAX }
 }
@@ -180,7 +197,7 @@ async fn an_untouched_database_is_clean() {
     let ground = Ground::new("clean").await;
     let report = ground.verify().await;
     assert!(report.is_clean(), "{:#?}", report.differences);
-    assert_eq!(report.logs.iter().map(|log| log.entries).collect::<Vec<_>>(), [9, 9]);
+    assert_eq!(report.logs.iter().map(|log| log.entries).collect::<Vec<_>>(), [10, 10]);
     let head = ground.store.head(TENANT).await.unwrap().unwrap();
     assert_eq!(report.logs[0].root, Some(head.root));
     let one = log_verify(&ground.store, Some("twin"), &ground.keys, None).await.unwrap();
@@ -309,16 +326,16 @@ async fn a_whole_log_rewritten_is_named_by_the_checkpoint_outside() {
     assert!(ground.verify().await.is_clean());
     // The last entry, all that came of it, and a head that agrees with what is left.
     let mut frontier = catenary_tlog::Frontier::new();
-    for entry in ground.store.entries(TENANT, 0, 8).await.unwrap() {
+    for entry in ground.store.entries(TENANT, 0, 9).await.unwrap() {
         frontier.push(catenary_tlog::leaf_hash(&entry.leaf));
     }
     let (edge, root) = (hex::encode(frontier.to_bytes()), frontier.root());
     let sql = format!(
-        "delete from object where tenant = 'acme' and log_index = 8;
-         delete from object_child where tenant = 'acme' and log_index = 8;
-         delete from body where tenant = 'acme' and id = (select id from log_entry where tenant = 'acme' and log_index = 8);
-         delete from log_entry where tenant = 'acme' and log_index = 8;
-         update log_head set size = 8, frontier = '\\x{edge}', root = '\\x{root}' where tenant = 'acme'"
+        "delete from object where tenant = 'acme' and log_index = 9;
+         delete from object_child where tenant = 'acme' and log_index = 9;
+         delete from body where tenant = 'acme' and id = (select id from log_entry where tenant = 'acme' and log_index = 9);
+         delete from log_entry where tenant = 'acme' and log_index = 9;
+         update log_head set size = 9, frontier = '\\x{edge}', root = '\\x{root}' where tenant = 'acme'"
     );
     ground.sql(&sql).await.unwrap();
     let without = log_verify(&ground.store, Some(TENANT), &ground.keys, None).await.unwrap();
@@ -327,7 +344,7 @@ async fn a_whole_log_rewritten_is_named_by_the_checkpoint_outside() {
     let [difference] = &report.differences[..] else { panic!("{:#?}", report.differences) };
     assert_eq!(
         (difference.table, difference.key.as_str(), difference.fault),
-        ("log_entry", "8..9", Fault::Missing)
+        ("log_entry", "9..10", Fault::Missing)
     );
 }
 

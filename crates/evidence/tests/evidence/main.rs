@@ -6,6 +6,7 @@ mod common;
 mod envelope;
 mod keyless;
 mod limits;
+mod mutate;
 mod objects;
 mod openpgp;
 mod predicates;
