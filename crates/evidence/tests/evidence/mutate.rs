@@ -201,6 +201,7 @@ fn damage(bytes: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long to go on comes from the environment")]
 fn damaged_input_never_panics_and_never_says_what_nobody_signed() {
     let rounds: usize = std::env::var("MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
     let corpus = corpus();
