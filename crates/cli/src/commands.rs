@@ -11,6 +11,7 @@ pub mod policy;
 pub mod push;
 pub mod registry;
 pub mod serve;
+pub mod sign_bundle;
 pub mod tenant;
 pub mod token;
 pub mod trust;

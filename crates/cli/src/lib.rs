@@ -61,6 +61,8 @@ enum Command {
     Check(commands::check::Check),
     /// Verify one Sigstore bundle (the conformance suite's client).
     VerifyBundle(commands::check::VerifyBundle),
+    /// Sign a file as a Sigstore bundle, by servers that are given (the conformance suite's client).
+    SignBundle(commands::sign_bundle::SignBundle),
     /// Signing keys: yours, and those that the service trusts.
     #[command(subcommand)]
     Key(commands::key::Key),
@@ -110,6 +112,7 @@ pub async fn main() -> std::process::ExitCode {
         Command::Findings(command) => command.run("/v1/findings", &client, &output).await,
         Command::Check(command) => command.run(&output),
         Command::VerifyBundle(command) => command.run(&output),
+        Command::SignBundle(command) => command.run(&output).await,
         Command::Key(command) => command.run(&client, &output).await,
         Command::Trust(command) => command.run(&client, &output).await,
         Command::Token(command) => command.run(&client, &output).await,

@@ -26,6 +26,8 @@ pub struct Tsa {
 pub struct Token {
     /// The bytes whose SHA-256 is the message imprint: normally a signature.
     pub message: Vec<u8>,
+    /// The imprint itself, where the message is not known.
+    pub imprint: Option<Vec<u8>>,
     /// `genTime`.
     pub time: i64,
     /// Who signs and which certificates are in the bag.
@@ -46,7 +48,8 @@ impl Token {
     /// The token, in a response unless it is bare.
     pub fn to_der(&self) -> Vec<u8> {
         let sha256 = der::sequence(&[&der::oid("2.16.840.1.101.3.4.2.1")]);
-        let imprint = hex::decode(sha256_hex(&self.message)).expect("it is hex");
+        let hashed = || hex::decode(sha256_hex(&self.message)).expect("it is hex");
+        let imprint = self.imprint.clone().unwrap_or_else(hashed);
         let info = der::sequence(&[
             &der::integer(&[1]),
             &der::oid("1.3.6.1.4.1.57264.2"),
@@ -118,6 +121,7 @@ impl Tsa {
     pub fn token(&self, message: &[u8], time: i64) -> Token {
         Token {
             message: message.to_vec(),
+            imprint: None,
             time,
             signer: self.leaf.clone(),
             certificates: vec![self.leaf.certificate.clone()],
