@@ -14,6 +14,7 @@ mod container;
 mod envelope;
 mod metablock;
 mod published;
+mod tekton;
 
 pub use attachment::SIMPLE_SIGNING;
 pub use container::detect;
@@ -142,6 +143,26 @@ struct Shape {
     #[serde(rename = "predicateType")]
     predicate_type: Option<IgnoredAny>,
     signed: Option<IgnoredAny>,
+    #[serde(rename = "apiVersion")]
+    api_version: Option<Text>,
+    kind: Option<Text>,
+}
+
+/// A text; what is none is of no interest.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Text(String),
+    Else(IgnoredAny),
+}
+
+impl Text {
+    fn of(text: &Option<Self>) -> &str {
+        match text {
+            Some(Self::Text(text)) => text,
+            Some(Self::Else(_)) | None => "",
+        }
+    }
 }
 
 /// Takes one item apart, whichever form it has. The text was checked to be strict JSON.
@@ -168,6 +189,9 @@ pub fn open(text: &str) -> Result<Opened, Refusal> {
     }
     if shape.payload.is_some() {
         return envelope::open(text);
+    }
+    if tekton::is_run(Text::of(&shape.api_version), Text::of(&shape.kind)) {
+        return tekton::open(text);
     }
     if shape.signed.is_some() {
         return metablock::open(text);

@@ -61,6 +61,9 @@ pub const CYCLONEDX: &str = "https://cyclonedx.org/bom";
 pub const COSIGN_VULN: &str = "https://cosign.sigstore.dev/attestation/vuln/v1";
 /// OpenVEX documents, of any version.
 pub const OPENVEX: &str = "https://openvex.dev/ns";
+/// Witness's collections, under its two names.
+const COLLECTIONS: [&str; 2] =
+    ["https://witness.testifysec.com/attestation-collection", "https://witness.dev/attestation-collection"];
 /// in-toto's own predicates.
 const IN_TOTO: &str = "https://in-toto.io/attestation/";
 
@@ -72,6 +75,9 @@ pub fn read(payload: &str, statement: &Statement<'_>) -> Result<(Claim, Vec<Ment
     if is_a(predicate_type, SPDX) || is_a(predicate_type, CYCLONEDX) {
         let (sbom, mentions) = sbom::read(&reader)?;
         return Ok((Claim::Sbom(sbom), mentions));
+    }
+    if COLLECTIONS.iter().any(|base| is_a(predicate_type, base)) {
+        return Ok((Claim::Collection(results::read_collection(&reader)?), Vec::new()));
     }
     if is_a(predicate_type, OPENVEX) {
         let (vex, mentions) = vex::read(&reader)?;
@@ -201,6 +207,8 @@ pub enum Claim {
     Scan(Scan),
     /// An OpenVEX document; its statements are [`Mention`]s.
     Vex(Vex),
+    /// A collection of Witness.
+    Collection(Collection),
     /// in-toto test result.
     Test(TestResult),
     /// SCAI attribute report.
@@ -256,6 +264,19 @@ pub struct Vex {
     pub issued: Option<Timestamp>,
     /// Statements by status.
     pub statuses: BTreeMap<String, u64>,
+}
+
+/// What Witness recorded around one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collection {
+    /// The step.
+    pub name: String,
+    /// Types of the attestations in it, in order.
+    pub attestations: Vec<String>,
+    /// When the first began.
+    pub started: Option<Timestamp>,
+    /// When the last ended.
+    pub finished: Option<Timestamp>,
 }
 
 /// A test result.

@@ -2,8 +2,37 @@
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{AttributeReport, Reader, Release, RuntimeTrace, TestResult, VerificationResult};
+use super::{AttributeReport, Collection, Reader, Release, RuntimeTrace, TestResult, VerificationResult};
 use crate::{dsse::within, limits::MAX_LEVELS, refusal::Refusal};
+
+/// Witness attestation-collection.
+pub(super) fn read_collection(reader: &Reader<'_>) -> Result<Collection, Refusal> {
+    #[derive(Deserialize)]
+    struct Wire {
+        name: String,
+        #[serde(default)]
+        attestations: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        #[serde(rename = "type")]
+        kind: String,
+        starttime: Option<String>,
+        endtime: Option<String>,
+    }
+    let wire: Wire = reader.parse()?;
+    within("attestations of a collection", wire.attestations.len(), MAX_LEVELS)?;
+    for (position, entry) in wire.attestations.iter().enumerate() {
+        reader.text(&format!("/attestations/{position}/type"), &entry.kind)?;
+    }
+    let time = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    Ok(Collection {
+        name: wire.name,
+        started: wire.attestations.iter().filter_map(|entry| time(&entry.starttime)).min(),
+        finished: wire.attestations.iter().filter_map(|entry| time(&entry.endtime)).max(),
+        attestations: wire.attestations.into_iter().map(|entry| entry.kind).collect(),
+    })
+}
 
 /// in-toto test-result v0.1.
 pub(super) fn read_test(reader: &Reader<'_>) -> Result<TestResult, Refusal> {

@@ -3,7 +3,7 @@
 use crate::common::{Signer, anonymous, bytes, envelope, envelope_with, pae, provenance, ring};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
-    Node, Refusal, Sha256, Trust,
+    Node, PublicKey, Refusal, Sha256, Trust,
     attestation::{detect, verify},
     predicate::Claim,
 };
@@ -401,4 +401,44 @@ proptest::proptest! {
             proptest::prop_assert!(verify(item, &Trust::none()).is_err());
         }
     }
+}
+
+#[test]
+fn a_run_of_tekton_carries_its_envelope_in_an_annotation() {
+    use catenary_testkit::{Key, Statement, Subject};
+    let key = Key::p256("chains");
+    let trust: Trust = [PublicKey::from_pem(&key.public_pem(), None).unwrap()].into_iter().collect();
+    let statement = Statement::new("https://acme.test/note/v1", json!({"n": 1}));
+    let envelope = statement.subject(Subject::new("x", "sha256", &"1".repeat(64))).signed_by(&key).to_json();
+    let payload = serde_json::from_str::<Value>(&envelope).unwrap()["payload"].as_str().unwrap().to_owned();
+    let run = |kind: &str, annotations: Value| {
+        json!({"apiVersion": "tekton.dev/v1", "kind": kind, "spec": {"params": []},
+               "metadata": {"name": "build", "annotations": annotations}})
+        .to_string()
+    };
+    let signed = STANDARD.encode(&envelope);
+    let good = json!({"chains.tekton.dev/signed": "true", "chains.tekton.dev/signature-taskrun-1": signed,
+                      "chains.tekton.dev/payload-taskrun-1": payload});
+    for kind in ["TaskRun", "PipelineRun"] {
+        let facts = verify(run(kind, good.clone()).as_bytes(), &trust).unwrap();
+        assert!(facts.is_verified());
+        assert_eq!(facts.subjects[0].name, "x");
+    }
+    let mut altered = STANDARD.decode(&signed).unwrap();
+    let at = String::from_utf8_lossy(&altered).find("\"payload\":\"").unwrap() + 40;
+    altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
+    let code = |annotations: Value| match verify(run("TaskRun", annotations).as_bytes(), &trust) {
+        Ok(facts) if facts.is_verified() => "verified".to_owned(),
+        Ok(_) => "unverified".to_owned(),
+        Err(refusal) => refusal.code().to_owned(),
+    };
+    let with = |text: &str| json!({"chains.tekton.dev/signature-taskrun-1": text});
+    assert_ne!(code(with(&STANDARD.encode(&altered))), "verified");
+    assert_eq!(code(json!({})), "ATT_UNSIGNED");
+    assert_eq!(code(with("!")), "ATT_MALFORMED");
+    assert_eq!(code(with(&STANDARD.encode("7"))), "ATT_FORM_UNSUPPORTED");
+    let two = json!({"chains.tekton.dev/signature-a": signed, "chains.tekton.dev/signature-b": signed});
+    assert_eq!(code(two), "ATT_FORM_UNSUPPORTED");
+    let other = json!({"chains.tekton.dev/signature-a": signed, "chains.tekton.dev/payload-a": STANDARD.encode("{}")});
+    assert_eq!(code(other), "OBJECT_AMBIGUOUS");
 }

@@ -222,6 +222,22 @@ fn results_of_tools_are_typed() {
 }
 
 #[test]
+fn a_collection_of_witness_names_what_is_in_it() {
+    let collection = json!({"name": "build", "attestations": [
+        {"type": "https://witness.dev/attestations/git/v0.1", "attestation": {"commithash": "x"},
+         "starttime": "2026-01-01T00:00:01-06:00", "endtime": "2026-01-01T00:00:02-06:00"},
+        {"type": "https://witness.dev/attestations/command-run/v0.1", "attestation": {}}]});
+    for base in ["https://witness.testifysec.com", "https://witness.dev"] {
+        let read = read(&format!("{base}/attestation-collection/v0.1"), &collection).unwrap();
+        let Claim::Collection(read) = read.0 else { panic!("no collection") };
+        assert_eq!((read.name.as_str(), read.attestations.len()), ("build", 2));
+        assert_eq!(read.started.unwrap().to_string(), "2026-01-01T06:00:01Z");
+    }
+    let nameless = json!({"name": "build", "attestations": [{"type": ""}]});
+    assert_eq!(code("https://witness.dev/attestation-collection/v0.1", &nameless), "PREDICATE_INVALID");
+}
+
+#[test]
 fn what_nobody_reads_is_kept() {
     for predicate_type in [
         "https://in-toto.io/attestation/reference/v0.1",
