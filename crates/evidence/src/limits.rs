@@ -39,6 +39,9 @@ pub const MAX_STEPS: usize = 256;
 /// Packages of an SBOM, findings of a scan, statements of a VEX document.
 pub const MAX_MENTIONS: usize = 20_000;
 
+/// Bytes of all their texts together.
+pub const MAX_MENTION_BYTES: usize = 16 * 1024 * 1024;
+
 /// Bytes of one object: the OCI distribution specification asks registries for manifests of 4 MiB.
 pub const MAX_OBJECT: usize = 4 * 1024 * 1024;
 

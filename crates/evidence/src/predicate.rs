@@ -73,6 +73,9 @@ pub fn read(payload: &str, statement: &Statement<'_>) -> Result<(Claim, Vec<Ment
     let reader = Reader { payload, statement };
     let predicate_type = statement.predicate_type.as_str();
     if is_a(predicate_type, SPDX) || is_a(predicate_type, CYCLONEDX) {
+        if sbom::is_tag_value(&reader) {
+            return Ok((Claim::Other, Vec::new()));
+        }
         let (sbom, mentions) = sbom::read(&reader)?;
         return Ok((Claim::Sbom(sbom), mentions));
     }
@@ -251,8 +254,8 @@ pub struct Scan {
     pub database_updated: Option<Timestamp>,
     /// When the scan ended.
     pub finished: Option<Timestamp>,
-    /// Findings by severity, in lower case.
-    pub severities: BTreeMap<String, u64>,
+    /// Findings by severity, in lower case; nothing when the scanner's own report is of a kind that is not read.
+    pub severities: Option<BTreeMap<String, u64>>,
 }
 
 /// A VEX document.
@@ -317,12 +320,12 @@ pub struct Release {
 pub struct RuntimeTrace {
     /// Which monitor.
     pub monitor: String,
-    /// Processes seen.
-    pub processes: u64,
+    /// Processes seen; nothing when it did not look.
+    pub processes: Option<u64>,
     /// Connections seen.
-    pub connections: u64,
+    pub connections: Option<u64>,
     /// Files seen.
-    pub files: u64,
+    pub files: Option<u64>,
 }
 
 /// What a verifier found to hold.

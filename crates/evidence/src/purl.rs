@@ -61,8 +61,9 @@ impl Purl {
             Some((name, version)) => (format!("{}{name}", &rest[..slash]), Some(decode(version)?)),
             None => (rest.to_owned(), None),
         };
-        let mut parts =
-            path.split('/').filter(|part| !part.is_empty()).map(decode).collect::<Result<Vec<_>, _>>()?;
+        // An escaped `/` is no border between parts, and stays escaped.
+        let part = |part| decode(part).map(|part| part.replace('/', "%2F"));
+        let mut parts = path.split('/').filter(|p| !p.is_empty()).map(part).collect::<Result<Vec<_>, _>>()?;
         let mut name = parts.pop().ok_or(PurlError("there is no name"))?;
         let mut namespace = parts.join("/");
         if LOWER.contains(&kind.as_str()) {

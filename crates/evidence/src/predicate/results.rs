@@ -52,6 +52,9 @@ pub(super) fn read_test(reader: &Reader<'_>) -> Result<TestResult, Refusal> {
     if !["PASSED", "WARNED", "FAILED"].contains(&wire.result.as_str()) {
         return Err(reader.refuse("/result", "expected PASSED, WARNED or FAILED"));
     }
+    if wire.result == "PASSED" && !wire.failed_tests.is_empty() {
+        return Err(reader.refuse("/failedTests", "tests failed, and the result is PASSED"));
+    }
     Ok(TestResult {
         result: wire.result,
         url: wire.url,
@@ -117,20 +120,19 @@ pub(super) fn read_trace(reader: &Reader<'_>) -> Result<RuntimeTrace, Refusal> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Log {
-        #[serde(default)]
-        process: Vec<IgnoredAny>,
-        #[serde(default)]
-        network: Vec<IgnoredAny>,
-        #[serde(default)]
-        file_access: Vec<IgnoredAny>,
+        process: Option<Vec<IgnoredAny>>,
+        network: Option<Vec<IgnoredAny>>,
+        file_access: Option<Vec<IgnoredAny>>,
     }
+    // Not looked for is not none.
+    let seen = |list: Option<Vec<IgnoredAny>>| list.map(|list| list.len() as u64);
     let wire: Wire = reader.parse()?;
     reader.text("/monitor/type", &wire.monitor.kind)?;
     Ok(RuntimeTrace {
         monitor: wire.monitor.kind,
-        processes: wire.monitor_log.process.len() as u64,
-        connections: wire.monitor_log.network.len() as u64,
-        files: wire.monitor_log.file_access.len() as u64,
+        processes: seen(wire.monitor_log.process),
+        connections: seen(wire.monitor_log.network),
+        files: seen(wire.monitor_log.file_access),
     })
 }
 

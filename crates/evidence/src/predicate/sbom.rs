@@ -7,8 +7,8 @@ mod spdx3;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::{Reader, Sbom};
-use crate::{dsse::within, json, limits::MAX_MENTIONS, mention::Mention, refusal::Refusal};
+use super::{Reader, SPDX, Sbom};
+use crate::{json, limits::MAX_TEXT, mention::Mention, refusal::Refusal};
 
 /// What tells the formats apart.
 #[derive(Deserialize)]
@@ -26,6 +26,19 @@ struct Head {
 struct Wrapped<'a> {
     #[serde(rename = "Data", borrow)]
     data: Option<&'a RawValue>,
+}
+
+/// Whether the predicate is a text that is no JSON: SPDX's tag-value form, which is kept as it is.
+pub(super) fn is_tag_value(reader: &Reader<'_>) -> bool {
+    let Some(predicate) = reader.statement.predicate else { return false };
+    let text = match predicate.get().starts_with('"') {
+        true => serde_json::from_str::<String>(predicate.get()).ok(),
+        false => reader
+            .parse::<Wrapped<'_>>()
+            .ok()
+            .and_then(|wrapped| serde_json::from_str(wrapped.data?.get()).ok()),
+    };
+    text.is_some_and(|text| text.trim_start().starts_with("SPDXVersion:"))
 }
 
 /// Reads the predicate.
@@ -48,17 +61,22 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<(Sbom, Vec<Mention>), Refusal>
     };
     let document = Document { reader, text };
     let head: Head = document.parse()?;
-    let (sbom, mut mentions) = match head {
-        Head { spdx_version: Some(version), .. } => spdx2::read(&document, &version)?,
-        Head { bom_format: Some(format), .. } if format == "CycloneDX" => cyclonedx::read(&document)?,
-        Head { graph: Some(_), .. } => spdx3::read(&document)?,
-        _ => return Err(reader.refuse("", "neither SPDX nor CycloneDX")),
+    // The type says which of them it is, and maybe which version.
+    let rest = reader.statement.predicate_type.strip_prefix(SPDX);
+    let version = rest.unwrap_or_default();
+    let (sbom, mentions) = match head {
+        Head { spdx_version: Some(v), .. } if rest.is_some() && !version.starts_with("/v3") => {
+            spdx2::read(&document, &v)?
+        }
+        Head { bom_format: Some(format), .. } if format == "CycloneDX" && rest.is_none() => {
+            cyclonedx::read(&document)?
+        }
+        Head { graph: Some(_), .. } if rest.is_some() && !version.starts_with("/v2") => {
+            spdx3::read(&document)?
+        }
+        _ => return Err(reader.refuse("", "it is not the document that its type says")),
     };
-    within("packages and findings", mentions.len(), MAX_MENTIONS)?;
-    mentions.retain(Mention::is_findable);
-    mentions.sort();
-    mentions.dedup();
-    Ok((sbom, mentions))
+    Ok((sbom, mentions.finish()))
 }
 
 /// The document, and how it is refused.
@@ -73,12 +91,15 @@ impl<'a> Document<'a> {
     }
 }
 
-/// `SHA-256`, `SHA256` or `sha256` and hex, as `sha256:hex`.
+/// `SHA-256`, `SHA256` or `sha256` and hex, as `sha256:hex`; nothing that is too long to be a hash.
 fn hash(algorithm: &str, value: &str) -> String {
+    if algorithm.len() + value.len() > MAX_TEXT {
+        return String::new();
+    }
     format!("{}:{}", algorithm.to_ascii_lowercase().replace('-', ""), value.to_ascii_lowercase())
 }
 
 /// A licence that says something.
-fn licence(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty() && text != "NOASSERTION" && text != "NONE")
+fn licence(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty() && *text != "NOASSERTION" && *text != "NONE")
 }

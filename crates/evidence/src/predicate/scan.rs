@@ -6,7 +6,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Reader, Scan};
-use crate::{dsse::within, limits::MAX_MENTIONS, mention::Mention, refusal::Refusal};
+use crate::{
+    dsse::within,
+    mention::{Mention, Mentions, rank},
+    refusal::Refusal,
+};
 
 #[derive(Deserialize)]
 struct Wire<'a> {
@@ -84,10 +88,9 @@ enum Package {
 /// trivy's `Results`, grype's `matches`.
 #[derive(Deserialize)]
 struct Report {
-    #[serde(rename = "Results", default)]
-    results: Vec<TrivyTarget>,
-    #[serde(default)]
-    matches: Vec<GrypeMatch>,
+    #[serde(rename = "Results")]
+    results: Option<Vec<TrivyTarget>>,
+    matches: Option<Vec<GrypeMatch>>,
 }
 
 #[derive(Deserialize)]
@@ -140,42 +143,43 @@ struct GrypeArtifact {
 pub(super) fn read(reader: &Reader<'_>) -> Result<(Scan, Vec<Mention>), Refusal> {
     let wire: Wire<'_> = reader.parse()?;
     let read = |e: serde_json::Error| reader.refuse("/scanner/result", e.to_string());
-    let mut findings = match wire.scanner.result.map(RawValue::get) {
-        None => Vec::new(),
+    let mut findings = Mentions::default();
+    let mut severities: BTreeMap<String, u64> = BTreeMap::new();
+    let mut add = |finding: Mention| {
+        *severities.entry(finding.state.clone()).or_default() += 1;
+        findings.push(finding)
+    };
+    let is_read = match wire.scanner.result.map(RawValue::get) {
         Some(text) if text.starts_with('[') => {
             let list: Vec<Listed> = serde_json::from_str(text).map_err(read)?;
-            let mut findings = Vec::new();
             for (position, listed) in list.into_iter().enumerate() {
                 let pointer = format!("/scanner/result/{position}");
-                findings.push(
-                    listed.mention().ok_or_else(|| reader.refuse(&pointer, "a finding without an id"))?,
-                );
+                add(listed.mention().ok_or_else(|| reader.refuse(&pointer, "a finding without an id"))?)?;
             }
-            findings
+            true
         }
-        Some(text) => serde_json::from_str::<Report>(text).map_err(read)?.mentions(),
+        Some(text) if text.starts_with('{') => {
+            let report: Report = serde_json::from_str(text).map_err(read)?;
+            let is_known = report.results.is_some() || report.matches.is_some();
+            report.mentions().try_for_each(add)?;
+            is_known
+        }
+        // A scan whose result nobody here reads has found nothing that is known, which is not nothing.
+        Some(_) | None => false,
     };
-    within("packages and findings", findings.len(), MAX_MENTIONS)?;
-    let mut severities: BTreeMap<String, u64> = BTreeMap::new();
-    for finding in &findings {
-        *severities.entry(finding.state.clone()).or_default() += 1;
-    }
     within("severities", severities.len(), crate::limits::MAX_LEVELS)?;
     let scan = Scan {
         scanner: wire.scanner.uri.unwrap_or_default(),
         version: wire.scanner.version,
         database_updated: wire.scanner.db.and_then(|db| db.last_update?.parse().ok()),
         finished: wire.metadata.and_then(|m| m.scan_finished_on?.parse().ok()),
-        severities,
+        severities: is_read.then_some(severities),
     };
-    findings.retain(Mention::is_findable);
-    findings.sort();
-    findings.dedup();
-    Ok((scan, findings))
+    Ok((scan, findings.finish()))
 }
 
-fn finding(id: String, severity: Option<String>, package: Mention) -> Mention {
-    Mention { vulnerability: id, state: severity.unwrap_or_default().to_lowercase(), ..package }
+fn finding(id: &str, severity: Option<&str>, package: &Mention) -> Mention {
+    package.hit(id, &severity.unwrap_or_default().to_lowercase())
 }
 
 impl Listed {
@@ -187,7 +191,10 @@ impl Listed {
         };
         let severity = match self.severity {
             Some(Severities::One(text)) => Some(text),
-            Some(Severities::Many(list)) => list.into_iter().find_map(Severity::text),
+            // The worst of several.
+            Some(Severities::Many(list)) => {
+                list.into_iter().filter_map(Severity::text).max_by_key(|text| rank(text))
+            }
             None => inner_severity,
         };
         let package = match self.package.or(self.component) {
@@ -197,7 +204,8 @@ impl Listed {
             }
             None => Mention::default(),
         };
-        Some(finding(self.id.or(inner).filter(|id| !id.is_empty())?, severity, package))
+        let id = self.id.or(inner).filter(|id| !id.is_empty())?;
+        Some(finding(&id, severity.as_deref(), &package))
     }
 }
 
@@ -216,24 +224,22 @@ impl Severity {
 }
 
 impl Report {
-    fn mentions(self) -> Vec<Mention> {
-        let trivy = self.results.into_iter().flat_map(|target| target.vulnerabilities.unwrap_or_default());
-        let trivy = trivy.map(|found| {
+    fn mentions(self) -> impl Iterator<Item = Mention> {
+        let targets = self.results.into_iter().flatten();
+        let trivy = targets.flat_map(|target| target.vulnerabilities.unwrap_or_default()).map(|found| {
             let purl = found.identifier.and_then(|identifier| identifier.purl);
             let name = found.name.unwrap_or_default();
-            finding(
-                found.id,
-                found.severity,
-                Mention::package(purl.as_deref(), &name, found.version.as_deref()),
-            )
+            let package = Mention::package(purl.as_deref(), &name, found.version.as_deref());
+            finding(&found.id, found.severity.as_deref(), &package)
         });
-        let grype = self.matches.into_iter().map(|found| {
+        let grype = self.matches.into_iter().flatten().map(|found| {
             let package = found.artifact.map(|artifact| {
                 let name = artifact.name.unwrap_or_default();
                 Mention::package(artifact.purl.as_deref(), &name, artifact.version.as_deref())
             });
-            finding(found.vulnerability.id, found.vulnerability.severity, package.unwrap_or_default())
+            let GrypeVulnerability { id, severity } = found.vulnerability;
+            finding(&id, severity.as_deref(), &package.unwrap_or_default())
         });
-        trivy.chain(grype).collect()
+        trivy.chain(grype)
     }
 }

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{Reader, Vex};
-use crate::{dsse::within, limits::MAX_MENTIONS, mention::Mention, refusal::Refusal};
+use crate::{
+    limits::MAX_TEXT,
+    mention::{Mention, Mentions, list},
+    refusal::Refusal,
+};
 
 const STATUSES: [&str; 4] = ["not_affected", "affected", "fixed", "under_investigation"];
 
@@ -20,7 +24,7 @@ struct Wire {
 #[derive(Deserialize)]
 struct Statement {
     vulnerability: Vulnerability,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     products: Vec<Product>,
     status: String,
     justification: Option<String>,
@@ -34,7 +38,7 @@ enum Vulnerability {
         name: Option<String>,
         #[serde(rename = "@id")]
         id: Option<String>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "list")]
         aliases: Vec<String>,
     },
 }
@@ -47,7 +51,7 @@ enum Product {
         #[serde(rename = "@id")]
         id: Option<String>,
         identifiers: Option<Identifiers>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "list")]
         subcomponents: Vec<Subcomponent>,
     },
 }
@@ -71,7 +75,7 @@ struct Identifiers {
 /// Reads the predicate.
 pub(super) fn read(reader: &Reader<'_>) -> Result<(Vex, Vec<Mention>), Refusal> {
     let wire: Wire = reader.parse()?;
-    let mut mentions = Vec::new();
+    let mut mentions = Mentions::default();
     let mut statuses: BTreeMap<String, u64> = BTreeMap::new();
     for (position, statement) in wire.statements.into_iter().enumerate() {
         let at = |member: &str| format!("/statements/{position}/{member}");
@@ -84,8 +88,8 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<(Vex, Vec<Mention>), Refusal> 
             return Err(reader.refuse(&at("vulnerability"), "it has no name"));
         }
         *statuses.entry(statement.status.clone()).or_default() += 1;
-        // `not_affected` without a reason is an opinion.
-        let state = match statement.justification {
+        // `not_affected` without a reason is an opinion; a reason too long for an index is left out.
+        let state = match statement.justification.filter(|why| why.len() <= MAX_TEXT / 2) {
             Some(why) => format!("{}: {why}", statement.status),
             None => statement.status,
         };
@@ -93,22 +97,15 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<(Vex, Vec<Mention>), Refusal> 
         if purls.is_empty() {
             purls.push(String::new());
         }
-        within("packages and findings", mentions.len() + names.len() * purls.len(), MAX_MENTIONS)?;
         for name in names {
-            let about = |purl: &String| Mention {
-                vulnerability: name.clone(),
-                state: state.clone(),
-                ..Mention::package(Some(purl), "", None)
-            };
-            mentions.extend(purls.iter().map(about));
+            for purl in &purls {
+                mentions.push(Mention::package(Some(purl), "", None).hit(&name, &state))?;
+            }
         }
     }
     let vex =
         Vex { author: wire.author, issued: wire.timestamp.and_then(|time| time.parse().ok()), statuses };
-    mentions.retain(Mention::is_findable);
-    mentions.sort();
-    mentions.dedup();
-    Ok((vex, mentions))
+    Ok((vex, mentions.finish()))
 }
 
 impl Vulnerability {

@@ -139,7 +139,7 @@ fn scans_of_three_kinds_have_findings() {
     };
     let listed = json!({
         "scanner": {"uri": "pkg:generic/trivy", "version": "0.50", "db": {"lastUpdate": "2026-01-01T00:00:00Z"}, "result": [
-            {"id": "CVE-2026-1", "severity": [{"method": "nvd", "score": "high"}]},
+            {"id": "CVE-2026-1", "severity": [{"method": "nvd", "score": "medium"}, {"method": "x", "score": "high"}]},
             {"vulnerability": {"id": "CVE-2026-2", "severity": "LOW"}, "component": PURL}]},
         "metadata": {"scanStartedOn": "2026-01-02T00:00:00Z", "scanFinishedOn": "2026-01-02T00:01:00Z"},
     });
@@ -147,7 +147,7 @@ fn scans_of_three_kinds_have_findings() {
         let (claim, mentions) =
             read(&format!("https://in-toto.io/attestation/vulns/{version}"), &listed).unwrap();
         let Claim::Scan(scan) = claim else { panic!("{claim:?}") };
-        assert_eq!(scan.severities, [("high".to_owned(), 1), ("low".to_owned(), 1)].into());
+        assert_eq!(scan.severities, Some([("high".to_owned(), 1), ("low".to_owned(), 1)].into()));
         assert_eq!(scan.finished.unwrap().to_string(), "2026-01-02T00:01:00Z");
         let wanted =
             [finding("CVE-2026-1", "high", Mention::default()), finding("CVE-2026-2", "low", bash())];
@@ -200,7 +200,9 @@ fn results_of_tools_are_typed() {
     let test = json!({"result": "PASSED", "configuration": [], "passedTests": ["a", "b"], "failedTests": []});
     let Claim::Test(test) = read(&at("test-result/v0.1"), &test).unwrap().0 else { panic!("no test") };
     assert_eq!((test.result.as_str(), test.passed, test.failed), ("PASSED", 2, 0));
-    assert_eq!(code(&at("test-result/v0.1"), &json!({"result": "passed"})), "PREDICATE_INVALID");
+    for odd in [json!({"result": "passed"}), json!({"result": "PASSED", "failedTests": ["a"]})] {
+        assert_eq!(code(&at("test-result/v0.1"), &odd), "PREDICATE_INVALID");
+    }
     let scai =
         json!({"attributes": [{"attribute": "STACK_PROTECTION", "evidence": {}}], "producer": {"uri": "x"}});
     let Claim::Attributes(scai) = read(&at("scai/v0.3"), &scai).unwrap().0 else { panic!("no report") };
@@ -213,7 +215,7 @@ fn results_of_tools_are_typed() {
     assert_eq!(code(&at("release/v0.1"), &json!({"purl": "a@1"})), "PREDICATE_INVALID");
     let trace = json!({"monitor": {"type": "tetragon"}, "monitoredProcess": {}, "monitorLog": {"process": [{}, {}], "network": []}});
     let Claim::Trace(trace) = read(&at("runtime-trace/v0.1"), &trace).unwrap().0 else { panic!("no trace") };
-    assert_eq!((trace.processes, trace.connections), (2, 0));
+    assert_eq!((trace.processes, trace.connections, trace.files), (Some(2), Some(0), None));
     let svr = json!({"verifier": {"id": "https://v.test"}, "timeCreated": "2026-01-01T00:00:00Z", "properties": ["ACME_OK"]});
     for version in ["svr/v0.1", "svr/v0.2"] {
         let Claim::Verification(svr) = read(&at(version), &svr).unwrap().0 else { panic!("no result") };
@@ -276,12 +278,80 @@ fn packages_are_limited_at_20000_and_one_over_is_refused() {
 #[test]
 fn what_no_index_could_hold_is_left_out_and_nothing_else() {
     let long = "x".repeat(limits::MAX_TEXT + 1);
-    let list = json!([{"name": long}, {"name": ""}, {"name": "bash", "purl": "not a purl"}]);
+    let list = json!([{"name": long}, {"name": ""}, {"name": "bash", "purl": "not a purl", "licenses": [
+        {"license": {"name": "Line\nother"}}, {"license": {"name": long}}]}]);
     let document = json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": list});
     let (claim, mentions) = read(CYCLONEDX, &document).unwrap();
     let Claim::Sbom(sbom) = claim else { panic!("{claim:?}") };
     assert_eq!(sbom.components, 3);
-    assert_eq!(mentions, [Mention { name: "bash".into(), ..Mention::default() }]);
+    // A licence that cannot be kept does not hide its package.
+    let bash = Mention { name: "bash".into(), licences: vec!["Line other".into()], ..Mention::default() };
+    assert_eq!(mentions, [bash]);
+}
+
+#[test]
+fn an_unread_scan_is_not_a_clean_one() {
+    let scan = |result: Value| {
+        let predicate = json!({"scanner": {"uri": "x", "result": result}, "metadata": {}});
+        let read = read("https://cosign.sigstore.dev/attestation/vuln/v1", &predicate).unwrap();
+        let Claim::Scan(scan) = read.0 else { panic!("no scan") };
+        scan.severities
+    };
+    for unread in [json!(null), json!({"runs": [{"results": []}]}), json!("text")] {
+        assert_eq!(scan(unread), None);
+    }
+    assert_eq!(scan(json!({"matches": []})), Some([].into()));
+}
+
+#[test]
+fn s15_a_document_that_is_not_what_its_type_says_is_refused() {
+    let cyclonedx = json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": null});
+    assert!(read(CYCLONEDX, &cyclonedx).is_ok(), "null is an empty list");
+    for (predicate_type, document) in [
+        (SPDX, cyclonedx),
+        (CYCLONEDX, spdx2("SPDX-2.3")),
+        ("https://spdx.dev/Document/v3", spdx2("SPDX-2.3")),
+        ("https://spdx.dev/Document/v2.3", json!({"@graph": []})),
+    ] {
+        assert_eq!(code(predicate_type, &document), "PREDICATE_INVALID", "{predicate_type}");
+    }
+    // The tag-value form is kept as it is.
+    let tags = json!("SPDXVersion: SPDX-2.3\nPackageName: bash\n");
+    for predicate in [tags.clone(), json!({"Data": tags})] {
+        assert_eq!(read(SPDX, &predicate).unwrap().0, Claim::Other);
+    }
+}
+
+#[test]
+fn a_short_document_does_not_become_a_long_one() {
+    // One long name that thousands repeat: all of them together are bounded.
+    let long = "n".repeat(limits::MAX_TEXT);
+    let affects: Vec<Value> = (0..15_000).map(|_| json!({"ref": "a"})).collect();
+    let cyclonedx = json!({"bomFormat": "CycloneDX", "specVersion": "1.6",
+        "components": [{"bom-ref": "a", "name": long, "version": long}],
+        "vulnerabilities": [{"id": long, "affects": affects}]});
+    assert_eq!(code(CYCLONEDX, &cyclonedx), "ATT_TOO_LARGE");
+    let mut graph: Vec<Value> =
+        (0..15_000).map(|_| json!({"type": "software_Package", "spdxId": "p", "name": "n"})).collect();
+    for n in 10..42 {
+        let licence = format!("{n}{}", &long[2..]);
+        graph.push(
+            json!({"type": "x", "spdxId": format!("l{n}"), "simplelicensing_licenseExpression": licence}),
+        );
+        let to = [format!("l{n}")];
+        graph.push(
+            json!({"type": "Relationship", "relationshipType": "hasDeclaredLicense", "from": "p", "to": to}),
+        );
+    }
+    assert_eq!(code(SPDX, &json!({"@graph": graph})), "ATT_TOO_LARGE");
+    let products: Vec<Value> = (0..15_000).map(|n| json!(format!("pkg:npm/p{n}"))).collect();
+    let vex = json!({"statements": [{"vulnerability": "v".repeat(1000), "status": "not_affected",
+        "justification": "j".repeat(500), "products": products}]});
+    assert_eq!(code("https://openvex.dev/ns", &vex), "ATT_TOO_LARGE");
+    // Far too long to be kept at all: then nothing is.
+    let vex = json!({"statements": [{"vulnerability": "CVE-2026-1", "status": "affected",
+        "justification": "h".repeat(50_000), "products": ["pkg:npm/a"]}]});
+    assert_eq!(read("https://openvex.dev/ns", &vex).unwrap().1[0].state, "affected");
 }
 
 /// Any JSON, with the names that the readers look for.

@@ -3,14 +3,18 @@
 use serde::Deserialize;
 
 use super::{Document, hash, licence};
-use crate::{mention::Mention, predicate::Sbom, refusal::Refusal};
+use crate::{
+    mention::{MAX_LISTED, Mention, Mentions, list},
+    predicate::Sbom,
+    refusal::Refusal,
+};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
     name: Option<String>,
     creation_info: Option<CreationInfo>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     packages: Vec<Package>,
 }
 
@@ -25,11 +29,11 @@ struct Package {
     #[serde(alias = "packageName")]
     name: Option<String>,
     version_info: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     external_refs: Vec<ExternalRef>,
     license_concluded: Option<String>,
     license_declared: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     checksums: Vec<Checksum>,
 }
 
@@ -47,32 +51,34 @@ struct Checksum {
     checksum_value: String,
 }
 
-pub(super) fn read(document: &Document<'_>, version: &str) -> Result<(Sbom, Vec<Mention>), Refusal> {
+pub(super) fn read(document: &Document<'_>, version: &str) -> Result<(Sbom, Mentions), Refusal> {
     let Some(version) = version.strip_prefix("SPDX-2.") else {
         return Err(document.reader.refuse("/spdxVersion", "it is not SPDX-2.x"));
     };
     let wire: Wire = document.parse()?;
-    let packages = wire.packages.len();
-    let mentions = wire.packages.into_iter().map(|package| {
+    let mut mentions = Mentions::default();
+    for package in &wire.packages {
         let is_purl = |r: &&ExternalRef| {
             r.reference_type.as_deref().is_some_and(|kind| kind == "purl" || kind.ends_with("/purl"))
         };
         let purl = package.external_refs.iter().find(is_purl).and_then(|r| r.reference_locator.as_deref());
-        let name = package.name.unwrap_or_default();
-        Mention {
-            licences: licence(package.license_concluded)
-                .or(licence(package.license_declared))
-                .into_iter()
-                .collect(),
-            hashes: package.checksums.iter().map(|c| hash(&c.algorithm, &c.checksum_value)).collect(),
-            ..Mention::package(purl, &name, package.version_info.as_deref())
-        }
-    });
+        let name = package.name.as_deref().unwrap_or_default();
+        let licence =
+            licence(package.license_concluded.as_deref()).or(licence(package.license_declared.as_deref()));
+        let hashes: Vec<String> = package
+            .checksums
+            .iter()
+            .take(MAX_LISTED)
+            .map(|c| hash(&c.algorithm, &c.checksum_value))
+            .collect();
+        let mention = Mention::package(purl, name, package.version_info.as_deref());
+        mentions.push(mention.licensed(licence).hashed(hashes.iter().map(String::as_str)))?;
+    }
     let sbom = Sbom {
         format: format!("spdx-2.{version}"),
         name: wire.name,
         created: wire.creation_info.and_then(|info| info.created?.parse().ok()),
-        components: packages as u64,
+        components: wire.packages.len() as u64,
     };
-    Ok((sbom, mentions.collect()))
+    Ok((sbom, mentions))
 }

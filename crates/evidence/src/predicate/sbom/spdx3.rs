@@ -1,11 +1,15 @@
 //! SPDX 3.0: a graph of elements.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
 use super::{Document, hash, licence};
-use crate::{mention::Mention, predicate::Sbom, refusal::Refusal};
+use crate::{
+    mention::{MAX_LISTED, Mention, Mentions, list},
+    predicate::Sbom,
+    refusal::Refusal,
+};
 
 #[derive(Deserialize)]
 struct Wire {
@@ -27,15 +31,15 @@ struct Element {
     package_version: Option<String>,
     #[serde(rename = "software_packageUrl")]
     package_url: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     external_identifier: Vec<Identifier>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     verified_using: Vec<Integrity>,
     #[serde(rename = "simplelicensing_licenseExpression")]
     licence_expression: Option<String>,
     relationship_type: Option<String>,
     from: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     to: Vec<String>,
 }
 
@@ -53,55 +57,51 @@ struct Integrity {
     hash_value: Option<String>,
 }
 
-pub(super) fn read(document: &Document<'_>) -> Result<(Sbom, Vec<Mention>), Refusal> {
+pub(super) fn read(document: &Document<'_>) -> Result<(Sbom, Mentions), Refusal> {
     let wire: Wire = document.parse()?;
     let info = wire.graph.iter().find(|element| element.kind == "CreationInfo");
     let version = info.and_then(|info| info.spec_version.as_deref()).unwrap_or("3");
     if !version.starts_with('3') {
         return Err(document.reader.refuse("/@graph", "it is not SPDX 3"));
     }
-    let expressions: BTreeMap<&str, &String> = (wire.graph.iter())
-        .filter_map(|element| Some((element.spdx_id.as_deref()?, element.licence_expression.as_ref()?)))
+    let expressions: BTreeMap<&str, &str> = (wire.graph.iter())
+        .filter_map(|element| {
+            Some((element.spdx_id.as_deref()?, licence(element.licence_expression.as_deref())?))
+        })
         .collect();
-    let mut licences: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut licences: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for element in &wire.graph {
         if let (Some("hasConcludedLicense" | "hasDeclaredLicense"), Some(from)) =
             (element.relationship_type.as_deref(), element.from.as_deref())
         {
-            let found = element.to.iter().filter_map(|to| expressions.get(to.as_str()));
-            licences.entry(from).or_default().extend(found.filter_map(|text| licence(Some((*text).clone()))));
+            let known = licences.entry(from).or_default();
+            known.extend(element.to.iter().filter_map(|to| expressions.get(to.as_str())).copied());
         }
     }
-    let packages = wire.graph.iter().filter(|element| element.kind.ends_with("software_Package"));
-    let mentions: Vec<Mention> = packages
-        .map(|package| {
-            let is_purl = |i: &&Identifier| {
-                matches!(i.external_identifier_type.as_deref(), Some("packageUrl" | "purl"))
-            };
-            let identifier =
-                package.external_identifier.iter().find(is_purl).and_then(|i| i.identifier.as_deref());
-            let purl = package.package_url.as_deref().or(identifier);
-            let name = package.name.as_deref().unwrap_or_default();
-            let hashes = package.verified_using.iter();
-            let mut licences =
-                package.spdx_id.as_deref().and_then(|id| licences.get(id)).cloned().unwrap_or_default();
-            licences.sort();
-            licences.dedup();
-            Mention {
-                licences,
-                hashes: hashes
-                    .filter_map(|h| Some(hash(h.algorithm.as_ref()?, h.hash_value.as_ref()?)))
-                    .collect(),
-                ..Mention::package(purl, name, package.package_version.as_deref())
-            }
-        })
-        .collect();
+    let mut mentions = Mentions::default();
+    let mut packages = 0;
+    for package in wire.graph.iter().filter(|element| element.kind.ends_with("software_Package")) {
+        packages += 1;
+        let is_purl =
+            |i: &&Identifier| matches!(i.external_identifier_type.as_deref(), Some("packageUrl" | "purl"));
+        let identifier =
+            package.external_identifier.iter().find(is_purl).and_then(|i| i.identifier.as_deref());
+        let purl = package.package_url.as_deref().or(identifier);
+        let name = package.name.as_deref().unwrap_or_default();
+        let mention = Mention::package(purl, name, package.package_version.as_deref());
+        let hashes: Vec<String> = (package.verified_using.iter().take(MAX_LISTED))
+            .filter_map(|h| Some(hash(h.algorithm.as_ref()?, h.hash_value.as_ref()?)))
+            .collect();
+        let licences =
+            package.spdx_id.as_deref().and_then(|id| licences.get(id)).into_iter().flatten().copied();
+        mentions.push(mention.licensed(licences).hashed(hashes.iter().map(String::as_str)))?;
+    }
     let root = wire.graph.iter().find(|element| element.kind.ends_with("SpdxDocument"));
     let sbom = Sbom {
         format: format!("spdx-{version}"),
         name: root.and_then(|root| root.name.clone()),
         created: info.and_then(|info| info.created.as_ref()?.parse().ok()),
-        components: mentions.len() as u64,
+        components: packages,
     };
     Ok((sbom, mentions))
 }
