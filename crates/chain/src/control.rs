@@ -8,12 +8,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use catenary_evidence::{
     KeyId, Signature, Signer,
     digest::{Node, Sha256},
+    signer::{AuthorityKind, Voucher},
     trust_root::{self, Authorities, Domain, Rules},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
+
+pub use crate::revocation::{Revocation, Revocations, Revoked, Target};
 
 /// The body of one control entry: canonical JSON, kept beside the log by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,16 +171,6 @@ pub struct TrustedKey {
     pub valid_until: Option<Timestamp>,
 }
 
-/// A revocation (chain-model T5). In this release always of a key, and of all its signatures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Revocation {
-    /// The key.
-    pub key: KeyId,
-    /// Why.
-    pub reason: String,
-}
-
 /// An API token as the log keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -213,6 +206,8 @@ pub struct Control {
     pub domains: BTreeMap<String, DomainState>,
     /// Tenants (platform tenant only): name to whether its log is public.
     pub tenants: BTreeMap<String, bool>,
+    /// What is no longer trusted.
+    pub revocations: Revocations,
     /// Raised by every entry whose reach is not a list of nodes (trust, policy, revocation).
     pub epoch: u64,
 }
@@ -226,8 +221,6 @@ pub struct KeyState {
     pub added_at: u64,
     /// Index of its `trust.effective`; until then it is not used.
     pub effective_at: Option<u64>,
-    /// The reason, once revoked.
-    pub revoked: Option<String>,
 }
 
 /// A trust domain and what became of it.
@@ -304,7 +297,7 @@ impl Control {
                 self.epoch += 1;
             }
             Entry::TrustAdded(Added::Key(key)) => {
-                let state = KeyState { key: key.clone(), added_at: index, effective_at: None, revoked: None };
+                let state = KeyState { key: key.clone(), added_at: index, effective_at: None };
                 self.keys.entry(key.id).or_insert(state);
             }
             Entry::TrustEffective(Effective::Key(EffectiveKey { key })) => {
@@ -328,9 +321,7 @@ impl Control {
                 self.epoch += 1;
             }
             Entry::Revocation(revocation) => {
-                if let Some(state) = self.keys.get_mut(&revocation.key) {
-                    state.revoked.get_or_insert_with(|| revocation.reason.clone());
-                }
+                self.revocations.apply(index, revocation);
                 self.epoch += 1;
             }
             Entry::TokenCreated(token) => {
@@ -348,18 +339,36 @@ impl Control {
         }
     }
 
-    /// Whether whoever vouched for a certificate signature is trusted: its domain, and each authority at the moment that
-    /// it was needed for. A registered key vouches for itself, see [`Self::trusts`].
-    pub fn vouches(&self, signature: &Signature) -> bool {
+    /// Whether whoever vouched for a certificate signature that was received at `received` is trusted: its domain, and each
+    /// authority at the moment that it was needed for.
+    pub fn vouches(&self, signature: &Signature, received: Timestamp) -> bool {
+        let Some(identity) = signature.signer.identity() else { return false };
+        let Some(authorities) = self.authorities(&identity.domain) else { return false };
+        !signature.vouchers.is_empty()
+            && signature.vouchers.iter().all(|voucher| {
+                let windows = authorities.get(&(voucher.kind, voucher.authority));
+                windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
+                    && !self.authority_is_revoked(voucher, signature, received)
+            })
+    }
+
+    /// Whether an authority is revoked for a signature. One that proves times cannot prove that it did so in time: for it,
+    /// only our own log can.
+    fn authority_is_revoked(&self, voucher: &Voucher, signature: &Signature, received: Timestamp) -> bool {
+        let latest = match voucher.kind {
+            AuthorityKind::CertificateAuthority => latest(signature, received),
+            AuthorityKind::CtLog | AuthorityKind::Log | AuthorityKind::TimestampAuthority => received,
+        };
+        self.revocations.authority(&voucher.authority).is_some_and(|revoked| revoked.covers(latest))
+    }
+
+    /// How far a signature that was received at `received` is revoked by what is said of its signer.
+    pub fn revoked<'a>(&'a self, signature: &'a Signature, received: Timestamp) -> Option<&'a Revoked> {
         match &signature.signer {
-            Signer::Key(key) => self.trusts(key),
+            Signer::Key(key) => self.revocations.key(key).filter(|revoked| revoked.covers(received)),
             Signer::Certificate(identity) => {
-                let Some(authorities) = self.authorities(&identity.domain) else { return false };
-                !signature.vouchers.is_empty()
-                    && signature.vouchers.iter().all(|voucher| {
-                        let windows = authorities.get(&(voucher.kind, voucher.authority));
-                        windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
-                    })
+                let latest = latest(signature, received);
+                self.revocations.identity(identity).find(|revoked| revoked.covers(latest))
             }
         }
     }
@@ -375,10 +384,16 @@ impl Control {
         newest.map(|known| &*known.authorities).or(builtin)
     }
 
-    /// Keys that count: effective and not revoked.
-    pub fn trusts(&self, key: &KeyId) -> bool {
-        self.keys.get(key).is_some_and(|k| k.effective_at.is_some() && k.revoked.is_none())
+    /// Whether a key counts for what was received at `received`: effective, and not revoked for it.
+    pub fn trusts(&self, key: &KeyId, received: Timestamp) -> bool {
+        self.keys.get(key).is_some_and(|k| k.effective_at.is_some())
+            && !self.revocations.key(key).is_some_and(|revoked| revoked.covers(received))
     }
+}
+
+/// The latest moment at which a signature was made: proven by an authority, or when we received it.
+pub(crate) fn latest(signature: &Signature, received: Timestamp) -> Timestamp {
+    signature.signed_before.map_or(received, |proven| proven.min(received))
 }
 
 /// What one log entry can change: it is compared with a verdict's read set.

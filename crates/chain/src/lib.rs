@@ -12,6 +12,7 @@ pub mod faults;
 pub mod gather;
 pub mod policy;
 pub mod reason;
+pub mod revocation;
 pub mod verdict;
 pub mod vsa;
 

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use crate::{control::Control, reason::Code};
 
 pub use document::{Document, Mode, OnIndeterminate, Signer, Spec};
+pub use glob::Matcher;
 pub use identity::IdentityRule;
 
 /// Largest document that is read, in bytes.

@@ -42,7 +42,13 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("LAY_THRESHOLD", NO_LAYOUTS),
     ("LAY_RULE", NO_LAYOUTS),
     ("LAY_OTHER_PRODUCT", NO_LAYOUTS),
+    ("ATT_REVOKED", KEYS_ONLY),
+    ("ART_DENIED", KEYS_ONLY),
+    ("SRC_REVOKED", KEYS_ONLY),
 ];
+
+const KEYS_ONLY: &str =
+    "in these worlds only keys are revoked; evaluate/tests/revocations.rs judges the rest";
 
 const NO_LAYOUTS: &str = "these worlds have no in-toto layouts; evaluate/tests/layouts.rs judges them";
 

@@ -10,6 +10,7 @@ pub mod log;
 pub mod policy;
 pub mod push;
 pub mod registry;
+pub mod revoke;
 pub mod serve;
 pub mod sign_bundle;
 pub mod tenant;

@@ -69,6 +69,9 @@ enum Command {
     /// Trust roots: certificate authorities, logs, timestamp authorities.
     #[command(subcommand)]
     Trust(commands::trust::Trust),
+    /// Withdraw trust from a key, an identity, a builder, an attestation, an image, a commit or an authority.
+    #[command(subcommand)]
+    Revoke(commands::revoke::Revoke),
     /// API tokens.
     #[command(subcommand)]
     Token(commands::token::Token),
@@ -115,6 +118,7 @@ pub async fn main() -> std::process::ExitCode {
         Command::SignBundle(command) => command.run(&output).await,
         Command::Key(command) => command.run(&client, &output).await,
         Command::Trust(command) => command.run(&client, &output).await,
+        Command::Revoke(command) => command.run(&client, &output).await,
         Command::Token(command) => command.run(&client, &output).await,
         Command::Tenant(command) => command.run(&client, &output).await,
         Command::Policy(command) => command.run(&client, &output).await,

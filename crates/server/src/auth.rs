@@ -123,6 +123,8 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/keys/{id}", READ),
     ("POST", "/v1/keys", ADMIN),
     ("POST", "/v1/keys/{id}/revoke", ADMIN),
+    ("GET", "/v1/revocations", READ),
+    ("POST", "/v1/revocations", ADMIN),
     ("GET", "/v1/trust", READ),
     ("GET", "/v1/trust/{domain}", READ),
     ("POST", "/v1/trust", ADMIN),

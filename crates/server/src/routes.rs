@@ -10,6 +10,7 @@ mod log;
 mod meta;
 mod objects;
 mod policies;
+mod revocations;
 mod tenants;
 mod tokens;
 mod trust;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::get))
         .routes(routes!(keys::revoke))
+        .routes(routes!(revocations::list, revocations::add))
         .routes(routes!(trust::list, trust::add))
         .routes(routes!(trust::get))
         .routes(routes!(trust::withdraw))

@@ -23,7 +23,7 @@ pub async fn last(app: &App, tenant: &str, resource: &str, tag: &str) -> Result<
     let rows = app.backend.store.list_attestations(tenant, &filter, snapshot.size, LOOK_BACK).await?;
     let event = rows.into_iter().find(|row| {
         let about = matches!(&row.facts.claim, Claim::Registry(e) if e.resource == resource && e.tag.as_deref() == Some(tag));
-        about && row.facts.signers().any(|signer| signer.key().is_some_and(|key| snapshot.control.trusts(&key)))
+        about && row.facts.signers().any(|signer| signer.key().is_some_and(|key| snapshot.control.trusts(&key, row.time)))
     });
     Ok(event.and_then(|row| row.facts.subjects.first().and_then(|s| s.digests.content.first().copied())))
 }

@@ -4,7 +4,7 @@ mod rows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use catenary_chain::control::{Added, Effective, Entry};
+use catenary_chain::control::{Added, Effective, Entry, Target};
 use catenary_evidence::{attestation::Attestation, digest::Sha256, object::Object};
 use catenary_tlog::{Frontier, Hash, Leaf, leaf::kind, leaf_hash};
 use jiff::Timestamp;
@@ -129,6 +129,11 @@ fn same_id(bytes: &[u8], expected: Sha256) -> Result<Sha256, StoreError> {
     }
 }
 
+/// A leaf has room for names, not for patterns; the body says all.
+fn short(target: &Target) -> String {
+    target.to_string().chars().take(256).collect()
+}
+
 /// Kind and by-kind members of a control entry's leaf.
 fn control_members(entry: &Entry) -> (&'static str, Vec<(&'static str, String)>) {
     match entry {
@@ -147,7 +152,9 @@ fn control_members(entry: &Entry) -> (&'static str, Vec<(&'static str, String)>)
         Entry::PolicyApplied { name, revision, .. } => {
             (kind::POLICY_APPLIED, vec![("name", name.clone()), ("revision", revision.to_string())])
         }
-        Entry::Revocation(revocation) => (kind::REVOCATION, vec![("key", revocation.key.to_string())]),
+        Entry::Revocation(revocation) => {
+            (kind::REVOCATION, vec![(revocation.target.kind(), short(&revocation.target))])
+        }
         Entry::TokenCreated(token) => (kind::TOKEN_CREATED, vec![("token", token.id.clone())]),
         Entry::TokenRevoked { id, .. } => (kind::TOKEN_REVOKED, vec![("token", id.clone())]),
         Entry::TenantCreated { name, .. } => (kind::TENANT_CREATED, vec![("name", name.clone())]),

@@ -20,6 +20,7 @@ use catenary_store::{
     ladder::PrivateCluster,
 };
 use catenary_testkit::{Key, Statement, Subject, sha256_hex};
+use jiff::Timestamp;
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::OnceCell;
 
@@ -132,7 +133,7 @@ async fn append(follower: &Follower, entry: Entry) -> u64 {
 }
 
 fn revocation(key: KeyId) -> Entry {
-    Entry::Revocation(Revocation { key, reason: "leaked".to_owned() })
+    Entry::Revocation(Revocation::of_key(key, "leaked"))
 }
 
 #[tokio::test]
@@ -176,16 +177,16 @@ async fn control_entries_are_folded_and_acknowledged_after_every_lease() {
     append(&one, Entry::TrustAdded(key.clone().into())).await;
     let snapshot = one.snapshot(TENANT).unwrap();
     assert_eq!(snapshot.trust.keys().len(), 1);
-    assert!(!snapshot.control.trusts(&key.id));
+    assert!(!snapshot.control.trusts(&key.id, Timestamp::MAX));
     append(&one, Entry::TrustEffective(key.id.into())).await;
-    assert!(one.snapshot(TENANT).unwrap().control.trusts(&key.id));
+    assert!(one.snapshot(TENANT).unwrap().control.trusts(&key.id, Timestamp::MAX));
 
     let begin = Instant::now();
     append(&one, revocation(key.id)).await;
     assert!(begin.elapsed() >= LEASE + POLL);
     // Nothing begun now, on any instance, may believe the key.
     assert!(other.lease_valid(TENANT));
-    assert!(!other.snapshot(TENANT).unwrap().control.trusts(&key.id));
+    assert!(!other.snapshot(TENANT).unwrap().control.trusts(&key.id, Timestamp::MAX));
 }
 
 #[tokio::test]

@@ -66,6 +66,10 @@ pub fn judge(world: &mut World<'_>, digest: Digest, platform: Option<&Platform>,
         scope: Vec::new(),
         reasons: Vec::new(),
     };
+    if let Some((image, revoked)) = world.denied(digest) {
+        let message = format!("{image} was revoked: {}", revoked.reason);
+        artifact.reasons.push(Reason::error(Code::ArtDenied, digest, "revocation", message));
+    }
     let Some(object) = world.object(digest.into()) else {
         let one_kind = spec.subject.kinds.as_ref().is_some_and(|kinds| !both(kinds));
         let needed =

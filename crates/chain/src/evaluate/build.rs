@@ -145,7 +145,8 @@ fn about<'a>(world: &mut World<'a>, digest: Digest, with_parents: bool) -> Vec<&
     let mut nodes = vec![Node::Content(digest)];
     if with_parents {
         for parent in world.parents(digest) {
-            if world.runnable(parent).contains(&digest) {
+            let revoked = world.denied(parent).is_some_and(|(image, _)| image == parent);
+            if !revoked && world.runnable(parent).contains(&digest) {
                 nodes.push(parent.into());
             }
         }
@@ -254,6 +255,14 @@ fn find(
             reasons.push(reason.because(allowed.clone(), value.clone()));
         }
     }
+    let commit = build.source.as_ref().and_then(|source| source.commit);
+    let revoked = commit.and_then(|commit| world.control.revocations.commit(&commit));
+    if let (Some(commit), Some(revoked)) = (commit, revoked)
+        && revoked.covers(world.existed_at(statement))
+    {
+        let message = format!("the commit was revoked: {}", revoked.reason);
+        reasons.push(Reason::error(Code::SrcRevoked, commit, "revocation", message));
+    }
     let sourced =
         spec.source.as_ref().map(|source| source::judge(world, statement, build, node, spec, source));
     if let Some(sourced) = &sourced {
@@ -335,8 +344,9 @@ fn conclude<'a>(
         let reason = Reason::error(Code::BldNoProvenance, node, "build", message);
         reasons.push(reason.because("a build statement about it or an index that holds it", "none"));
     } else {
-        let revoked = others.iter().any(|s| builders.iter().any(|rule| world.is_revoked(s, &rule.signer)));
-        let code = if revoked { Code::AttRevokedSigner } else { Code::BldSignerNotTrusted };
+        let revoked =
+            others.iter().find_map(|s| builders.iter().find_map(|rule| world.revocation(s, &rule.signer)));
+        let code = revoked.unwrap_or(Code::BldSignerNotTrusted);
         let message = format!("{} build statement(s) exist, none by a signer that counts", others.len());
         let mut signers: Vec<String> =
             others.iter().flat_map(|s| s.fact.signers().map(ToString::to_string)).collect();

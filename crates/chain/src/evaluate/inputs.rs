@@ -54,6 +54,7 @@ fn name_of(dependency: &Dependency) -> String {
 pub fn judge(world: &mut World<'_>, statement: &Statement, build: &Build, spec: &Spec, hop: u32) -> Found {
     let mut found = Found::default();
     for dependency in &build.dependencies {
+        found.reasons.extend(denied(world, statement, dependency));
         for rule in spec.inputs.iter().filter(|rule| rule.role == dependency.role) {
             let before = found.reasons.len();
             let nested = one(world, dependency, rule, hop, &mut found);
@@ -72,6 +73,26 @@ pub fn judge(world: &mut World<'_>, statement: &Statement, build: &Build, spec: 
         }
     }
     found
+}
+
+/// What is revoked is no input, whatever the rules say of its role.
+fn denied(world: &mut World<'_>, statement: &Statement, dependency: &Dependency) -> Option<Reason> {
+    let existed = world.existed_at(statement);
+    dependency.nodes.iter().find_map(|node| {
+        let (image, why) = match node {
+            Node::Content(digest) => {
+                world.denied(*digest).map(|(image, revoked)| (image.to_string(), revoked))?
+            }
+            Node::Git(commit) => {
+                let revoked = world.control.revocations.commit(commit);
+                (commit.to_string(), revoked.filter(|revoked| revoked.covers(existed))?)
+            }
+        };
+        let message = format!("{image}, an input of the build, was revoked: {}", why.reason);
+        let mut reason = Reason::error(Code::ArtDenied, image, "revocation", message);
+        reason.stage = "input".to_owned();
+        Some(reason)
+    })
 }
 
 /// One dependency under one rule. Returns the links of its own chain.

@@ -72,14 +72,14 @@ fn why(world: &World<'_>, statement: &Statement, spec: &Spec) -> Option<Code> {
     let (counts, revoked, code) = match &statement.fact.claim {
         Claim::Build(_) if spec.build.is_some() => (
             builds(world, statement, spec),
-            spec.builders().any(|rule| world.is_revoked(statement, &rule.signer)),
+            spec.builders().find_map(|rule| world.revocation(statement, &rule.signer)),
             Code::BldSignerNotTrusted,
         ),
         Claim::Commit(_) if spec.source.is_some() && !spec.trust.sources.is_empty() => {
             let rules = &spec.trust.sources;
             let counts =
                 rules.iter().any(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until));
-            let revoked = rules.iter().any(|rule| world.is_revoked(statement, &rule.signer));
+            let revoked = rules.iter().find_map(|rule| world.revocation(statement, &rule.signer));
             (counts, revoked, Code::SrcSignerNotTrusted)
         }
         Claim::Summary(summary)
@@ -89,24 +89,20 @@ fn why(world: &World<'_>, statement: &Statement, spec: &Spec) -> Option<Code> {
             let counting =
                 || rules.iter().filter(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until));
             let counts = counting().any(|rule| source::speaks_for(rule, summary));
-            let revoked = rules.iter().any(|rule| world.is_revoked(statement, &rule.signer));
+            let revoked = rules.iter().find_map(|rule| world.revocation(statement, &rule.signer));
             match counting().next() {
-                Some(_) => (counts, false, Code::VsaSignerVerifierPair),
+                Some(_) => (counts, None, Code::VsaSignerVerifierPair),
                 None => (counts, revoked, Code::SrcSignerNotTrusted),
             }
         }
         Claim::Registry(event) if spec.registry.is_some() => (
             spec.registries().any(|rule| registry::speaks(world, statement, rule, event)),
-            spec.registries().any(|rule| world.is_revoked(statement, &rule.signer)),
+            spec.registries().find_map(|rule| world.revocation(statement, &rule.signer)),
             Code::RegPusherNotTrusted,
         ),
         _ => return None,
     };
-    match (counts, revoked) {
-        (true, _) => None,
-        (false, true) => Some(Code::AttRevokedSigner),
-        (false, false) => Some(code),
-    }
+    if counts { None } else { Some(revoked.unwrap_or(code)) }
 }
 
 /// Summaries of images are for others to read.

@@ -3,5 +3,6 @@
 mod identities;
 mod laws;
 mod layouts;
+mod revocations;
 mod scene;
 mod stories;

@@ -10,13 +10,15 @@ use catenary_evidence::{
     attestation::Attestation,
     digest::{Digest, Node, Sha256},
     object::{Body, Config, Object},
+    predicate::Claim,
 };
 use jiff::Timestamp;
 
 use crate::{
-    control::Control,
+    control::{Control, Revoked},
     gather::{Evidence, Logged},
     policy::{IdentityRule, Signer},
+    reason::Code,
 };
 
 use super::{Chain, MAX_NODES, MAX_STATEMENTS};
@@ -51,11 +53,6 @@ pub(crate) struct World<'a> {
     identities: Vec<&'a IdentityRule>,
 }
 
-/// The registered keys that signed.
-fn keys(statement: &Statement) -> impl Iterator<Item = KeyId> {
-    statement.fact.signers().filter_map(|signer| signer.key())
-}
-
 /// A copy of a payload by one signer, ordered: a proven time before one that only we saw, the tightest first, then by id.
 type Copy = (bool, Timestamp, Sha256);
 
@@ -77,7 +74,8 @@ fn vouched(control: &Control, statement: &Statement, signature: &Signature) -> b
     }
     // Who proves a time after we received it is not to be believed about time.
     let latest = super::later(statement.received_at, super::time::SKEW);
-    control.vouches(signature) && signature.signed_before.is_none_or(|proven| proven <= latest)
+    control.vouches(signature, statement.received_at)
+        && signature.signed_before.is_none_or(|proven| proven <= latest)
 }
 
 /// A window of a key or rule: `from <= t < until`.
@@ -253,6 +251,9 @@ impl<'a> World<'a> {
         from: Option<Timestamp>,
         until: Option<Timestamp>,
     ) -> bool {
+        if self.is_withdrawn(statement) {
+            return false;
+        }
         let first = self.first.get(&(statement.fact.payload, &signature.signer));
         first == Some(&copy(statement, signature))
             && self.signed_at(statement, signature, signer).is_some_and(|t| within(t, from, until))
@@ -267,6 +268,7 @@ impl<'a> World<'a> {
             }
             (SignedBy::Certificate(identity), Signer::Identity(rule)) => {
                 let counts = rule.names(identity) && vouched(self.control, statement, signature);
+                let counts = counts && !self.signer_is_revoked(signature, received);
                 rule.signed_at(signature, received).filter(|_| counts)
             }
             (SignedBy::Certificate(_), _) => None,
@@ -301,7 +303,8 @@ impl<'a> World<'a> {
         rules: &[IdentityRule],
     ) -> bool {
         let Some(identity) = signature.signer.identity() else { return false };
-        self.control.vouches(signature)
+        self.control.vouches(signature, received)
+            && !self.signer_is_revoked(signature, received)
             && rules.iter().any(|rule| {
                 rule.names(identity)
                     && rule
@@ -317,14 +320,65 @@ impl<'a> World<'a> {
         if crate::faults::on(crate::faults::Fault::IgnoreRevocation) && state.effective_at.is_some() {
             return within(t, state.key.valid_from, state.key.valid_until);
         }
-        self.control.trusts(key) && within(t, state.key.valid_from, state.key.valid_until)
+        self.control.trusts(key, t) && within(t, state.key.valid_from, state.key.valid_until)
     }
 
-    /// Whether a signer that the rule names is revoked.
-    pub fn is_revoked(&self, statement: &Statement, signer: &Signer) -> bool {
-        keys(statement).any(|key| {
-            signer.names(&key, self.control)
-                && self.control.keys.get(&key).is_some_and(|k| k.revoked.is_some())
+    /// Whether the statement's signer is revoked for it.
+    fn signer_is_revoked(&self, signature: &Signature, received: Timestamp) -> bool {
+        #[cfg(feature = "faults")]
+        if crate::faults::on(crate::faults::Fault::IgnoreRevocation) {
+            return false;
+        }
+        self.control.revoked(signature, received).is_some()
+    }
+
+    /// Whether the statement itself, or the builder that it names, is revoked.
+    fn is_withdrawn(&self, statement: &Statement) -> bool {
+        let existed = self.existed_at(statement);
+        let revocations = &self.control.revocations;
+        let builder = match &statement.fact.claim {
+            Claim::Build(build) => revocations.builder(&build.builder_id),
+            _ => None,
+        };
+        let named = revocations.attestation(statement.fact.id, statement.fact.payload);
+        named.chain(builder).any(|revoked| revoked.covers(existed))
+    }
+
+    /// Why a statement by a signer that the rule names does not count any more.
+    pub fn revocation(&self, statement: &Statement, signer: &Signer) -> Option<Code> {
+        let names = |signature: &&Signature| match (&signature.signer, signer) {
+            (SignedBy::Key(key), _) => signer.names(key, self.control),
+            (SignedBy::Certificate(identity), Signer::Identity(rule)) => rule.names(identity),
+            (SignedBy::Certificate(_), _) => false,
+        };
+        let mut named = statement.fact.signatures.iter().filter(names).peekable();
+        named.peek()?;
+        if self.is_withdrawn(statement) {
+            return Some(Code::AttRevoked);
+        }
+        let received = statement.received_at;
+        let revoked = named.any(|signature| {
+            let vouchers = signature.vouchers.iter();
+            self.control.revoked(signature, received).is_some()
+                || vouchers.clone().any(|v| self.control.revocations.authority(&v.authority).is_some())
+                    && !self.control.vouches(signature, received)
+        });
+        revoked.then_some(Code::AttRevokedSigner)
+    }
+
+    /// The revocation of an image: its own, or that of a runnable platform of it. One that is revoked from a moment on is good
+    /// when its bytes were here before.
+    pub fn denied(&mut self, digest: Digest) -> Option<(Digest, &'a Revoked)> {
+        if self.control.revocations.is_empty_of_artifacts() {
+            return None;
+        }
+        let control = self.control;
+        let mut images = vec![digest];
+        images.extend(self.runnable(digest));
+        images.into_iter().find_map(|image| {
+            let revoked = control.revocations.artifact(&image)?;
+            let since = self.logged_object(image.into()).map(|object| object.received_at);
+            revoked.covers(since.unwrap_or(Timestamp::MAX)).then_some((image, revoked))
         })
     }
 

@@ -110,6 +110,33 @@ impl Matcher {
     }
 }
 
+/// As written.
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b))
+            | (Self::Prefix(a), Self::Prefix(b))
+            | (Self::Regex(a, _), Self::Regex(b, _)) => a == b,
+            (Self::Glob(a), Self::Glob(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Matcher {}
+
+impl Serialize for Matcher {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (name, text) = match self {
+            Self::Exact(text) => ("exact", text.as_str()),
+            Self::Prefix(text) => ("prefix", text.as_str()),
+            Self::Glob(glob) => ("glob", glob.as_str()),
+            Self::Regex(text, _) => ("regex", text.as_str()),
+        };
+        serializer.collect_map([(name, text)])
+    }
+}
+
 /// Compiles `^(?:…)$`. The source must compile alone first: `a)|(b` would else break out of the anchors.
 fn anchored(source: &str) -> Result<regex::Regex, String> {
     if source.is_empty() || source.len() > MAX_PATTERN {

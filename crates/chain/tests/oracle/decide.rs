@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{
-    Body, Build, BuilderRule, Certificate, Claim, Commit, Event, Identity, Node, Person, Policy, Signer,
-    SourceRule, SourceSection, Statement, Summary, World,
+    Body, Build, BuilderRule, Certificate, Claim, Commit, Event, Identity, Key, Node, Person, Policy, Signer,
+    Since, SourceRule, SourceSection, Statement, Summary, World,
 };
 
 /// Codes of reasons.
@@ -359,7 +359,7 @@ impl<'a> Oracle<'a> {
 
     fn key_counts(&self, key: u32, at: i64) -> bool {
         let key = &self.world.keys[key as usize];
-        key.effective && !key.revoked && within(key.from, key.until, at)
+        key.effective && !is_revoked(key, at) && within(key.from, key.until, at)
     }
 
     fn counts(&self, s: &Statement, signer: &Signer, from: Option<i64>, until: Option<i64>) -> bool {
@@ -462,8 +462,10 @@ impl<'a> Oracle<'a> {
                 exists = true;
                 for (order, rule) in rules.iter().enumerate() {
                     let named = self.named(&rule.signer);
-                    by_revoked |=
-                        s.signers.iter().any(|k| named.contains(k) && self.world.keys[*k as usize].revoked);
+                    by_revoked |= s
+                        .signers
+                        .iter()
+                        .any(|k| named.contains(k) && is_revoked(&self.world.keys[*k as usize], s.received));
                     if !self.counts(s, &rule.signer, rule.from, rule.until) {
                         continue;
                     }
@@ -948,6 +950,14 @@ fn contradictions(b: &Build, policy: &Policy, certificates: &[&Certificate], bro
         {
             broken.push("SRC_REPO_ID_MISMATCH");
         }
+    }
+}
+
+fn is_revoked(key: &Key, received: i64) -> bool {
+    match key.revoked {
+        None => false,
+        Some(Since::Ever) => true,
+        Some(Since::Minute(from)) => received >= from,
     }
 }
 

@@ -74,7 +74,7 @@ fn part_payloads(world: &mut World) {
 }
 
 fn key(service: Option<&str>) -> Key {
-    Key { effective: true, revoked: false, service: service.map(str::to_owned), from: None, until: None }
+    Key { effective: true, revoked: None, service: service.map(str::to_owned), from: None, until: None }
 }
 
 fn policy(name: &str, resources: &str) -> Policy {

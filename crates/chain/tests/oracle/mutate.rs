@@ -8,7 +8,7 @@ use super::{
     },
     rng::Rng,
     world::{
-        Body, Build, Certificate, Child, Claim, Commit, Event, Holder, Node, Object, Policy, Signer,
+        Body, Build, Certificate, Child, Claim, Commit, Event, Holder, Node, Object, Policy, Signer, Since,
         SourceRule, Statement, Summary, World,
     },
 };
@@ -521,7 +521,14 @@ const MUTATIONS: &[Mutation] = &[
     }),
     ("a key is revoked", |w, rng| {
         let key = rng.pick(&[K_CI, K_CI, K_CI2, K_VCS, K_COLLECTOR, K_PERSON]);
-        w.keys[key as usize].revoked = true;
+        w.keys[key as usize].revoked = Some(Since::Ever);
+        Some(())
+    }),
+    ("a key is revoked from a moment on", |w, rng| {
+        let key = rng.pick(&[K_CI, K_CI, K_CI2, K_VCS, K_COLLECTOR, K_PERSON]);
+        let mut moments: Vec<i64> = w.statements.iter().map(|s| s.received).collect();
+        moments.push(0);
+        w.keys[key as usize].revoked = Some(Since::Minute(rng.pick(&moments) + rng.pick(&[-1, 0, 1])));
         Some(())
     }),
     ("a key is not effective yet", |w, rng| {

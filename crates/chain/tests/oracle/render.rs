@@ -23,7 +23,7 @@ use catenary_evidence::{
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::world::{Body, Certificate, Claim, Node, Object, Policy, Signer, Statement, World};
+use super::world::{Body, Certificate, Claim, Node, Object, Policy, Signer, Since, Statement, World};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
@@ -103,8 +103,12 @@ pub fn control(world: &World) -> Control {
         if key.effective {
             entries.push(Entry::TrustEffective(id.into()));
         }
-        if key.revoked {
-            entries.push(Entry::Revocation(Revocation { key: id, reason: "lost".into() }));
+        if let Some(since) = key.revoked {
+            let from = match since {
+                Since::Ever => None,
+                Since::Minute(minute) => Some(at(minute)),
+            };
+            entries.push(Entry::Revocation(Revocation { from, ..Revocation::of_key(id, "lost") }));
         }
     }
     for policy in &world.policies {

@@ -12,10 +12,17 @@ pub enum Node {
 }
 
 /// A registered key.
+/// From when on a revocation reaches.
+#[derive(Debug, Clone, Copy)]
+pub enum Since {
+    Ever,
+    Minute(i64),
+}
+
 #[derive(Debug, Clone)]
 pub struct Key {
     pub effective: bool,
-    pub revoked: bool,
+    pub revoked: Option<Since>,
     pub service: Option<String>,
     pub from: Option<i64>,
     pub until: Option<i64>,

@@ -96,7 +96,7 @@ fn golden(revoked: bool) -> (String, String, Vec<Value>) {
     }
     if revoked {
         let key = world.k_ci.id().parse().unwrap();
-        log.control(&Entry::Revocation(catenary_chain::control::Revocation { key, reason: "lost".into() }));
+        log.control(&Entry::Revocation(catenary_chain::control::Revocation::of_key(key, "lost")));
     }
     let mut lines = log.file(&world.image());
     // What the service would have said: the same evaluation.

@@ -119,7 +119,10 @@ pub(crate) async fn get(
     let (mut resources, mut tags) = (BTreeSet::new(), BTreeSet::new());
     for row in &attestations {
         if let Claim::Registry(event) = &row.facts.claim
-            && row.facts.signers().any(|signer| signer.key().is_some_and(|key| snapshot.control.trusts(&key)))
+            && row
+                .facts
+                .signers()
+                .any(|signer| signer.key().is_some_and(|key| snapshot.control.trusts(&key, row.time)))
         {
             resources.insert(event.resource.clone());
             tags.extend(event.tag.as_ref().map(|tag| format!("{}:{tag}", event.resource)));

@@ -1,7 +1,7 @@
 //! Keys: whose signatures can count.
 
 use axum::{extract::State, response::Response};
-use catenary_chain::control::{Entry, KeyState, Revocation, TrustedKey};
+use catenary_chain::control::{Control, Entry, KeyState, Revocation, TrustedKey};
 use catenary_evidence::{KeyId, PublicKey, Scheme};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,9 @@ struct Registered {
     /// Why it was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked: Option<String>,
+    /// What may have been signed at this moment or later does not count; nothing of the key's does when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_from: Option<String>,
 }
 
 /// Registered keys.
@@ -81,9 +84,10 @@ impl Why {
     }
 }
 
-impl From<&KeyState> for Registered {
-    fn from(state: &KeyState) -> Self {
+impl Registered {
+    fn of(state: &KeyState, control: &Control) -> Self {
         let key = &state.key;
+        let revoked = control.revocations.key(&key.id);
         Self {
             id: key.id.to_string(),
             name: key.name.clone(),
@@ -94,7 +98,8 @@ impl From<&KeyState> for Registered {
             valid_until: key.valid_until.map(|t| t.to_string()),
             index: state.added_at,
             effective_index: state.effective_at,
-            revoked: state.revoked.clone(),
+            revoked: revoked.map(|revoked| revoked.reason.clone()),
+            revoked_from: revoked.and_then(|revoked| revoked.from).map(|t| t.to_string()),
         }
     }
 }
@@ -155,7 +160,8 @@ pub(crate) async fn add(
 
 async fn find(app: &App, who: &Principal, id: KeyId) -> Result<Registered, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
-    snapshot.control.keys.get(&id).map(Registered::from).ok_or(Fault::NotFound { what: "key" })
+    let control = &snapshot.control;
+    control.keys.get(&id).map(|state| Registered::of(state, control)).ok_or(Fault::NotFound { what: "key" })
 }
 
 /// The registered keys
@@ -166,7 +172,9 @@ pub(crate) async fn list(
     _: ApiQuery<NoQuery>,
 ) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
-    Ok(super::json(&KeyList { items: snapshot.control.keys.values().map(Registered::from).collect() }))
+    let control = &snapshot.control;
+    let items = control.keys.values().map(|state| Registered::of(state, control)).collect();
+    Ok(super::json(&KeyList { items }))
 }
 
 /// One key
@@ -194,9 +202,9 @@ pub(crate) async fn revoke(
     let id: KeyId = id.parse()?;
     let reason = why.checked()?;
     let appended = app.backend.append_control(&who.tenant, who.submitter(), move |control| {
-        let state = control.keys.get(&id).ok_or(Fault::NotFound { what: "key" })?;
-        let new = Entry::Revocation(Revocation { key: id, reason: reason.clone() });
-        Ok(state.revoked.is_none().then_some(new))
+        control.keys.get(&id).ok_or(Fault::NotFound { what: "key" })?;
+        let new = Revocation::of_key(id, &reason);
+        Ok((!control.revocations.has(&new)).then_some(Entry::Revocation(new)))
     });
     let index = appended.await?.map(|a| a.index);
     tracing::info!(target: "audit", tenant = who.tenant, by = who.name, key = %id, "revoked a key");

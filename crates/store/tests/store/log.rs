@@ -196,7 +196,7 @@ async fn evidence_verified_without_the_newest_key_is_verified_again() {
     let New::Attestation { bytes, facts, submitter, .. } = ground.attested("image") else { panic!() };
     let at = |keys_at| New::Attestation { bytes: bytes.clone(), facts: facts.clone(), submitter, keys_at };
     // A revocation does not change which keys there are.
-    let revocation = Revocation { key: key_id(&Key::ed25519("old")), reason: "lost".into() };
+    let revocation = Revocation::of_key(key_id(&Key::ed25519("old")), "lost");
     ground.store.append(TENANT, control(Entry::Revocation(revocation))).await.unwrap();
     let key = catenary_chain::control::TrustedKey {
         id: key_id(&ground.ci),

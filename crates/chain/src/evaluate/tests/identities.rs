@@ -23,7 +23,7 @@ fn document(signer: &str) -> String {
     policy("").replacen("    builders:\n", &format!("    builders:\n{builder}"), 1)
 }
 
-fn identity() -> Identity {
+pub fn identity() -> Identity {
     Identity {
         domain: trust_root::SIGSTORE.into(),
         san_kind: SanKind::Uri,
@@ -42,7 +42,7 @@ fn identity() -> Identity {
 }
 
 /// A signature at minute 9, vouched for by an authority of the public root.
-fn signature(identity: Identity) -> Signature {
+pub fn signature(identity: Identity) -> Signature {
     let authorities = trust_root::builtin_authorities(trust_root::SIGSTORE).unwrap();
     let usable = authorities.iter().find(|((kind, _), windows)| {
         *kind == AuthorityKind::CertificateAuthority && windows.iter().any(|w| w.contains(at(9)))
@@ -60,6 +60,17 @@ fn signature(identity: Identity) -> Signature {
 
 /// The golden chain with its build signed by `signature`.
 fn ask(signer: &str, signature: Signature, change: impl FnOnce(&mut Build)) -> Verdict {
+    signed_by(signer, signature, change).ask("app")
+}
+
+/// The same, after something happened.
+pub fn ask_after(signer: &str, signature: Signature, happens: impl FnOnce(&mut Scene)) -> Verdict {
+    let mut scene = signed_by(signer, signature, |_| {});
+    happens(&mut scene);
+    scene.ask("app")
+}
+
+fn signed_by(signer: &str, signature: Signature, change: impl FnOnce(&mut Build)) -> Scene {
     let mut scene = Scene::empty();
     scene.policy("prod", &document(signer));
     scene.manifest("app", "amd64", &["l1", "l2"]);
@@ -74,7 +85,7 @@ fn ask(signer: &str, signature: Signature, change: impl FnOnce(&mut Build)) -> V
     logged.fact.signatures = vec![signature];
     assert!(matches!(logged.fact.claim, Claim::Build(_)));
     scene.evidence.attestations.insert(id, logged);
-    scene.ask("app")
+    scene
 }
 
 fn with(change: impl FnOnce(&mut Identity)) -> Signature {

@@ -14,7 +14,7 @@ use catenary_evidence::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    control::{Control, Entry, Revocation, TrustedKey},
+    control::{Control, Entry, Revocation, Target, TrustedKey},
     evaluate::evaluate,
     gather::{Evidence, Gather},
     reason::Code,
@@ -89,7 +89,11 @@ impl Scene {
     }
 
     pub fn revoke(&mut self, name: &str) {
-        self.apply(&Entry::Revocation(Revocation { key: key(name), reason: "lost".into() }));
+        self.withdraw(Target::Key(key(name)), None);
+    }
+
+    pub fn withdraw(&mut self, target: Target, from: Option<Timestamp>) {
+        self.apply(&Entry::Revocation(Revocation { target, from, reason: "lost".into() }));
     }
 
     pub fn policy(&mut self, name: &str, document: &str) {
