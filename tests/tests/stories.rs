@@ -22,6 +22,8 @@ mod newcomer;
 mod operate;
 #[path = "stories/registry.rs"]
 mod registry;
+#[path = "stories/revocation.rs"]
+mod revocation;
 #[path = "stories/signing.rs"]
 mod signing;
 #[path = "stories/trust.rs"]

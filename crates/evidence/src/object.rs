@@ -85,6 +85,18 @@ pub struct Object {
     pub body: Body,
 }
 
+impl Object {
+    /// The signature inside a git object, when something vouches for it.
+    pub fn signature(&self) -> Option<&Signature> {
+        let signature = match &self.body {
+            Body::Commit(commit) => commit.signature.as_ref(),
+            Body::Tag(tag) => tag.signature.as_ref(),
+            Body::Index(_) | Body::Manifest(_) | Body::Config(_) => None,
+        };
+        signature?.verified.as_ref()
+    }
+}
+
 /// What kinds of object the chain reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

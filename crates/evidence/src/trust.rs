@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{
     key::{KeyRing, PublicKey},
+    signer::{Signature, Signer},
     trust_root::Domain,
 };
 
@@ -38,6 +39,19 @@ impl Trust {
     /// The trust domains.
     pub fn domains(&self) -> &[Arc<Domain>] {
         &self.domains
+    }
+
+    /// Whether what vouches for a signature is here: facts that were verified under more trust may name others.
+    pub fn knows(&self, signature: &Signature) -> bool {
+        match &signature.signer {
+            Signer::Key(key) => self.keys.get(key).is_some(),
+            Signer::Certificate(identity) => {
+                let named = self.domains.iter().filter(|domain| domain.name() == identity.domain);
+                named.map(|domain| domain.authorities()).any(|authorities| {
+                    signature.vouchers.iter().all(|v| authorities.contains_key(&(v.kind, v.authority)))
+                })
+            }
+        }
     }
 
     /// Adds a key; a key of the same id is replaced.

@@ -9,15 +9,15 @@ use catenary_store::{EntryRow, follow::Snapshot};
 use catenary_tlog::leaf::kind;
 use serde_json::{Value, json};
 
-use crate::{App, problem::Fault, verdict};
+use crate::{App, problem::Fault, verdict, when::When};
 
 /// Entries read at a time.
 const BATCH: u64 = 2000;
 
 /// The lines.
-pub async fn evidence(app: &App, tenant: &str, question: &Question) -> Result<Vec<u8>, Fault> {
-    let snapshot = app.backend.snapshot(tenant).await?;
-    let (verdict, _, evidence) = verdict::compute(app, tenant, &snapshot, question).await?;
+pub async fn evidence(app: &App, tenant: &str, question: &Question, when: When) -> Result<Vec<u8>, Fault> {
+    let snapshot = when.snapshot(app, tenant).await?;
+    let (verdict, _, evidence) = verdict::compute(app, tenant, &snapshot, question, when.now()).await?;
     let mut rows = control_entries(app, tenant, &snapshot).await?;
     let attestations = evidence.attestations.iter().map(|(id, logged)| (logged.index, *id));
     let objects = evidence.objects.values().map(|logged| (logged.index, logged.fact.id));

@@ -25,6 +25,7 @@ mod tags;
 mod trust;
 mod verdict;
 mod vsa;
+mod when;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -21,6 +21,7 @@ use crate::{
     App,
     cache::{self, Ready},
     problem::Fault,
+    when::When,
 };
 
 /// The longest that one answer may take.
@@ -47,6 +48,20 @@ pub async fn ask(app: &App, tenant: &str, question: &Question) -> Result<Answer,
     answer
 }
 
+/// Answers one question about the past. Nothing of it is kept.
+pub async fn ask_when(app: &App, tenant: &str, question: &Question, when: When) -> Result<Answer, Fault> {
+    if when.is_now() {
+        return ask(app, tenant, question).await;
+    }
+    let past = async {
+        let snapshot = when.snapshot(app, tenant).await?;
+        let (verdict, read_set, _) = compute(app, tenant, &snapshot, question, when.now()).await?;
+        Ok(Answer { ready: Arc::new(Ready::new(verdict, read_set)), log_size: snapshot.size })
+    };
+    let answer = tokio::time::timeout(DEADLINE, past).await;
+    answer.unwrap_or(Err(Fault::Timeout { limit: DEADLINE }))
+}
+
 fn outcome_label(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "passed",
@@ -63,7 +78,7 @@ async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Res
     app.metrics.cache(false);
     let snapshot = app.backend.snapshot(tenant).await?;
     app.answers.start(tenant, snapshot.size);
-    let (verdict, read_set, _) = compute(app, tenant, &snapshot, question).await?;
+    let (verdict, read_set, _) = compute(app, tenant, &snapshot, question, Timestamp::now()).await?;
     let ready = Arc::new(Ready::new(verdict, read_set));
     app.answers.insert(tenant, cache::key(tenant, snapshot.control.epoch, question), &ready);
     Ok(Answer { ready, log_size: snapshot.size })
@@ -86,6 +101,7 @@ pub async fn compute(
     tenant: &str,
     snapshot: &Snapshot,
     question: &Question,
+    now: Timestamp,
 ) -> Result<(Verdict, ReadSet, Evidence), Fault> {
     let at = snapshot.prefix();
     let mut evidence = Evidence::default();
@@ -95,13 +111,18 @@ pub async fn compute(
     }
     let read_set = gather.read_set();
     let log = LogView { size: snapshot.size, root: Sha256(snapshot.root.0) };
-    let verdict = evaluate(question, &snapshot.control, &evidence, log, Timestamp::now());
+    let verdict = evaluate(question, &snapshot.control, &evidence, log, now);
     Ok((verdict, read_set, evidence))
 }
 
 /// The repositories in which a digest is known.
-pub async fn resources(app: &App, tenant: &str, digest: Digest) -> Result<BTreeSet<String>, Fault> {
-    let snapshot = app.backend.snapshot(tenant).await?;
+pub async fn resources(
+    app: &App,
+    tenant: &str,
+    digest: Digest,
+    when: When,
+) -> Result<BTreeSet<String>, Fault> {
+    let snapshot = when.snapshot(app, tenant).await?;
     let at = snapshot.prefix();
     let mut evidence = Evidence::default();
     let mut gather = Gather::about(digest, &snapshot.control);

@@ -68,16 +68,26 @@ impl Store {
         id: Sha256,
         at: &Prefix,
     ) -> Result<Option<Logged<Attestation>>, StoreError> {
+        let Some(found) = self.attestation_as_of(tenant, id, at).await? else { return Ok(None) };
+        let record = AttestationRecord::new(tenant, &found.fact, found.index, found.received_at, self.seal());
+        self.rewrite_attestation(tenant, record, &found.fact, found.index).await;
+        Ok(Some(found))
+    }
+
+    /// The same, and the row stays as it is.
+    pub(crate) async fn attestation_as_of(
+        &self,
+        tenant: &str,
+        id: Sha256,
+        at: &Prefix,
+    ) -> Result<Option<Logged<Attestation>>, StoreError> {
         let Some(Proven { index, leaf, bytes }) = self.proven(tenant, id, at).await? else { return Ok(None) };
         if leaf.kind != kind::ATTESTATION {
             return Ok(None);
         }
         let trust = at.trust.clone();
         let verified = blocking(move || attestation::verify(&bytes, &trust)).await?;
-        let Ok(fact) = verified else { return Ok(None) };
-        let record = AttestationRecord::new(tenant, &fact, index, leaf.time, self.seal());
-        self.rewrite_attestation(tenant, record, &fact, index).await;
-        Ok(Some(Logged { index, received_at: leaf.time, fact }))
+        Ok(verified.ok().map(|fact| Logged { index, received_at: leaf.time, fact }))
     }
 
     /// The facts of an object from its bytes; the row is written again.
@@ -87,6 +97,31 @@ impl Store {
         id: Sha256,
         at: &Prefix,
     ) -> Result<Option<Logged<Object>>, StoreError> {
+        let Some((found, media_type)) = self.object_from_bytes(tenant, id, at).await? else {
+            return Ok(None);
+        };
+        let (index, received) = (found.index, found.received_at);
+        let record = ObjectRecord::new(tenant, &found.fact, &media_type, index, received, self.seal());
+        self.rewrite_object(tenant, record, &found.fact, index).await;
+        Ok(Some(found))
+    }
+
+    /// The same, and the row stays as it is.
+    pub(crate) async fn object_as_of(
+        &self,
+        tenant: &str,
+        id: Sha256,
+        at: &Prefix,
+    ) -> Result<Option<Logged<Object>>, StoreError> {
+        Ok(self.object_from_bytes(tenant, id, at).await?.map(|(found, _)| found))
+    }
+
+    async fn object_from_bytes(
+        &self,
+        tenant: &str,
+        id: Sha256,
+        at: &Prefix,
+    ) -> Result<Option<(Logged<Object>, String)>, StoreError> {
         let Some(Proven { index, leaf, bytes }) = self.proven(tenant, id, at).await? else { return Ok(None) };
         let (Some(media_type), Some(node)) = (leaf.extra.get("mediaType").cloned(), leaf_node(&leaf)) else {
             return Ok(None);
@@ -96,10 +131,7 @@ impl Store {
         }
         let (trust, sent) = (at.trust.clone(), media_type.clone());
         let read = blocking(move || object::read(&sent, &bytes, &trust, Some(node))).await?;
-        let Ok(fact) = read else { return Ok(None) };
-        let record = ObjectRecord::new(tenant, &fact, &media_type, index, leaf.time, self.seal());
-        self.rewrite_object(tenant, record, &fact, index).await;
-        Ok(Some(Logged { index, received_at: leaf.time, fact }))
+        Ok(read.ok().map(|fact| (Logged { index, received_at: leaf.time, fact }, media_type)))
     }
 
     /// Repairs row and index rows. In a task of its own, as every transaction; the answer does not need it.

@@ -60,13 +60,34 @@ pub struct Snapshot {
     pub control: Arc<Control>,
     /// Every key that was ever registered: what evidence is verified with when it arrives.
     pub trust: Trust,
+    /// Whether it is of a time before trust that was added since.
+    past: bool,
+    /// The control entries with their indexes.
+    history: Arc<Vec<(u64, Arc<Entry>)>>,
 }
 
 impl Snapshot {
     /// The prefix for [`Store::gather`].
     pub fn prefix(&self) -> Prefix {
-        Prefix { size: self.size, root: self.root, trust: self.trust.clone() }
+        Prefix { size: self.size, root: self.root, trust: self.trust.clone(), past: self.past }
     }
+
+    /// The control entries before `size`, oldest first.
+    pub fn history(&self, size: u64) -> impl Iterator<Item = (u64, &Entry)> {
+        self.history
+            .iter()
+            .take_while(move |(index, _)| *index < size)
+            .map(|(index, entry)| (*index, &**entry))
+    }
+}
+
+/// A place in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownAt {
+    /// After so many entries.
+    Size(u64),
+    /// After the last entry that is not younger.
+    Time(Timestamp),
 }
 
 /// New entries, told before any answer that takes them into account.
@@ -320,6 +341,35 @@ impl Follower {
         let followed = self.shared.tenant(tenant)?;
         self.shared.poll_one(&followed).await?;
         followed.snapshot()
+    }
+
+    /// What was known then: the state after fewer entries than `now` has.
+    pub async fn past(&self, now: &Snapshot, known_at: KnownAt) -> Result<Snapshot, FollowError> {
+        let store = &self.shared.store;
+        let size = match known_at {
+            KnownAt::Size(size) => size,
+            KnownAt::Time(moment) => store.size_at(&now.tenant, now.size, moment).await?,
+        };
+        if size == now.size {
+            return Ok(now.clone());
+        }
+        if size == 0 || size > now.size {
+            return Err(StoreError::BeyondHead { asked: size, size: now.size }.into());
+        }
+        let damaged = |what: String| {
+            let key = size.to_string();
+            FollowError::Store(StoreError::Integrity { table: "log_tile", key, what })
+        };
+        // The tiles lie in the database: only what the followed root extends is believed.
+        let root = store.root_at(&now.tenant, size).await?;
+        let proof = store.consistency(&now.tenant, size, now.size).await?;
+        catenary_tlog::verify_consistency(size, root, now.size, now.root, &proof)
+            .map_err(|error| damaged(error.to_string()))?;
+        let (control, trust) = fold::state_at(&now.history, size).map_err(damaged)?;
+        let last = store.entries(&now.tenant, size - 1, size).await?;
+        let time = last.first().and_then(|row| row.decode().ok()).map_or(now.time, |leaf| leaf.time);
+        let (frontier, control) = (Frontier::new(), Arc::new(control));
+        Ok(Snapshot { size, root, frontier, time, control, trust, past: true, ..now.clone() })
     }
 
     /// Waits until entry `index` is followed, at most `limit`.

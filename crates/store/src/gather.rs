@@ -31,8 +31,10 @@ pub struct Prefix {
     pub size: u64,
     /// Root of the tree of that size, as the caller computed it.
     pub root: Hash,
-    /// Every key that was ever registered: with them a changed row is derived anew.
+    /// Every key that was registered by then: with them a changed row is derived anew.
     pub trust: Trust,
+    /// Whether trust was added since: rows may say more than was known.
+    pub past: bool,
 }
 
 impl Store {
@@ -233,6 +235,10 @@ impl Store {
             return Ok(None);
         }
         if let Some(fact) = record.open(tenant, self.seal()) {
+            if at.past && !fact.signatures.iter().all(|signature| at.trust.knows(signature)) {
+                // Trust that came later vouches for it now: what was known then is found from the bytes.
+                return self.attestation_as_of(tenant, id, at).await;
+            }
             return Ok(Some(Logged {
                 index: from_sql(record.log_index),
                 received_at: time_from(record.time_us),
@@ -257,6 +263,9 @@ impl Store {
             return Ok(None);
         }
         if let Some(fact) = record.open(tenant, self.seal()) {
+            if at.past && !fact.signature().is_none_or(|signature| at.trust.knows(signature)) {
+                return self.object_as_of(tenant, id, at).await;
+            }
             return Ok(Some(Logged {
                 index: from_sql(record.log_index),
                 received_at: time_from(record.time_us),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use catenary_evidence::digest::Sha256;
 use catenary_tlog::{Frontier, Hash, Leaf, leaf_hash};
+use jiff::Timestamp;
 use sqlx::PgPool;
 
 use crate::{
@@ -131,6 +132,22 @@ impl Store {
                 what: "the entry is missing".into(),
             }),
         }
+    }
+
+    /// How many of the first `size` entries are not younger than `moment`. Entries are in the order of their times.
+    pub async fn size_at(&self, tenant: &str, size: u64, moment: Timestamp) -> Result<u64, StoreError> {
+        let (mut low, mut high) = (0, size);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let row = self.entries(tenant, middle, middle + 1).await?.pop();
+            let leaf = row.and_then(|row| row.decode().ok()).ok_or_else(|| StoreError::Integrity {
+                table: "log_entry",
+                key: middle.to_string(),
+                what: "the leaf cannot be read".into(),
+            })?;
+            if leaf.time <= moment { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
     }
 
     /// The entry of an item.

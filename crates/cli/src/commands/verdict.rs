@@ -31,6 +31,12 @@ pub struct Verdict {
     /// Answer only with this log entry taken into account.
     #[arg(long)]
     min_index: Option<u64>,
+    /// The time of the evaluation (RFC 3339); now when absent.
+    #[arg(long, value_name = "TIME")]
+    as_of: Option<String>,
+    /// What is read of the log: so many entries, or those up to a moment (RFC 3339).
+    #[arg(long, value_name = "SIZE|TIME")]
+    known_at: Option<String>,
     /// Write a signed verdict (VSA) here.
     #[arg(long, value_name = "FILE")]
     vsa: Option<PathBuf>,
@@ -99,6 +105,8 @@ impl Verdict {
             ("platform", &self.platform),
             ("wait", &self.wait),
             ("minIndex", &min_index),
+            ("asOf", &self.as_of),
+            ("knownAt", &self.known_at),
         ];
         for (name, value) in parts {
             if let Some(value) = value {

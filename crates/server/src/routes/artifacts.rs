@@ -22,6 +22,7 @@ use crate::{
     problem::Fault,
     routes::tokens::NoQuery,
     verdict,
+    when::When,
 };
 
 /// The most nodes of a graph.
@@ -97,18 +98,34 @@ struct BareStatement {
     predicate_type: Option<String>,
 }
 
+/// What was known, and when.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct KnownAtQuery {
+    /// What is read of the log: so many entries, or those up to a moment (RFC 3339); all when absent.
+    #[serde(rename = "knownAt")]
+    known_at: Option<String>,
+}
+
+impl KnownAtQuery {
+    fn read(&self) -> Result<When, Fault> {
+        When::read(None, self.known_at.as_deref())
+    }
+}
+
 /// What is known of a digest
-#[utoipa::path(get, path = "/v1/artifacts/{digest}", tag = "artifacts", params(("digest" = String, Path, description = "`sha256:…`")),
+#[utoipa::path(get, path = "/v1/artifacts/{digest}", tag = "artifacts", params(("digest" = String, Path, description = "`sha256:…`"), KnownAtQuery),
     responses((status = 200, description = "Names, parents, children, evidence", body = Artifact)))]
 pub(crate) async fn get(
     State(app): State<App>,
     who: Principal,
     ApiPath(digest): ApiPath<String>,
-    _: ApiQuery<NoQuery>,
+    ApiQuery(query): ApiQuery<KnownAtQuery>,
 ) -> Result<Response, Fault> {
     let digest: Digest = digest.parse()?;
     let (node, store) = (Node::from(digest), &app.backend.store);
-    let snapshot = app.backend.snapshot(&who.tenant).await?;
+    let snapshot = query.read()?.snapshot(&app, &who.tenant).await?;
     let object = store.object(&who.tenant, node, snapshot.size).await?;
     let parents = store.parents(&who.tenant, node, snapshot.size, page::MAX_LIMIT).await?;
     let filter = Filter { subject: Some(node), ..Filter::default() };
@@ -332,6 +349,12 @@ pub(crate) struct EvidenceQuery {
     environment: Option<String>,
     /// `os/architecture[/variant]`
     platform: Option<String>,
+    /// The time of the evaluation (RFC 3339); now when absent.
+    #[serde(rename = "asOf")]
+    as_of: Option<String>,
+    /// What is read of the log: so many entries, or those up to a moment (RFC 3339); all when absent.
+    #[serde(rename = "knownAt")]
+    known_at: Option<String>,
 }
 
 /// Everything that a verdict used
@@ -351,6 +374,7 @@ pub(crate) async fn evidence(
     if question.image.digest != digest {
         return Err(Fault::Query("the digests of path and image differ".into()));
     }
-    let lines = export::evidence(&app, &who.tenant, &question).await?;
+    let when = When::read(query.as_of.as_deref(), query.known_at.as_deref())?;
+    let lines = export::evidence(&app, &who.tenant, &question, when).await?;
     Ok(super::bytes(lines.into(), "application/x-ndjson"))
 }

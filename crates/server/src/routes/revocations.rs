@@ -105,7 +105,7 @@ pub(crate) async fn checked(app: &App, who: &Principal, body: Revocation) -> Res
         Target::Attestation { id, payload } => {
             let snapshot = app.backend.snapshot(&who.tenant).await?;
             let row = app.backend.store.attestation(&who.tenant, *id, snapshot.size).await?;
-            *payload = row.map(|row| row.facts.payload);
+            *payload = Some(row.ok_or(Fault::NotFound { what: "attestation" })?.facts.payload);
         }
         Target::Builder(builder) => *builder = tokens::text("/builder", std::mem::take(builder), 2048)?,
         _ => {}

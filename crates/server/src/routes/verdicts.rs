@@ -18,6 +18,7 @@ use crate::{
     tags,
     verdict::{self, Answer},
     vsa,
+    when::When,
 };
 
 /// The most questions of one request.
@@ -41,6 +42,12 @@ pub(crate) struct VerdictQuery {
     platform: Option<String>,
     /// `json` or `vsa`.
     format: Option<String>,
+    /// The time of the evaluation (RFC 3339); now when absent.
+    #[serde(rename = "asOf")]
+    as_of: Option<String>,
+    /// What is read of the log: so many entries, or those up to a moment (RFC 3339); all when absent.
+    #[serde(rename = "knownAt")]
+    known_at: Option<String>,
 }
 
 /// What the gate is asked.
@@ -79,6 +86,12 @@ pub(crate) struct Questions {
     /// 1 to 1,000.
     #[schema(min_items = 1, max_items = 1000)]
     questions: Vec<Asked>,
+    /// The time of the evaluations (RFC 3339); now when absent.
+    #[serde(rename = "asOf")]
+    as_of: Option<String>,
+    /// What is read of the log: so many entries, or those up to a moment (RFC 3339); all when absent.
+    #[serde(rename = "knownAt")]
+    known_at: Option<String>,
 }
 
 impl Asked {
@@ -122,17 +135,25 @@ pub(crate) async fn get(
         Some("vsa") => true,
         Some(_) => return Err(Fault::Query("`format` is json or vsa".into())),
     };
+    let when = When::read(query.as_of.as_deref(), query.known_at.as_deref())?;
     let (environment, platform) = (query.environment.as_deref(), query.platform.as_deref());
     let image = match (&query.image, &query.digest) {
         (Some(image), None) => image,
         (None, Some(digest)) if !signed => {
-            return for_digest(&app, &who, digest.parse()?, environment, platform).await;
+            return for_digest(&app, &who, digest.parse()?, environment, platform, when).await;
         }
         (None, Some(_)) => return Err(Fault::ResourceRequired),
         _ => return Err(Fault::Query("give exactly one of `image` and `digest`".into())),
     };
     let question = read(&app, &who, image, environment, platform).await?;
-    let answer = ask_and_wait(&app, &who.tenant, &question, fresh).await?;
+    let answer = match when.is_now() {
+        true => ask_and_wait(&app, &who.tenant, &question, fresh).await?,
+        // A summary says nothing of when it was true: it is about now, or there is none.
+        false if signed => {
+            return Err(Fault::Query("a signed verdict is about now: leave out `asOf` and `knownAt`".into()));
+        }
+        false => verdict::ask_when(&app, &who.tenant, &question, when).await?,
+    };
     if signed {
         return sign(&app, &answer).await;
     }
@@ -178,14 +199,15 @@ async fn for_digest(
     digest: Digest,
     environment: Option<&str>,
     platform: Option<&str>,
+    when: When,
 ) -> Result<Response, Fault> {
-    let resources = verdict::resources(app, &who.tenant, digest).await?;
+    let resources = verdict::resources(app, &who.tenant, digest, when).await?;
     let mut verdicts = Vec::new();
     let mut worst = Outcome::Passed;
     let mut log_size = None::<u64>;
     for resource in resources.iter().take(MAX_RESOURCES) {
         let question = verdict::question(&format!("{resource}@{digest}"), environment, platform)?;
-        let answer = verdict::ask(app, &who.tenant, &question).await?;
+        let answer = verdict::ask_when(app, &who.tenant, &question, when).await?;
         worst = worst.max(answer.ready.verdict.outcome);
         log_size = Some(log_size.map_or(answer.log_size, |size| size.min(answer.log_size)));
         verdicts.push(without_allowed(&answer.ready));
@@ -227,12 +249,13 @@ pub(crate) async fn many(
             why: format!("has 1 to {MAX_QUESTIONS} elements"),
         });
     }
+    let when = When::read(body.as_of.as_deref(), body.known_at.as_deref())?;
     let deadline = Instant::now() + crate::REQUEST_TIMEOUT / 2;
     let mut verdicts = Vec::with_capacity(body.questions.len());
     for asked in &body.questions {
         let answer = match asked.read(&app, &who).await {
             Ok(_) if Instant::now() > deadline => Err(Fault::Timeout { limit: crate::REQUEST_TIMEOUT / 2 }),
-            Ok(question) => verdict::ask(&app, &who.tenant, &question).await,
+            Ok(question) => verdict::ask_when(&app, &who.tenant, &question, when).await,
             Err(fault) => Err(fault),
         };
         verdicts.push(match answer {

@@ -25,6 +25,8 @@ pub struct Fold {
     pub control: Arc<Control>,
     /// Every key that was ever registered.
     pub trust: Trust,
+    /// The control entries with their indexes: what the state was after fewer entries.
+    pub history: Arc<Vec<(u64, Arc<Entry>)>>,
 }
 
 /// What an entry is, as far as following it goes.
@@ -37,7 +39,7 @@ pub enum Folded {
     /// A body was erased: what it said counts as absent from now on.
     Erased,
     /// The control state changed.
-    Control(Box<Entry>),
+    Control(Arc<Entry>),
 }
 
 /// Whether the entry's body must be at hand to fold it.
@@ -93,7 +95,9 @@ impl Fold {
                 }
                 Arc::make_mut(&mut self.control).apply(index, &entry);
                 verifies.join(&mut self.trust);
-                Ok(Folded::Control(Box::new(entry)))
+                let entry = Arc::new(entry);
+                Arc::make_mut(&mut self.history).push((index, entry.clone()));
+                Ok(Folded::Control(entry))
             }
         }
     }
@@ -124,19 +128,34 @@ impl Verifies {
 /// A control entry from its body, and what it adds to verify with.
 pub fn read_control(body: &[u8]) -> Result<(Entry, Verifies), String> {
     let entry: Entry = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let verifies = match &entry {
+    let verifies = verifies(&entry)?;
+    Ok((entry, verifies))
+}
+
+/// What an entry adds to verify with.
+fn verifies(entry: &Entry) -> Result<Verifies, String> {
+    match entry {
         Entry::TrustAdded(Added::Key(added)) => {
             let key =
                 PublicKey::from_pem(&added.pem, Some(added.scheme)).map_err(|error| error.to_string())?;
             if key.id() != added.id {
                 return Err(format!("the key is {}, not {}", key.id(), added.id));
             }
-            Verifies::Key(key)
+            Ok(Verifies::Key(key))
         }
-        Entry::TrustAdded(Added::Root(root)) => Verifies::Root(Arc::new(root.read()?)),
-        _ => Verifies::Nothing,
-    };
-    Ok((entry, verifies))
+        Entry::TrustAdded(Added::Root(root)) => Ok(Verifies::Root(Arc::new(root.read()?))),
+        _ => Ok(Verifies::Nothing),
+    }
+}
+
+/// The state after the entries of `history` before `size`.
+pub fn state_at(history: &[(u64, Arc<Entry>)], size: u64) -> Result<(Control, Trust), String> {
+    let (mut control, mut trust) = (Control::default(), Trust::default());
+    for (index, entry) in history.iter().take_while(|(index, _)| *index < size) {
+        control.apply(*index, entry);
+        verifies(entry)?.join(&mut trust);
+    }
+    Ok((control, trust))
 }
 
 /// Whether the entry could be read back. One that could not would stop every yes of the tenant for good.

@@ -202,6 +202,8 @@ impl Shared {
             time: fold.time.unwrap_or(head.time),
             control: fold.control.clone(),
             trust: fold.trust.clone(),
+            past: false,
+            history: fold.history.clone(),
         };
         if head.size > had {
             // At first nothing was answered yet, and a long list would say no more than "everything".

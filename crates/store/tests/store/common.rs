@@ -151,7 +151,7 @@ pub async fn followed(store: &Store, keys: &Trust) -> Prefix {
         frontier.push(leaf_hash(&entry.leaf));
     }
     assert_eq!(frontier.root(), head.root);
-    Prefix { size: head.size, root: head.root, trust: keys.clone() }
+    Prefix { size: head.size, root: head.root, trust: keys.clone(), past: false }
 }
 
 pub fn statement(subject: &str) -> Statement {
