@@ -14,6 +14,8 @@ mod cosign;
 mod import;
 #[path = "stories/keyless.rs"]
 mod keyless;
+#[path = "stories/language.rs"]
+mod language;
 #[path = "stories/layouts.rs"]
 mod layouts;
 #[path = "stories/newcomer.rs"]

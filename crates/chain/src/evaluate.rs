@@ -5,6 +5,7 @@
 //! it notes every node that they ask for.
 
 mod artifact;
+pub(crate) mod assert;
 mod build;
 mod certificate;
 mod inputs;
@@ -64,7 +65,7 @@ pub fn evaluate(
     log: LogView,
     now: Timestamp,
 ) -> Verdict {
-    let mut world = World::new(control, evidence, question.environment.as_deref(), now);
+    let mut world = World::asked(control, evidence, question, now);
     let chain = answer(&mut world, question);
     // Near misses never decide: what they read spends no budget.
     let overflow = world.overflow;
@@ -77,7 +78,11 @@ pub fn evaluate(
         let message = "the chain is larger than the evaluator's limits";
         reasons.insert(0, Reason::error(Code::SysLimitExceeded, question.image.digest, "", message));
     }
-    let undecided = reasons.iter().any(|r| r.is_error() && r.code.is_indeterminate());
+    // Who can make an expression fail to evaluate must not hide behind it what is plainly wrong.
+    let plainly = |r: &Reason| r.is_error() && !r.code.is_indeterminate();
+    let by_error = reasons.iter().any(|r| r.is_error() && r.code == Code::PolEvalError);
+    let limited = |r: &Reason| r.is_error() && r.code.is_indeterminate() && r.code != Code::PolEvalError;
+    let undecided = reasons.iter().any(limited) || by_error && !reasons.iter().any(plainly);
     let outcome = match (undecided, broken) {
         (true, _) => Outcome::Indeterminate,
         (false, true) => Outcome::Failed,
@@ -100,7 +105,7 @@ pub fn evaluate(
     let undecided_is_fine = spec.is_some_and(|spec| spec.on_indeterminate == OnIndeterminate::Allow);
     let allowed = outcome == Outcome::Passed
         || mode != Mode::Enforce
-        || (outcome == Outcome::Indeterminate && undecided_is_fine);
+        || (outcome == Outcome::Indeterminate && undecided_is_fine && !by_error);
 
     let holds = if outcome == Outcome::Passed { HOLDS } else { HOLDS_NOT };
     let horizon = later(now, holds);
@@ -120,7 +125,7 @@ pub fn evaluate(
             resource: question.image.resource.clone(),
             platform: question.platform.as_ref().map(platform_text),
         },
-        context: question.environment.iter().map(|e| ("environment".to_owned(), e.clone())).collect(),
+        context: said(question),
         policy: chain.policy.as_ref().map(|decides| decides.view.clone()),
         trust_epoch: control.epoch,
         log,
@@ -165,7 +170,7 @@ pub fn known_resources(digest: Digest, control: &Control, evidence: &Evidence) -
 
 /// The nodes that an evaluation with this evidence asks for. Time decides nothing about that.
 pub(crate) fn touched(question: &Question, control: &Control, evidence: &Evidence) -> BTreeSet<Node> {
-    let mut world = World::new(control, evidence, question.environment.as_deref(), Timestamp::MIN);
+    let mut world = World::asked(control, evidence, question, Timestamp::MIN);
     let chain = answer(&mut world, question);
     near::misses(&mut world, question.image.digest, &chain);
     world.touched
@@ -195,7 +200,7 @@ fn answer(world: &mut World<'_>, question: &Question) -> Rc<Chain> {
     let (digest, resource) = (question.image.digest, &question.image.resource);
     // A question that no policy decides is answered before any budget counts. The digest is read whatever
     // the policies say, so that an answer always rests on something.
-    let decides = select::select(world.control, resource, world.environment);
+    let decides = select::select(world, resource);
     world.touch(Node::Content(digest));
     let decides = match decides {
         Ok(decides) => decides,
@@ -290,7 +295,7 @@ impl World<'_> {
     /// The rules, in their order.
     fn work_out(&mut self, digest: Digest, resource: &str, platform: Option<&Platform>, hop: u32) -> Chain {
         // R0
-        let decides = match select::select(self.control, resource, self.environment) {
+        let decides = match select::select(self, resource) {
             Ok(decides) => decides,
             Err(reason) => return Chain::refused(*reason, None),
         };
@@ -308,9 +313,11 @@ impl World<'_> {
             return chain;
         }
         let artifact = artifact::judge(self, digest, platform, spec);
+        let (denied, denied_link) = assert::denied(self, &artifact, resource, spec);
 
         // R1 with R2, R3 and the statement's own part of R7
-        let mut built = spec.build.as_ref().map(|rules| build::judge(self, &artifact, spec, rules, hop));
+        let mut built =
+            spec.build.as_ref().map(|rules| build::judge(self, &artifact, resource, spec, rules, hop));
         // R4
         let registered =
             spec.registry.as_ref().map(|rules| registry::judge(self, digest, resource, spec, rules));
@@ -318,9 +325,11 @@ impl World<'_> {
         // R7
         let timed = time::judge(self, digest, spec, built.as_ref(), registered.as_ref());
 
-        let mut links = vec![artifact.link()];
+        let mut links: Vec<Link> = denied_link.into_iter().collect();
+        links.push(artifact.link());
         let mut levels = BTreeMap::new();
         let mut reasons: Vec<Reason> = expired.into_iter().collect();
+        reasons.extend(denied);
         reasons.extend(artifact.reasons);
         let mut time_link = timed.link;
         if let Some(built) = &mut built {
@@ -347,6 +356,12 @@ impl World<'_> {
         }
         Chain { policy: Some(decides), reasons: unique, links, levels, media_type: artifact.media_type }
     }
+}
+
+/// The environment and whatever else the question says.
+fn said(question: &Question) -> BTreeMap<String, String> {
+    let environment = question.environment.iter().map(|e| ("environment".to_owned(), e.clone()));
+    question.context.clone().into_iter().chain(environment).collect()
 }
 
 /// One line for people, at most 256 characters.

@@ -5,8 +5,10 @@
 //! needs is fetched before by [`Gather`], which says frontier by frontier which nodes it wants.
 //! Cryptography is `catenary-evidence`'s business, storage `catenary-store`'s.
 
+pub mod context;
 pub mod control;
 pub mod evaluate;
+pub mod expr;
 #[cfg(feature = "faults")]
 pub mod faults;
 pub mod gather;

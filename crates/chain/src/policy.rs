@@ -14,6 +14,8 @@ use jiff::Timestamp;
 
 use crate::{control::Control, reason::Code};
 
+pub(crate) use place::closest;
+
 pub use document::{Document, Mode, OnIndeterminate, Signer, Spec};
 pub use glob::Matcher;
 pub use identity::IdentityRule;

@@ -9,6 +9,8 @@ use catenary_evidence::Sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::policy::Mode;
+
 /// One thing that is wrong (or worth a warning), with what mends it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,6 +74,16 @@ impl Reason {
         self.evidence.extend(evidence);
         self.evidence.sort();
         self.evidence.dedup();
+        self
+    }
+
+    /// The same under a rule of this mode: what is not enforced breaks nothing.
+    pub fn under(mut self, mode: Mode) -> Self {
+        self.severity = match (self.severity, mode) {
+            (Severity::Error, Mode::Warn) => Severity::Warning,
+            (Severity::Error, Mode::Shadow) => Severity::Info,
+            (severity, _) => severity,
+        };
         self
     }
 
@@ -145,6 +157,10 @@ codes! {
         "Apply a corrected revision of the policy; `catenary policy lint` shows what is wrong.";
     PolExpired "POL_EXPIRED" "The policy is past metadata.expires.",
         "Review the policy and apply a revision with a later metadata.expires.";
+    PolEvalError "POL_EVAL_ERROR" "An expression of the policy cannot be evaluated for this question.",
+        "Ask `has(…)` before a member that may be missing, give the context that the expression reads, or set onError: fail.";
+    PolDenied "POL_DENIED" "A deny rule of the policy holds.",
+        "Read the rule's message; ask again when it no longer holds.";
     ArtUnknown "ART_UNKNOWN" "Nothing is known about the digest.",
         "Check that the CI job posts its evidence and that the registry reports pushes, then ask again.";
     ArtManifestMissing "ART_MANIFEST_MISSING" "The bytes of the index or manifest are not known.",
@@ -316,7 +332,7 @@ impl Code {
     /// Damaged evidence does not: it counts as absent, so that damaging a row never turns FAILED into
     /// something that `onIndeterminate: allow` lets through.
     pub fn is_indeterminate(self) -> bool {
-        matches!(self, Self::SysLimitExceeded | Self::PolInvalid)
+        matches!(self, Self::SysLimitExceeded | Self::PolInvalid | Self::PolEvalError)
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Question {
     pub environment: Option<String>,
     /// Ask about one platform of an index.
     pub platform: Option<Platform>,
+    /// What the asker says besides (see [`crate::context`]).
+    pub context: crate::context::Context,
 }
 
 /// The pure result of an evaluation, spelled as in the SLSA VSA.

@@ -11,10 +11,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use catenary_chain::{
     Control, Evidence, Policy, Question, Verdict,
+    context::Context,
     control::{Added, Entry},
     evaluate,
     verdict::LogView,
@@ -31,6 +32,7 @@ pub fn verdict(
     policy: &Path,
     image: &str,
     environment: Option<&str>,
+    context: &Context,
     log_key: Option<&str>,
 ) -> Result<Value> {
     let text = std::fs::read_to_string(evidence).with_context(|| evidence.display().to_string())?;
@@ -44,6 +46,11 @@ pub fn verdict(
         environment.is_none() || file.question.environment == environment,
         "the file is about environment {}",
         file.question.environment.as_deref().unwrap_or("(none)")
+    );
+    ensure!(
+        context.is_empty() || file.question.context == *context,
+        "the file is about another context: {:?}",
+        file.question.context
     );
     let verdict = file.evaluate(&document, log_key.as_ref())?;
     Ok(serde_json::to_value(&verdict)?)
@@ -67,6 +74,8 @@ struct AskedAt {
     image: ImageReference,
     environment: Option<String>,
     platform: Option<String>,
+    #[serde(default)]
+    context: Context,
     now: Timestamp,
 }
 
@@ -127,6 +136,7 @@ impl Export {
             image: self.question.image.clone(),
             environment: self.question.environment.clone(),
             platform: self.question.platform.as_deref().map(platform).transpose()?,
+            context: self.question.context.clone(),
         };
         let log = LogView { size: checkpoint.size, root: Sha256(checkpoint.root.0) };
         let verdict = evaluate(&question, &control, &evidence, log, self.question.now);

@@ -62,7 +62,7 @@ pub type Key = [u8; 32];
 /// The key of a question.
 pub fn key(tenant: &str, epoch: u64, question: &Question) -> Key {
     let platform = question.platform.as_ref();
-    let parts = [
+    let head = [
         Some(tenant),
         Some(&epoch.to_string()),
         Some(&question.image.to_string()),
@@ -71,8 +71,9 @@ pub fn key(tenant: &str, epoch: u64, question: &Question) -> Key {
         platform.map(|p| p.architecture.as_str()),
         platform.and_then(|p| p.variant.as_deref()),
     ];
+    let context = question.context.iter().flat_map(|(name, value)| [name.as_str(), value]).map(Some);
     let mut bytes = Vec::new();
-    for part in parts {
+    for part in head.into_iter().chain(context) {
         // Length before text, and absent apart from empty: no two questions have the same bytes.
         let length = part.map_or(u64::MAX, |text| text.len() as u64);
         bytes.extend_from_slice(&length.to_be_bytes());

@@ -35,6 +35,7 @@ pub async fn evidence(app: &App, tenant: &str, question: &Question, when: When) 
             "image": question.image,
             "environment": question.environment,
             "platform": verdict.subject.platform,
+            "context": question.context,
             "now": verdict.as_of,
             "tenant": tenant,
         }),

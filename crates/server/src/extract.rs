@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use bytes::Bytes;
+use catenary_chain::context::Context;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -149,6 +150,32 @@ impl<T: DeserializeOwned> FromRequestParts<App> for ApiQuery<T> {
                 Fault::Query(text)
             }
         })
+    }
+}
+
+/// A query that may say more: `ctx.<name>=<value>`, any number of times.
+#[derive(Debug)]
+pub struct ContextQuery<T>(pub T, pub Context);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for ContextQuery<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Fault> {
+        let not_a_query = || Fault::Query("not a query".into());
+        let all = parts.uri.query().unwrap_or_default().to_owned();
+        let (said, own): (Vec<&str>, Vec<&str>) = all.split('&').partition(|pair| pair.starts_with("ctx."));
+        let said = format!("/?{}", said.join("&")).parse().map_err(|_| not_a_query())?;
+        let said = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&said);
+        let mut context = Context::new();
+        for (name, value) in said.map_err(|_| not_a_query())?.0 {
+            let name = name.strip_prefix("ctx.").unwrap_or(&name).to_owned();
+            if let Some(twice) = context.insert(name.clone(), value) {
+                return Err(Fault::Query(format!("`ctx.{name}` is given twice, first as `{twice}`")));
+            }
+        }
+        parts.uri = format!("{}?{}", parts.uri.path(), own.join("&")).parse().map_err(|_| not_a_query())?;
+        let ApiQuery(query) = ApiQuery::from_request_parts(parts, app).await?;
+        Ok(Self(query, context))
     }
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use catenary_chain::{
     Evidence, Gather, Outcome, Question, Verdict,
+    context::{self, Context},
     evaluate::{self, evaluate},
     gather::ReadSet,
     verdict::LogView,
@@ -137,7 +138,13 @@ pub fn question(image: &str, environment: Option<&str>, platform: Option<&str>) 
     let image: ImageReference = image.parse()?;
     let environment = environment.map(environment_name).transpose()?;
     let platform = platform.map(platform_name).transpose()?;
-    Ok(Question { image, environment, platform })
+    Ok(Question { image, environment, platform, context: Context::new() })
+}
+
+/// The same question, with what the asker says besides.
+pub fn in_context(question: Question, context: Context) -> Result<Question, Fault> {
+    context::check(&context).map_err(Fault::Query)?;
+    Ok(Question { context, ..question })
 }
 
 fn environment_name(text: &str) -> Result<String, Fault> {

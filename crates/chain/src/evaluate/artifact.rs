@@ -72,8 +72,12 @@ pub fn judge(world: &mut World<'_>, digest: Digest, platform: Option<&Platform>,
     }
     let Some(object) = world.object(digest.into()) else {
         let one_kind = spec.subject.kinds.as_ref().is_some_and(|kinds| !both(kinds));
-        let needed =
-            spec.subject.platforms.is_some() || !spec.inputs.is_empty() || platform.is_some() || one_kind;
+        let listed = spec.deny.iter().any(|rule| rule.digests.is_some());
+        let needed = listed
+            || spec.subject.platforms.is_some()
+            || !spec.inputs.is_empty()
+            || platform.is_some()
+            || one_kind;
         let message = format!("the bytes of {digest} are not known");
         artifact.reasons.push(match needed {
             true => Reason::error(Code::ArtManifestMissing, digest, "subject", message),

@@ -9,6 +9,7 @@ use catenary_evidence::{
 };
 
 use crate::{
+    expr,
     policy::{
         Spec,
         document::{AgreeOn, Build as Rules, BuilderRule, Tolerance},
@@ -19,7 +20,7 @@ use crate::{
 
 use super::{
     artifact::Artifact,
-    certificate, ids, inputs, source, time,
+    assert, certificate, ids, inputs, source, time,
     world::{Statement, World},
 };
 
@@ -71,6 +72,7 @@ impl Exam<'_, '_> {
 pub fn judge<'a, 's>(
     world: &mut World<'a>,
     artifact: &Artifact,
+    resource: &str,
     spec: &'s Spec,
     rules: &'s Rules,
     hop: u32,
@@ -99,6 +101,7 @@ pub fn judge<'a, 's>(
                     pair(build, rule, &spec.trust.builders, rules, *digest, &identities);
                 reasons.extend(triggers(build, rules, *digest, &identities));
                 reasons.extend(certificate::agrees(build, &identities, spec.source.as_ref(), *digest));
+                reasons.extend(asserts(world, build, rules, artifact.digest, resource, &identities));
                 let reasons: Vec<Reason> =
                     reasons.into_iter().map(|r| r.with_evidence([statement.fact.id])).collect();
                 let domain = domain(rule);
@@ -209,6 +212,30 @@ fn pair(
         reasons.push(reason.because(rules.min_level, level));
     }
     (reasons, paired, level)
+}
+
+/// Step 6, the expressions.
+fn asserts(
+    world: &mut World<'_>,
+    build: &predicate::Build,
+    rules: &Rules,
+    node: Digest,
+    resource: &str,
+    identities: &[&Identity],
+) -> Vec<Reason> {
+    if rules.params.assert.is_empty() {
+        return Vec::new();
+    }
+    let trigger = certificate::trigger(build, identities);
+    let runner = certificate::runner(build, identities);
+    let bindings = assert::bindings(world, node, resource)
+        .with("build", expr::build(build, trigger, runner))
+        .with("source", expr::source(build.source.as_ref()))
+        .with("params", expr::params(build));
+    let node = node.to_string();
+    let (rule, code) = ("build.params.assert", Code::BldParamValue);
+    let asked = assert::Asked { node: &node, rule, stage: "build", code };
+    assert::asserts(world, &rules.params.assert, &bindings, &asked)
 }
 
 /// Step 5: what started the build. The certificate says it where the provenance does not.

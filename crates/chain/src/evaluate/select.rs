@@ -1,9 +1,9 @@
 //! R0: exactly one policy decides.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    control::Control,
+    expr::{self, Bindings, OnError},
     policy::Policy,
     reason::{Code, Reason},
     verdict::PolicyView,
@@ -12,14 +12,25 @@ use crate::{
 use super::{Decides, world::World};
 
 /// The policy of the highest priority that matches.
-pub fn select(control: &Control, resource: &str, environment: Option<&str>) -> Result<Decides, Box<Reason>> {
+///
+/// One whose `match.when` has no answer counts as one that matches: if it would decide, nobody can.
+pub fn select(world: &mut World<'_>, resource: &str) -> Result<Decides, Box<Reason>> {
+    let (control, environment) = (world.control, world.environment);
     let mut matching: Vec<Decides> = Vec::new();
+    let mut unsure: BTreeMap<String, Box<Reason>> = BTreeMap::new();
     for (name, active) in &control.policies {
         let policy = active.policy.as_ref().map_err(|error| {
             let message = format!("policy `{name}` revision {} cannot be read: {error}", active.revision);
             Reason::error(Code::PolInvalid, name, "", message)
         })?;
         if policy.matches(resource, environment) {
+            match holds(world, name, policy) {
+                Ok(false) => continue,
+                Ok(true) => {}
+                Err(reason) => {
+                    unsure.insert(name.clone(), reason);
+                }
+            }
             let view = PolicyView { name: name.clone(), revision: active.revision, digest: active.digest };
             matching.push(Decides { policy: Arc::clone(policy), view });
         }
@@ -37,13 +48,31 @@ pub fn select(control: &Control, resource: &str, environment: Option<&str>) -> R
     if matching.len() == 1
         && let Some(decides) = matching.pop()
     {
-        return Ok(decides);
+        return unsure.remove(&decides.view.name).map_or(Ok(decides), Err);
+    }
+    if let Some(reason) = matching.iter().find_map(|decides| unsure.remove(&decides.view.name)) {
+        return Err(reason);
     }
     let names: Vec<String> = matching.into_iter().map(|d| d.view.name).collect();
     let message = format!("policies {} all select {resource} with priority {highest}", names.join(", "));
     Err(Box::new(
         Reason::error(Code::PolAmbiguous, resource, "match.priority", message).because("one policy", names),
     ))
+}
+
+/// Whether `match.when` holds.
+fn holds(world: &mut World<'_>, name: &str, policy: &Policy) -> Result<bool, Box<Reason>> {
+    let Some(when) = &policy.spec().selects.when else { return Ok(true) };
+    let bindings = Bindings::default().with("ctx", expr::context(world.question));
+    when.expr.evaluate(&bindings, &mut world.steps).map_err(|fault| {
+        let code = match when.on_error {
+            OnError::Indeterminate => Code::PolEvalError,
+            OnError::Fail => Code::PolNoMatch,
+        };
+        let message = format!("whether policy `{name}` is for the question cannot be evaluated: {fault}");
+        let reason = Reason::error(code, name, "match.when", message);
+        Box::new(reason.because(when.expr.source(), fault.to_string()))
+    })
 }
 
 /// `POL_EXPIRED`; the evaluation goes on, so that all reasons are shown.

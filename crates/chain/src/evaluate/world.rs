@@ -19,6 +19,7 @@ use crate::{
     gather::{Evidence, Logged},
     policy::{IdentityRule, Signer},
     reason::Code,
+    verdict::Question,
 };
 
 use super::{Chain, MAX_NODES, MAX_STATEMENTS};
@@ -31,7 +32,11 @@ pub(crate) struct World<'a> {
     pub control: &'a Control,
     pub evidence: &'a Evidence,
     pub environment: Option<&'a str>,
+    /// What is asked; nothing when only a digest is looked up.
+    pub question: Option<&'a Question>,
     pub now: Timestamp,
+    /// What expressions may still spend.
+    pub steps: crate::expr::Budget,
     /// Every node that was asked for.
     pub touched: BTreeSet<Node>,
     /// Whether a budget is spent.
@@ -113,7 +118,9 @@ impl<'a> World<'a> {
             control,
             evidence,
             environment,
+            question: None,
             now,
+            steps: crate::expr::Budget::default(),
             touched: BTreeSet::new(),
             overflow: false,
             chains: 0,
@@ -126,6 +133,17 @@ impl<'a> World<'a> {
             signers: super::signers(control),
             identities: super::identities(control).collect(),
         }
+    }
+
+    /// The world of a question.
+    pub fn asked(
+        control: &'a Control,
+        evidence: &'a Evidence,
+        question: &'a Question,
+        now: Timestamp,
+    ) -> Self {
+        let environment = question.environment.as_deref();
+        Self { question: Some(question), ..Self::new(control, evidence, environment, now) }
     }
 
     /// Notes that `node` is asked for, and spends the budgets.

@@ -11,6 +11,8 @@ use catenary_evidence::{
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::expr::{Assert, OnError, Program};
+
 use super::{
     glob::{Glob, Matcher},
     identity::{BuilderId, Extensions, IdentityRule, SigningTime},
@@ -76,6 +78,9 @@ pub struct Spec {
     /// R7.
     #[serde(default)]
     pub time: Time,
+    /// What is refused whatever the chain says.
+    #[serde(default)]
+    pub deny: Vec<Deny>,
 }
 
 impl Spec {
@@ -90,6 +95,58 @@ impl Spec {
         let by = self.registry.as_ref().and_then(|registry| registry.promoted_by.as_ref());
         self.trust.registries.iter().filter(move |rule| by.is_none_or(|ids| ids.contains(&rule.id)))
     }
+}
+
+/// `match.when`: an expression, or one with what its errors mean.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    /// Over the context of the question.
+    pub expr: Program,
+    /// What an error means.
+    pub on_error: OnError,
+}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Whole {
+            expr: String,
+            #[serde(default)]
+            on_error: OnError,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "an expression, or `{expr, onError}`")]
+        enum Wire {
+            Expr(String),
+            Whole(Whole),
+        }
+        let (source, on_error) = match Wire::deserialize(deserializer)? {
+            Wire::Expr(source) => (source, OnError::default()),
+            Wire::Whole(whole) => (whole.expr, whole.on_error),
+        };
+        Program::parse(&source).map(|expr| Self { expr, on_error }).map_err(D::Error::custom)
+    }
+}
+
+/// One of `deny`: an expression, or digests.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deny {
+    /// The rule's id.
+    pub id: String,
+    /// Refused when this is true.
+    pub when: Option<Program>,
+    /// Refused digests.
+    pub digests: Option<Vec<Digest>>,
+    /// What to say.
+    pub message: Option<String>,
+    /// What an error means.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// What a match means.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 /// `mode`.
@@ -138,6 +195,8 @@ pub struct Match {
     /// The highest decides.
     #[serde(default)]
     pub priority: i32,
+    /// What the question must say besides.
+    pub when: Option<Condition>,
 }
 
 /// `subject`.
@@ -372,6 +431,9 @@ pub struct Params {
     /// Allowed values by path.
     #[serde(default)]
     pub allow: BTreeMap<String, Vec<String>>,
+    /// What must be true of the build.
+    #[serde(default)]
+    pub assert: Vec<Assert>,
 }
 
 /// `source`.
@@ -552,7 +614,11 @@ pub enum Order {
 const MAX_DURATION: i64 = 100 * 366 * 86_400;
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SignedDuration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    span(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+}
+
+/// Reads an integer and its unit.
+pub fn span(text: &str) -> Result<SignedDuration, String> {
     let parsed = text.split_at_checked(text.len().saturating_sub(1)).and_then(|(number, unit)| {
         let unit = match unit {
             "s" => 1,
@@ -565,12 +631,11 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SignedD
         let number: i64 = if digits { number.parse().ok()? } else { return None };
         number.checked_mul(unit).filter(|seconds| *seconds <= MAX_DURATION)
     });
-    match parsed {
-        Some(seconds) => Ok(Some(SignedDuration::from_secs(seconds))),
-        None => Err(D::Error::custom(format!(
+    parsed.map(SignedDuration::from_secs).ok_or_else(|| {
+        format!(
             "`{text}` is not a duration: an integer and one of `s`, `m`, `h`, `d`, at most a hundred years"
-        ))),
-    }
+        )
+    })
 }
 
 fn platforms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Platform>>, D::Error> {

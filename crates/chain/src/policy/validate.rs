@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use catenary_evidence::reference::RepositoryUri;
 
+use crate::expr::{Assert, Site};
+
 use super::{
     document::{Build, Document, Input, Pinned, Registry, Signer, Source, Spec},
     place::Step,
@@ -49,7 +51,7 @@ pub fn check(document: &Document) -> Result<(), Fault> {
     if let Some(section) = &spec.registry {
         registry(spec, section)?;
     }
-    Ok(())
+    deny(spec)
 }
 
 fn name(name: &str) -> Result<(), Fault> {
@@ -91,7 +93,9 @@ fn selects(spec: &Spec) -> Result<(), Fault> {
     if spec.selects.resources.is_empty() {
         return fault(path!["spec", "match", "resources"], "a policy is for at least one resource");
     }
-    texts(&spec.selects.environments, path!["spec", "match", "environments"])
+    texts(&spec.selects.environments, path!["spec", "match", "environments"])?;
+    let when = spec.selects.when.as_ref().map(|when| when.expr.check(Site::Match));
+    when.unwrap_or(Ok(())).or_else(|why| fault(path!["spec", "match", "when"], why))
 }
 
 fn subject(spec: &Spec) -> Result<(), Fault> {
@@ -162,6 +166,7 @@ fn sections(spec: &Spec) -> Result<(), Fault> {
 
 fn build(spec: &Spec, build: &Build) -> Result<(), Fault> {
     level(build.min_level, path!["spec", "build", "minLevel"])?;
+    asserts(&build.params.assert, Site::Build, path!["spec", "build", "params", "assert"])?;
     texts(&build.triggers, path!["spec", "build", "triggers"])?;
     let rules = &spec.trust.builders;
     if rules.is_empty() {
@@ -229,6 +234,38 @@ pub fn canonical(uri: &str) -> Result<String, Fault> {
         Ok((_, Some(_))) => fault(at(), "a repository is named without a ref or commit"),
         Err(error) => fault(at(), error.to_string()),
     }
+}
+
+/// Checks expressions and ids of a list of assertions.
+pub(super) fn asserts(asserts: &[Assert], site: Site, path: Vec<Step>) -> Result<(), Fault> {
+    let mut seen = BTreeSet::new();
+    for (index, assert) in asserts.iter().enumerate() {
+        let at = |member: &str| path.iter().cloned().chain([Step::from(index), Step::from(member)]).collect();
+        text(&assert.id, at("id"))?;
+        if !seen.insert(&assert.id) {
+            return fault(at("id"), format!("the id `{}` is used twice", assert.id));
+        }
+        assert.expr.check(site).or_else(|why| fault(at("expr"), why))?;
+    }
+    Ok(())
+}
+
+fn deny(spec: &Spec) -> Result<(), Fault> {
+    let mut seen = BTreeSet::new();
+    for (index, rule) in spec.deny.iter().enumerate() {
+        let at = |member: &str| path!["spec", "deny", index, member];
+        text(&rule.id, at("id"))?;
+        if !seen.insert(&rule.id) {
+            return fault(at("id"), format!("the id `{}` is used twice", rule.id));
+        }
+        listed(&rule.digests, at("digests"))?;
+        match (&rule.when, &rule.digests) {
+            (Some(when), None) => when.check(Site::Deny).or_else(|why| fault(at("when"), why))?,
+            (None, Some(_)) => {}
+            _ => return fault(path!["spec", "deny", index], "give exactly one of `when` and `digests`"),
+        }
+    }
+    Ok(())
 }
 
 fn inputs(index: usize, input: &Input) -> Result<(), Fault> {

@@ -82,6 +82,7 @@ pub fn question(world: &World) -> Question {
         image: ImageReference { resource: ask.resource.clone(), digest: content(ask.digest) },
         environment: ask.environment.clone(),
         platform: ask.platform.as_deref().map(platform),
+        context: Default::default(),
     }
 }
 

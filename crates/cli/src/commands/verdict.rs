@@ -25,6 +25,9 @@ pub struct Verdict {
     /// One platform of an index, for example linux/amd64.
     #[arg(long)]
     platform: Option<String>,
+    /// What else the question says, for policies that read `ctx`; may be given several times.
+    #[arg(long = "ctx", value_name = "NAME=VALUE", value_parser = said)]
+    ctx: Vec<(String, String)>,
     /// Wait this long for evidence that is still on its way, for example 30s.
     #[arg(long)]
     wait: Option<String>,
@@ -76,6 +79,7 @@ impl Verdict {
                 policy,
                 &self.image,
                 self.environment.as_deref(),
+                &self.context(),
                 self.log_key.as_deref(),
             );
         }
@@ -113,8 +117,23 @@ impl Verdict {
                 text += &format!("&{name}={}", query(value));
             }
         }
+        for (name, value) in self.context() {
+            text += &format!("&ctx.{name}={}", query(&value));
+        }
         text
     }
+
+    fn context(&self) -> catenary_chain::context::Context {
+        self.ctx.iter().cloned().collect()
+    }
+}
+
+/// Reads `name=value`.
+fn said(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("give it as name=value")?;
+    let pair = (name.to_owned(), value.to_owned());
+    catenary_chain::context::check(&[pair.clone()].into())?;
+    Ok(pair)
 }
 
 impl Explain {

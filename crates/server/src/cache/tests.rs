@@ -26,7 +26,7 @@ fn node(n: usize) -> Node {
 
 fn question(n: usize) -> Question {
     let image = format!("r.test/app-{n}@{}", Digest::sha256(b"image")).parse().unwrap();
-    Question { image, environment: None, platform: None }
+    Question { image, environment: None, platform: None, context: Default::default() }
 }
 
 /// A log whose only effect is how often each node was written; an answer spells the counts of what it reads.
@@ -163,7 +163,14 @@ fn an_answer_ends_with_its_time_and_an_undecided_one_is_never_kept() {
 #[test]
 fn h40_no_two_questions_share_a_key() {
     let mut keys = std::collections::BTreeSet::new();
-    let asked = |environment: Option<&str>, platform: Option<&str>| Question {
+    let context: Vec<catenary_chain::context::Context> = vec![
+        [].into(),
+        [("a".to_owned(), "b".to_owned())].into(),
+        [("a".to_owned(), "bc".to_owned())].into(),
+        [("ab".to_owned(), "c".to_owned())].into(),
+    ];
+    let asked = |environment: Option<&str>, platform: Option<&str>, context: &_| Question {
+        context: Clone::clone(context),
         image: question(0).image,
         environment: environment.map(str::to_owned),
         platform: platform.map(|os| catenary_evidence::object::Platform {
@@ -176,10 +183,12 @@ fn h40_no_two_questions_share_a_key() {
         for epoch in [1, 11] {
             for environment in [None, Some("prod"), Some("prodlinux")] {
                 for platform in [None, Some("linux")] {
-                    keys.insert(key(tenant, epoch, &asked(environment, platform)));
+                    for context in &context {
+                        keys.insert(key(tenant, epoch, &asked(environment, platform, context)));
+                    }
                 }
             }
         }
     }
-    assert_eq!(keys.len(), 24);
+    assert_eq!(keys.len(), 96);
 }

@@ -17,7 +17,7 @@ use crate::{
     App,
     auth::Principal,
     export,
-    extract::{ApiPath, ApiQuery},
+    extract::{ApiPath, ApiQuery, ContextQuery},
     page,
     problem::Fault,
     routes::tokens::NoQuery,
@@ -367,10 +367,11 @@ pub(crate) async fn evidence(
     State(app): State<App>,
     who: Principal,
     ApiPath(digest): ApiPath<String>,
-    ApiQuery(query): ApiQuery<EvidenceQuery>,
+    ContextQuery(query, context): ContextQuery<EvidenceQuery>,
 ) -> Result<Response, Fault> {
     let digest: Digest = digest.parse()?;
     let question = verdict::question(&query.image, query.environment.as_deref(), query.platform.as_deref())?;
+    let question = verdict::in_context(question, context)?;
     if question.image.digest != digest {
         return Err(Fault::Query("the digests of path and image differ".into()));
     }

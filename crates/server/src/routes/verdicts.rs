@@ -1,7 +1,7 @@
 //! Verdicts: may this digest run here?
 
 use axum::{Extension, extract::State, http::HeaderMap, response::Response};
-use catenary_chain::{Outcome, Question, verdict::Verdict};
+use catenary_chain::{Outcome, Question, context::Context, verdict::Verdict};
 use catenary_evidence::digest::{Digest, Sha256};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::{
     App,
     auth::Principal,
     cache::Ready,
-    extract::{ApiJson, ApiQuery},
+    extract::{ApiJson, ContextQuery},
     freshness::Freshness,
     problem::Fault,
     tags,
@@ -77,6 +77,9 @@ pub(crate) struct Asked {
     environment: Option<String>,
     /// `os/architecture[/variant]`
     platform: Option<String>,
+    /// What the asker says besides: names to texts, at most 16.
+    #[serde(default)]
+    context: Context,
 }
 
 /// Several questions.
@@ -96,7 +99,8 @@ pub(crate) struct Questions {
 
 impl Asked {
     async fn read(&self, app: &App, who: &Principal) -> Result<Question, Fault> {
-        read(app, who, &self.image, self.environment.as_deref(), self.platform.as_deref()).await
+        let question = read(app, who, &self.image, self.environment.as_deref(), self.platform.as_deref());
+        verdict::in_context(question.await?, self.context.clone())
     }
 }
 
@@ -127,7 +131,7 @@ pub(crate) async fn get(
     State(app): State<App>,
     who: Principal,
     Extension(fresh): Extension<Freshness>,
-    ApiQuery(query): ApiQuery<VerdictQuery>,
+    ContextQuery(query, context): ContextQuery<VerdictQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
     let signed = match query.format.as_deref() {
@@ -140,12 +144,12 @@ pub(crate) async fn get(
     let image = match (&query.image, &query.digest) {
         (Some(image), None) => image,
         (None, Some(digest)) if !signed => {
-            return for_digest(&app, &who, digest.parse()?, environment, platform, when).await;
+            return for_digest(&app, &who, digest.parse()?, environment, platform, when, &context).await;
         }
         (None, Some(_)) => return Err(Fault::ResourceRequired),
         _ => return Err(Fault::Query("give exactly one of `image` and `digest`".into())),
     };
-    let question = read(&app, &who, image, environment, platform).await?;
+    let question = verdict::in_context(read(&app, &who, image, environment, platform).await?, context)?;
     let answer = match when.is_now() {
         true => ask_and_wait(&app, &who.tenant, &question, fresh).await?,
         // A summary says nothing of when it was true: it is about now, or there is none.
@@ -200,6 +204,7 @@ async fn for_digest(
     environment: Option<&str>,
     platform: Option<&str>,
     when: When,
+    context: &Context,
 ) -> Result<Response, Fault> {
     let resources = verdict::resources(app, &who.tenant, digest, when).await?;
     let mut verdicts = Vec::new();
@@ -207,6 +212,7 @@ async fn for_digest(
     let mut log_size = None::<u64>;
     for resource in resources.iter().take(MAX_RESOURCES) {
         let question = verdict::question(&format!("{resource}@{digest}"), environment, platform)?;
+        let question = verdict::in_context(question, context.clone())?;
         let answer = verdict::ask_when(app, &who.tenant, &question, when).await?;
         worst = worst.max(answer.ready.verdict.outcome);
         log_size = Some(log_size.map_or(answer.log_size, |size| size.min(answer.log_size)));
@@ -284,7 +290,7 @@ pub(crate) async fn gate(
     State(app): State<App>,
     who: Principal,
     Extension(fresh): Extension<Freshness>,
-    ApiQuery(query): ApiQuery<GateQuery>,
+    ContextQuery(query, context): ContextQuery<GateQuery>,
 ) -> Result<Response, Fault> {
     let image = match (&query.image, &query.digest) {
         (Some(image), None) => image,
@@ -294,6 +300,7 @@ pub(crate) async fn gate(
         _ => return Err(Fault::ResourceRequired),
     };
     let question = read(&app, &who, image, query.environment.as_deref(), query.platform.as_deref()).await?;
+    let question = verdict::in_context(question, context)?;
     let answer = ask_and_wait(&app, &who.tenant, &question, fresh).await?;
     let verdict = &answer.ready.verdict;
     if verdict.allowed {

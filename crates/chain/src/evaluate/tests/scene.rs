@@ -48,6 +48,8 @@ pub fn platform(architecture: &str) -> Platform {
 pub struct Scene {
     pub control: Control,
     pub evidence: Evidence,
+    /// What questions say besides.
+    pub context: crate::context::Context,
     next: u64,
 }
 
@@ -264,7 +266,12 @@ impl Scene {
     /// Asks, and checks on the way that what [`Gather`] wants is enough for the same verdict.
     pub fn ask_at(&self, name: &str, resource: &str, now: Timestamp) -> Verdict {
         let image = ImageReference { resource: resource.into(), digest: content(name) };
-        let question = Question { image, environment: Some("prod".into()), platform: None };
+        let question = Question {
+            image,
+            environment: Some("prod".into()),
+            platform: None,
+            context: self.context.clone(),
+        };
         let log = LogView { size: 100, root: Sha256([7; 32]) };
         let verdict = evaluate(&question, &self.control, &self.evidence, log, now);
 

@@ -1,0 +1,126 @@
+//! The words of an expression. Brackets are counted here, before any parser sees them.
+
+use super::MAX_DEPTH;
+
+/// One word.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Token {
+    /// A name or keyword.
+    Name(String),
+    /// An integer.
+    Int(i64),
+    /// A number with a fraction or exponent.
+    Double(f64),
+    /// A text, its escapes read.
+    Text(String),
+    /// An operator or bracket.
+    Sign(&'static str),
+}
+
+/// Longer signs first.
+const SIGNS: [&str; 24] = [
+    "&&", "||", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "!", "?", ":", ".", ",", "(", ")",
+    "[", "]", "{", "}",
+];
+
+/// The words, each with where it begins.
+pub fn split(source: &str) -> Result<Vec<(usize, Token)>, String> {
+    let mut tokens = Vec::new();
+    let mut depth = 0usize;
+    let mut rest = source;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
+        let at = source.len() - rest.len();
+        let Some(first) = rest.chars().next() else { return Ok(tokens) };
+        let raw = rest.strip_prefix('r').filter(|rest| rest.starts_with(['\'', '"']));
+        let (token, length) = if let Some(text) = raw {
+            let (token, length) = text_of(text, true).map_err(|why| place(at, why))?;
+            (token, length + 1)
+        } else if first == '"' || first == '\'' {
+            text_of(rest, false).map_err(|why| place(at, why))?
+        } else if first.is_ascii_digit() {
+            number(rest).map_err(|why| place(at, why))?
+        } else if first.is_ascii_alphabetic() || first == '_' {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            (Token::Name(rest[..end].to_owned()), end)
+        } else {
+            let sign = SIGNS.iter().find(|sign| rest.starts_with(**sign));
+            let sign = sign.ok_or_else(|| place(at, format!("`{first}` means nothing here")))?;
+            match *sign {
+                "(" | "[" | "{" => depth += 1,
+                ")" | "]" | "}" => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > MAX_DEPTH {
+                return Err(place(at, format!("more than {MAX_DEPTH} brackets are open")));
+            }
+            (Token::Sign(sign), sign.len())
+        };
+        tokens.push((at, token));
+        rest = &rest[length..];
+    }
+}
+
+/// A complaint with its place.
+pub fn place(at: usize, why: impl std::fmt::Display) -> String {
+    format!("at byte {} of the expression: {why}", at + 1)
+}
+
+fn number(text: &str) -> Result<(Token, usize), String> {
+    let bytes = text.as_bytes();
+    let digits =
+        |from: usize| bytes[from.min(bytes.len())..].iter().take_while(|b| b.is_ascii_digit()).count() + from;
+    let mut end = digits(0);
+    let mut whole = true;
+    if bytes.get(end) == Some(&b'.') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit) {
+        end = digits(end + 1);
+        whole = false;
+    }
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
+        let after = digits(end + 1 + sign);
+        if after > end + 1 + sign {
+            end = after;
+            whole = false;
+        }
+    }
+    if bytes.get(end).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_') {
+        return Err("a number is written in decimal, without a suffix".to_owned());
+    }
+    let number = &text[..end];
+    let token = match whole {
+        true => Token::Int(number.parse().map_err(|_| format!("{number} is too large"))?),
+        false => Token::Double(number.parse().map_err(|_| format!("{number} is no number"))?),
+    };
+    Ok((token, end))
+}
+
+/// A quoted text, and how long it is with its quotes.
+fn text_of(text: &str, raw: bool) -> Result<(Token, usize), String> {
+    let mut chars = text.char_indices();
+    let quote = chars.next().map(|(_, quote)| quote);
+    let mut value = String::new();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            c if Some(c) == quote => return Ok((Token::Text(value), at + c.len_utf8())),
+            '\n' | '\r' => break,
+            '\\' if !raw => {
+                let escape = chars.next().map(|(_, escape)| escape);
+                value.push(match escape {
+                    Some(c @ ('\\' | '\'' | '"' | '`')) => c,
+                    Some('n') => '\n',
+                    Some('r') => '\r',
+                    Some('t') => '\t',
+                    Some('u') => {
+                        let hex: String = chars.by_ref().take(4).map(|(_, c)| c).collect();
+                        let code = u32::from_str_radix(&hex, 16).ok().filter(|_| hex.len() == 4);
+                        code.and_then(char::from_u32).ok_or(r"`\u` takes four hex digits")?
+                    }
+                    _ => return Err("an escape that nobody knows".to_owned()),
+                });
+            }
+            c => value.push(c),
+        }
+    }
+    Err("a text does not end on its line".to_owned())
+}
