@@ -22,6 +22,8 @@ mod layouts;
 mod newcomer;
 #[path = "stories/operate.rs"]
 mod operate;
+#[path = "stories/policy_life.rs"]
+mod policy_life;
 #[path = "stories/registry.rs"]
 mod registry;
 #[path = "stories/revocation.rs"]

@@ -3,11 +3,16 @@
 //! A policy is parsed once: members that nobody knows, duplicate keys, anchors and merge keys, and rules
 //! that could never hold or always hold are refused with their place. What is left cannot be written wrong.
 
+pub mod diff;
 pub mod document;
 pub mod glob;
 pub mod identity;
+pub mod lint;
 mod place;
+pub mod preset;
+pub mod short;
 mod validate;
+mod yaml;
 
 use catenary_evidence::KeyId;
 use jiff::Timestamp;
@@ -33,7 +38,7 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message} (line {line}, column {column})")]
 pub struct PolicyError {
-    /// Always [`Code::PolInvalid`].
+    /// [`Code::PolInvalid`], or [`Code::PolExpired`].
     pub code: Code,
     /// From 1; 0 when the whole document is meant.
     pub line: u64,
@@ -54,14 +59,14 @@ impl Policy {
             let message = format!("the document is longer than {MAX_DOCUMENT} bytes");
             return Err(PolicyError::new(message));
         }
-        let options = || {
-            serde_saphyr::options! {
-                duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
-                merge_keys: serde_saphyr::MergeKeyPolicy::Error,
-                strict_booleans: true,
-                with_snippet: false,
-            }
-        };
+        match short::expand(document)? {
+            None => Self::read(document),
+            Some(long) => Self::read(&long).map_err(|error| error.seen_in(document)),
+        }
+    }
+
+    /// Reads a document that is written out.
+    fn read(document: &str) -> Result<Self, PolicyError> {
         let parsed: Document = serde_saphyr::from_str_with_options(document, options())
             .map_err(|error| PolicyError::read(document, &error))?;
         let placed = |(path, message): (Vec<place::Step>, String)| {
@@ -84,6 +89,25 @@ impl Policy {
     /// `metadata.expires`.
     pub fn expires(&self) -> Option<Timestamp> {
         self.document.metadata.expires
+    }
+
+    /// Reads a document that is to be saved at `now`: beyond [`Self::parse`], it is in force, its patterns are anchored and
+    /// its thresholds can be reached. What is in a log already is read by `parse`, so that a new release does not disown it.
+    pub fn publish(document: &str, now: Timestamp) -> Result<Self, PolicyError> {
+        let policy = Self::parse(document)?;
+        let refused = |path: &str, error: PolicyError| {
+            let (line, column) = place::of_text(document, path);
+            PolicyError { line, column, path: path.to_owned(), ..error }
+        };
+        if let Some(expires) = policy.expires().filter(|expires| *expires <= now) {
+            let message = format!("the policy expired at {expires}: give a later time");
+            let error = PolicyError { code: Code::PolExpired, ..PolicyError::new(message) };
+            return Err(refused("metadata.expires", error));
+        }
+        match validate::check_new(policy.spec()) {
+            Ok(()) => Ok(policy),
+            Err((path, message)) => Err(refused(&place::join(&path), PolicyError::new(message))),
+        }
     }
 
     /// The rules.
@@ -126,6 +150,21 @@ impl Policy {
     }
 }
 
+/// How documents are read: no member twice, no merge keys, `yes` is a text.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+        merge_keys: serde_saphyr::MergeKeyPolicy::Error,
+        strict_booleans: true,
+        with_snippet: false,
+    }
+}
+
+/// A document as a value, whatever it means.
+fn value(document: &str) -> Result<serde_json::Value, serde_saphyr::Error> {
+    serde_saphyr::from_str_with_options(document, options())
+}
+
 impl Signer {
     /// The keys that the rule names, whether or not they count.
     pub fn keys(&self, control: &Control) -> Vec<KeyId> {
@@ -163,6 +202,12 @@ impl PolicyError {
         }
     }
 
+    /// The same about the document that was written out: its places are those of what was sent.
+    fn seen_in(mut self, document: &str) -> Self {
+        (self.line, self.column) = place::of_text(document, &self.path);
+        self
+    }
+
     /// Gives a parser's error its path and, for a misspelt member, the one that was probably meant.
     fn read(document: &str, error: &serde_saphyr::Error) -> Self {
         let error = error.without_snippet();
@@ -170,7 +215,11 @@ impl PolicyError {
         let path = place::at(document, line, column);
         let (message, suggestion) = match error {
             serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-                let suggestion = place::closest(field, expected);
+                let mut known = expected.to_vec();
+                if path == format!("spec.{field}") {
+                    known.extend(short::MEMBERS);
+                }
+                let suggestion = place::closest(field, &known);
                 let meant = suggestion.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default();
                 (format!("unknown member `{field}`{meant}"), suggestion)
             }

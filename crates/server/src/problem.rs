@@ -306,9 +306,8 @@ impl Fault {
             Self::Refused(e) if e.is_syntax() => (S::BAD_REQUEST, e.code(), "Malformed evidence"),
             Self::Refused(e) if e.is_too_large() => (S::PAYLOAD_TOO_LARGE, e.code(), "Evidence too large"),
             Self::Refused(e) => (S::UNPROCESSABLE_ENTITY, e.code(), "Evidence refused"),
-            Self::Policy(_) | Self::PolicyName { .. } => {
-                (S::UNPROCESSABLE_ENTITY, "POL_INVALID", "Policy refused")
-            }
+            Self::Policy(e) => (S::UNPROCESSABLE_ENTITY, e.code.as_str(), "Policy refused"),
+            Self::PolicyName { .. } => (S::UNPROCESSABLE_ENTITY, "POL_INVALID", "Policy refused"),
             Self::PolicyRollback { .. } => (S::CONFLICT, "POL_ROLLBACK", "An older revision"),
             Self::Key(_) => (S::UNPROCESSABLE_ENTITY, "KEY_INVALID", "Key refused"),
             Self::Root(_) => (S::UNPROCESSABLE_ENTITY, "TRUST_ROOT_INVALID", "Trust root refused"),

@@ -129,6 +129,34 @@ pub fn of_path(document: &str, path: &[Step]) -> (u64, u64) {
     (here.referenced.line(), here.referenced.column())
 }
 
+/// The place of the member that a joined path names, where its name stands; of the deepest ancestor that exists when there is
+/// none. A name with a dot in it is not found by its path.
+pub fn of_text(document: &str, path: &str) -> (u64, u64) {
+    let Some(root) = tree(document) else { return (0, 0) };
+    let mut here = &root;
+    let mut place = (here.referenced.line(), here.referenced.column());
+    for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
+        let next = match &here.value {
+            Tree::Map(entries) => entries.iter().find(|(key, _)| key.value == step).map(|(key, value)| {
+                place = (key.referenced.line(), key.referenced.column());
+                value
+            }),
+            Tree::List(items) => {
+                let index = step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok());
+                index.and_then(|index| items.get(index)).inspect(|item| {
+                    place = (item.referenced.line(), item.referenced.column());
+                })
+            }
+            Tree::Leaf => None,
+        };
+        match next {
+            Some(value) => here = value,
+            None => break,
+        }
+    }
+    place
+}
+
 /// The path of the member that stands at a place, or that the place lies in.
 pub fn at(document: &str, line: u64, column: u64) -> String {
     fn walk(node: &Tree, path: &mut Vec<Step>, place: (u64, u64), best: &mut Vec<Step>) {

@@ -54,6 +54,19 @@ pub fn check(document: &Document) -> Result<(), Fault> {
     deny(spec)
 }
 
+/// Checks what a document that is saved now must not have. Documents that are in a log already are read without.
+pub fn check_new(spec: &Spec) -> Result<(), Fault> {
+    super::lint::anchored(spec)?;
+    let Some(build) = &spec.build else { return Ok(()) };
+    let most = spec.builders().map(|rule| rule.max_level).max().unwrap_or(0);
+    if build.min_level > most {
+        let message =
+            format!("level {} is asked for, and no builder reaches more than {most}", build.min_level);
+        return fault(path!["spec", "build", "minLevel"], message);
+    }
+    Ok(())
+}
+
 fn name(name: &str) -> Result<(), Fault> {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let mut bytes = name.bytes();

@@ -1,9 +1,13 @@
-//! `catenary policy`: write, check, apply and show what is trusted.
+//! `catenary policy`: write, check, explain, compare, apply and show what is trusted.
+
+mod init;
+mod read;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use clap::{Args, Subcommand};
+use anyhow::Result;
+use catenary_chain::policy::{diff, preset};
+use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -11,19 +15,35 @@ use crate::{
     client::Client,
     draw::{items, string},
     exit::Exit,
-    output::{GOOD, Output, paint},
+    output::{BAD, DIM, GOOD, Output, WARN, paint},
 };
+use init::Init;
+use read::{from, read};
 
 /// Policies.
 #[derive(Subcommand)]
 pub enum Policy {
     /// Write a policy that lints, to start from.
     Init(Box<Init>),
-    /// Check a policy document on this machine.
+    /// Check a policy document on this machine: what is wrong, what is wide, and where.
     Lint {
         /// YAML or JSON.
         file: PathBuf,
     },
+    /// Write a document out: short forms and presets as the sections that they stand for.
+    Explain {
+        /// A file, or the name of a policy of the service (`name@revision` for one of its revisions).
+        policy: String,
+    },
+    /// What the second document asks differently.
+    Diff {
+        /// A file, or `name` or `name@revision` of the service.
+        old: String,
+        /// The same.
+        new: String,
+    },
+    /// List the presets that a document can extend, with their digests.
+    Presets,
     /// Make a policy document the active revision.
     Apply {
         /// YAML or JSON.
@@ -36,60 +56,31 @@ pub enum Policy {
     },
 }
 
-/// What a first policy needs to know.
-#[derive(Args)]
-pub struct Init {
-    /// The repository of the image: `registry/repository` (a glob is allowed).
-    #[arg(long)]
-    image: String,
-    /// The git repository that it is built from.
-    #[arg(long)]
-    source: String,
-    /// Public key (file) or key id of whoever builds.
-    #[arg(long)]
-    key: String,
-    /// Public key or id of whoever attests commits. Default: no commit evidence is asked for.
-    #[arg(long)]
-    source_key: Option<String>,
-    /// Public key or id of whoever attests pushes; `collector` for the service's own. Default: no registry stage.
-    #[arg(long)]
-    registry_key: Option<String>,
-    /// The builder's id as its provenance says it.
-    #[arg(long, default_value = "https://localhost/catenary-cli")]
-    builder: String,
-    /// Allowed refs (globs).
-    #[arg(long = "ref", default_value = "refs/heads/main")]
-    refs: Vec<String>,
-    /// The environments it decides for. Default: all.
-    #[arg(long = "environment")]
-    environments: Vec<String>,
-    /// The policy's name.
-    #[arg(long, default_value = "default")]
-    name: String,
-    /// Write here instead of to standard output.
-    #[arg(long)]
-    out: Option<PathBuf>,
-}
-
 impl Policy {
     /// Runs it.
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         match self {
             Self::Init(init) => init.run(output)?,
-            Self::Lint { file } => {
-                let policy = lint(&file, &read(&file)?)?;
-                output.show(&json!({"ok": true, "name": policy}), |_| {
-                    format!("{} {policy}", paint(GOOD, "ok"))
-                });
+            Self::Lint { file } => return lint(&file, output),
+            Self::Explain { policy } => {
+                let long = read::explain(&from(client, &policy).await?)?;
+                output.show(&json!({ "expanded": long }), |_| long.clone());
             }
+            Self::Diff { old, new } => {
+                let (old, new) = (from(client, &old).await?, from(client, &new).await?);
+                let changes = diff::diff(&old.text, &new.text).map_err(|error| new.wrong(&error))?;
+                let changes = serde_json::to_value(&changes)?;
+                output.show(&json!({ "changes": changes }), |_| draw_changes(&changes));
+            }
+            Self::Presets => presets(output),
             Self::Apply { file } => {
                 let document = read(&file)?;
-                let name = lint(&file, &document)?;
+                let name = document.name()?;
                 let path = format!("/v1/policies/{name}");
                 let request = client
                     .request(Method::PUT, &path)
                     .header("content-type", "application/yaml")
-                    .body(document);
+                    .body(document.text);
                 let answer: Value = client.send(request).await?.json().await?;
                 output.show(&answer, |a| {
                     format!(
@@ -103,17 +94,15 @@ impl Policy {
             Self::Show { name: None } => {
                 let answer = client.get("/v1/policies").await?;
                 output.show(&answer, |a| {
-                    items(&a["items"])
-                        .iter()
-                        .map(|p| {
-                            format!(
-                                "{} revision {} {}\n",
-                                string(&p["name"]),
-                                p["revision"],
-                                string(&p["digest"])
-                            )
-                        })
-                        .collect()
+                    let line = |p: &Value| {
+                        format!(
+                            "{} revision {} {}\n",
+                            string(&p["name"]),
+                            p["revision"],
+                            string(&p["digest"])
+                        )
+                    };
+                    items(&a["items"]).iter().map(line).collect()
                 });
             }
             Self::Show { name: Some(name) } => {
@@ -125,117 +114,62 @@ impl Policy {
     }
 }
 
-fn read(file: &std::path::Path) -> Result<String> {
-    std::fs::read_to_string(file).with_context(|| file.display().to_string())
+/// One line a finding, as compilers write them.
+fn lint(file: &std::path::Path, output: &Output) -> Result<Exit> {
+    let document = read(file)?;
+    let findings = serde_json::to_value(document.lint())?;
+    let wrong = items(&findings).iter().any(|finding| finding["severity"] == "error");
+    let name = if wrong { None } else { Some(document.name()?) };
+    output.show(&json!({ "ok": !wrong, "name": name, "findings": findings }), |_| {
+        let mut text: String = items(&findings)
+            .iter()
+            .map(|finding| format!("{}\n", draw_finding(&document.place, finding)))
+            .collect();
+        if let Some(name) = &name {
+            text += &format!("{} {name}", paint(GOOD, "ok"));
+        }
+        text
+    });
+    Ok(if wrong { Exit::Usage } else { Exit::Allowed })
 }
 
-/// The policy's name, or what is wrong and where.
-fn lint(file: &std::path::Path, document: &str) -> Result<String> {
-    let policy = catenary_chain::Policy::parse(document)
-        .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
-    Ok(policy.name().to_owned())
+fn draw_finding(place: &str, finding: &Value) -> String {
+    let error = finding["severity"] == "error";
+    let severity = if error { paint(BAD, "error") } else { paint(WARN, "warning") };
+    let meant = match string(&finding["suggestion"]) {
+        "" => String::new(),
+        suggestion if string(&finding["message"]).contains(suggestion) => String::new(),
+        suggestion => format!("\n  write `{suggestion}`"),
+    };
+    format!(
+        "{place}:{}:{}: {severity}: {}: {}{meant}",
+        finding["line"],
+        finding["column"],
+        string(&finding["path"]),
+        string(&finding["message"])
+    )
 }
 
-impl Init {
-    fn run(self, output: &Output) -> Result<()> {
-        let document = self.document()?;
-        catenary_chain::Policy::parse(&document)
-            .map_err(|error| anyhow::anyhow!("this would not lint: {error}"))?;
-        match &self.out {
-            Some(file) => {
-                std::fs::write(file, &document).with_context(|| file.display().to_string())?;
-                output.show(&json!({"file": file}), |_| {
-                    format!(
-                        "{} {}; apply it with `catenary policy apply {}`",
-                        paint(GOOD, "wrote"),
-                        file.display(),
-                        file.display()
-                    )
-                });
-            }
-            None => output.show(&json!({"document": document}), |_| document.clone()),
+fn draw_changes(changes: &Value) -> String {
+    let line = |change: &Value| {
+        let path = string(&change["path"]);
+        match (&change["before"], &change["after"]) {
+            (Value::Null, after) => format!("{} {path}: {after}\n", paint(GOOD, "+")),
+            (before, Value::Null) => format!("{} {path}: {before}\n", paint(BAD, "-")),
+            (before, after) => format!("{} {path}: {before} → {after}\n", paint(WARN, "~")),
         }
-        Ok(())
-    }
-
-    /// The document, with a comment on each decision.
-    fn document(&self) -> Result<String> {
-        let source = self.source.parse::<catenary_evidence::reference::RepositoryUri>()?.to_string();
-        let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
-        let list = |all: &[String]| all.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ");
-        let environments = if self.environments.is_empty() {
-            String::new()
-        } else {
-            format!(", environments: [{}]", list(&self.environments))
-        };
-        let mut trust = format!(
-            "    builders:\n      - id: ci\n        signer: {}\n        # The signer may speak for this builder only.\n        builderId: {{exact: {}}}\n        maxLevel: 2\n",
-            signer(&self.key)?,
-            quoted(&self.builder)
-        );
-        if let Some(key) = &self.source_key {
-            trust += &format!(
-                "    sources:\n      - id: vcs\n        signer: {}\n        maxLevel: 1\n",
-                signer(key)?
-            );
-        }
-        let mut registry = String::new();
-        if let Some(key) = &self.registry_key {
-            trust += &format!("    registries:\n      - id: registry\n        signer: {}\n", signer(key)?);
-            registry = format!("  registry:\n    path: [{}]\n", quoted(&self.image));
-        }
-        Ok(format!(
-            "apiVersion: catenary/v1\nkind: ChainPolicy\nmetadata: {{name: {name}}}\nspec:\n  mode: enforce\n  match: {{resources: [{image}]{environments}}}\n  trust:\n{trust}  build:\n    minLevel: 1\n    builders: {{atLeast: 1, of: [ci]}}\n    # A parameter that no adapter knows is refused.\n    params: {{unknown: deny}}\n  source:\n    repository: {{uri: {source}}}\n    refs: [{refs}]\n{registry}",
-            name = quoted(&self.name),
-            image = quoted(&self.image),
-            source = quoted(&source),
-            refs = list(&self.refs),
-        ))
-    }
+    };
+    let text: String = items(changes).iter().map(line).collect();
+    if text.is_empty() { paint(DIM, "they ask the same") } else { text }
 }
 
-/// `{key: id}` of a key id or a public key file; `{service: collector}`.
-fn signer(key: &str) -> Result<String> {
-    if key == "collector" {
-        return Ok("{service: collector}".into());
-    }
-    if key.starts_with("sha256:") {
-        return Ok(format!("{{key: \"{key}\"}}"));
-    }
-    let text =
-        std::fs::read_to_string(key).with_context(|| format!("{key} is neither a key id nor a file"))?;
-    let public = catenary_evidence::PublicKey::from_text(&text, None).with_context(|| key.to_owned())?;
-    Ok(format!("{{key: \"{}\"}}", public.id()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn init(registry_key: Option<&str>) -> Init {
-        let id = format!("sha256:{}", "1".repeat(64));
-        Init {
-            image: "registry.example.com/shop/api".into(),
-            source: "https://git.example.com/shop/api.git".into(),
-            key: id.clone(),
-            source_key: Some(id),
-            registry_key: registry_key.map(str::to_owned),
-            builder: "https://localhost/catenary-cli".into(),
-            refs: vec!["refs/heads/main".into()],
-            environments: vec!["prod".into()],
-            name: "default".into(),
-            out: None,
-        }
-    }
-
-    #[test]
-    fn the_first_policy_lints() {
-        for registry_key in [None, Some("collector")] {
-            let document = init(registry_key).document().unwrap();
-            let policy = catenary_chain::Policy::parse(&document).unwrap();
-            assert_eq!(policy.name(), "default");
-            assert!(policy.matches("registry.example.com/shop/api", Some("prod")));
-            assert!(document.contains("git+https://git.example.com/shop/api\""), "{document}");
-        }
-    }
+fn presets(output: &Output) {
+    let pins: Vec<Value> =
+        preset::ALL.iter().map(|p| json!({ "extends": p.pin(), "document": p.text })).collect();
+    output.show(&json!({ "items": pins }), |_| {
+        preset::ALL
+            .iter()
+            .map(|preset| format!("extends: {}\n{}\n", preset.pin(), paint(DIM, preset.text)))
+            .collect()
+    });
 }

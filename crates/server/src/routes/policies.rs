@@ -1,11 +1,16 @@
 //! Policies: what a tenant asks of its images.
 
 use axum::{extract::State, response::Response};
-use catenary_chain::{Policy, control::Entry};
+use catenary_chain::{
+    Policy,
+    control::Entry,
+    policy::{lint::lint as findings, short},
+};
 use catenary_evidence::digest::Sha256;
-use serde::Serialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     App,
@@ -30,6 +35,9 @@ struct Active {
     /// Exactly as it was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<String>,
+    /// Short forms and presets written out, when asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expanded: Option<String>,
 }
 
 /// The active policies.
@@ -76,7 +84,7 @@ pub(crate) async fn apply(
     payload: Payload,
 ) -> Result<Response, Fault> {
     let text = document(&payload)?;
-    let policy = Policy::parse(&text).map_err(Fault::Policy)?;
+    let policy = Policy::publish(&text, Timestamp::now()).map_err(Fault::Policy)?;
     if policy.name() != name {
         return Err(Fault::PolicyName { expected: name, found: policy.name().to_owned() });
     }
@@ -103,6 +111,7 @@ pub(crate) async fn apply(
         index: appended.as_ref().map(|a| a.index),
         valid: true,
         document: None,
+        expanded: None,
     };
     if appended.is_some() {
         tracing::info!(target: "audit", tenant = who.tenant, by = who.name, policy = name, revision, "applied a policy");
@@ -115,8 +124,10 @@ pub(crate) async fn apply(
     request_body(content((String = "application/yaml"), (serde_json::Value = "application/json"))),
     responses((status = 200, description = "It could be applied", body = serde_json::Value)))]
 pub(crate) async fn lint(_: Principal, payload: Payload) -> Result<Response, Fault> {
-    let policy = Policy::parse(&document(&payload)?).map_err(Fault::Policy)?;
-    Ok(super::json(&json!({ "ok": true, "name": policy.name() })))
+    let text = document(&payload)?;
+    let now = Timestamp::now();
+    let policy = Policy::publish(&text, now).map_err(Fault::Policy)?;
+    Ok(super::json(&json!({ "ok": true, "name": policy.name(), "warnings": findings(&text, now) })))
 }
 
 /// The active policies
@@ -135,17 +146,28 @@ pub(crate) async fn list(
         index: None,
         valid: active.policy.is_ok(),
         document: None,
+        expanded: None,
     });
     Ok(super::json(&PolicyList { items: items.collect() }))
 }
 
+/// What is asked for of one policy.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Shown {
+    /// Write short forms and presets out.
+    expanded: Option<bool>,
+}
+
 /// The active revision of one policy
-#[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)),
+#[utoipa::path(get, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path), Shown),
     responses((status = 200, description = "With its document", body = Active)))]
 pub(crate) async fn get(
     State(app): State<App>,
     who: Principal,
     ApiPath(name): ApiPath<String>,
+    ApiQuery(shown): ApiQuery<Shown>,
 ) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&who.tenant).await?;
     let active = snapshot.control.policies.get(&name).ok_or(Fault::NotFound { what: "policy" })?;
@@ -156,6 +178,12 @@ pub(crate) async fn get(
         index: None,
         valid: active.policy.is_ok(),
         document: Some(active.document.to_string()),
+        expanded: shown.expanded.unwrap_or(false).then(|| expanded(&active.document)).flatten(),
     };
     Ok(super::json(&body))
+}
+
+/// The document written out; nothing when this engine cannot read it.
+fn expanded(document: &str) -> Option<String> {
+    short::expand(document).ok().map(|long| long.unwrap_or_else(|| document.to_owned()))
 }
