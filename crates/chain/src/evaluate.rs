@@ -8,6 +8,7 @@ mod artifact;
 pub(crate) mod assert;
 mod build;
 mod certificate;
+mod conduct;
 mod inputs;
 mod layout;
 mod near;

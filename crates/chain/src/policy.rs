@@ -6,6 +6,7 @@
 pub mod diff;
 pub mod document;
 pub mod glob;
+mod groups;
 pub mod identity;
 pub mod lint;
 mod place;
@@ -73,8 +74,9 @@ impl Policy {
             let (line, column) = place::of_path(document, &path);
             PolicyError { line, column, path: place::join(&path), ..PolicyError::new(message) }
         };
-        validate::check(&parsed).map_err(placed)?;
         let mut parsed = parsed;
+        groups::resolve(&mut parsed.spec).map_err(placed)?;
+        validate::check(&parsed).map_err(placed)?;
         if let Some(source) = &mut parsed.spec.source {
             source.repository.uri = validate::canonical(&source.repository.uri).map_err(placed)?;
         }
@@ -135,10 +137,7 @@ impl Policy {
 
     /// Every certificate identity that a trust rule names for any role.
     pub fn identities(&self) -> impl Iterator<Item = &IdentityRule> {
-        self.rules().filter_map(|signer| match signer {
-            Signer::Identity(rule) => Some(&**rule),
-            Signer::Keys(_) | Signer::Service(_) => None,
-        })
+        self.rules().flat_map(Signer::identities)
     }
 
     fn rules(&self) -> impl Iterator<Item = &Signer> {
@@ -146,6 +145,7 @@ impl Policy {
         (trust.builders.iter().map(|r| &r.signer))
             .chain(trust.sources.iter().map(|r| &r.signer))
             .chain(trust.registries.iter().map(|r| &r.signer))
+            .chain(trust.runs.iter().map(|r| &r.signer))
             .chain(self.spec().layouts.iter().flat_map(|r| [&r.signer, &r.functionaries]))
     }
 }
@@ -166,11 +166,21 @@ fn value(document: &str) -> Result<serde_json::Value, serde_saphyr::Error> {
 }
 
 impl Signer {
+    /// The certificate identities that the rule names.
+    pub fn identities(&self) -> &[IdentityRule] {
+        match self {
+            Self::Identity(rule) => std::slice::from_ref(rule),
+            Self::Any(group) => &group.identities,
+            Self::Keys(_) | Self::Service(_) | Self::Group(_) => &[],
+        }
+    }
+
     /// The keys that the rule names, whether or not they count.
     pub fn keys(&self, control: &Control) -> Vec<KeyId> {
         match self {
             Self::Keys(keys) => keys.clone(),
-            Self::Identity(_) => Vec::new(),
+            Self::Any(group) => group.keys.clone(),
+            Self::Identity(_) | Self::Group(_) => Vec::new(),
             Self::Service(name) => {
                 let of_service = |state: &&crate::control::KeyState| state.key.service.as_ref() == Some(name);
                 control.keys.values().filter(of_service).map(|state| state.key.id).collect()
@@ -182,7 +192,8 @@ impl Signer {
     pub fn names(&self, key: &KeyId, control: &Control) -> bool {
         match self {
             Self::Keys(keys) => keys.contains(key),
-            Self::Identity(_) => false,
+            Self::Any(group) => group.keys.contains(key),
+            Self::Identity(_) | Self::Group(_) => false,
             Self::Service(name) => {
                 control.keys.get(key).is_some_and(|state| state.key.service.as_ref() == Some(name))
             }

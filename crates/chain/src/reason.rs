@@ -207,6 +207,20 @@ codes! {
         "Build with an allowed value, or list it in build.params.allow.";
     BldTriggerNotAllowed "BLD_TRIGGER_NOT_ALLOWED" "The event that started the build is not allowed.",
         "Build from an event that build.triggers lists.";
+    BldRunFailed "BLD_RUN_FAILED" "The CI run of the build did not end as build.run asks for.",
+        "Find out why the run failed; build again and let the whole run succeed.";
+    BldRunUnknown "BLD_RUN_UNKNOWN" "No trusted statement says how the CI run of the build ended.",
+        "Let the CI attest the end of each run (predicate ci-run), then ask again.";
+    BldNotHermetic "BLD_NOT_HERMETIC" "Neither the provenance nor the builder's rule says that the build was hermetic.",
+        "Build without network, or set hermetic: true on a builder that never has one.";
+    BldIncompleteDeps "BLD_INCOMPLETE_DEPS" "The provenance does not say that it names every dependency.",
+        "Build with a builder that records every dependency (BuildKit: mode=max and a remote context).";
+    BldIncompleteParams "BLD_INCOMPLETE_PARAMS" "The provenance does not say that it names every external parameter.",
+        "Build with a builder that records every parameter (BuildKit: mode=max).";
+    AttTimestampMissing "ATT_TIMESTAMP_MISSING" "No trusted authority other than our own log says when the build statement was signed.",
+        "Sign with a timestamp authority or a log that proves a time, or set evidence.timestamp: receivedAt.";
+    AttTlogMissing "ATT_TLOG_MISSING" "The build statement is in no transparency log that its trust root vouches for.",
+        "Sign with a transparency log, or leave evidence.tlog out.";
     BldThreshold "BLD_THRESHOLD" "Fewer independent builders agree than build.builders.atLeast asks for.",
         "Add a build by a builder of another trust domain.";
     BldConflict "BLD_CONFLICT" "Trusted builds of the artifact disagree about its source.",
@@ -319,6 +333,7 @@ impl Code {
             ArtUnknown
                 | ArtManifestMissing
                 | SrcCommitUnknown
+                | BldRunUnknown
                 | DepBaseUnknown
                 | RegNotObserved
                 | LayMissing

@@ -45,10 +45,23 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("ATT_REVOKED", KEYS_ONLY),
     ("ART_DENIED", KEYS_ONLY),
     ("SRC_REVOKED", KEYS_ONLY),
+    ("POL_EVAL_ERROR", NO_EXPRESSIONS),
+    ("POL_DENIED", NO_EXPRESSIONS),
+    ("BLD_RUN_FAILED", NOT_ASKED),
+    ("BLD_RUN_UNKNOWN", NOT_ASKED),
+    ("BLD_NOT_HERMETIC", NOT_ASKED),
+    ("BLD_INCOMPLETE_DEPS", NOT_ASKED),
+    ("BLD_INCOMPLETE_PARAMS", NOT_ASKED),
+    ("ATT_TLOG_MISSING", NOT_ASKED),
+    ("ATT_TIMESTAMP_MISSING", NOT_ASKED),
 ];
 
 const KEYS_ONLY: &str =
     "in these worlds only keys are revoked; evaluate/tests/revocations.rs judges the rest";
+
+const NO_EXPRESSIONS: &str = "these policies have no expressions; evaluate/tests/expressions.rs judges them";
+
+const NOT_ASKED: &str = "these policies do not ask for it; evaluate/tests/builds.rs judges it";
 
 const NO_LAYOUTS: &str = "these worlds have no in-toto layouts; evaluate/tests/layouts.rs judges them";
 

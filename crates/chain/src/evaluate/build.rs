@@ -11,7 +11,7 @@ use catenary_evidence::{
 use crate::{
     expr,
     policy::{
-        Spec,
+        Mode, Spec,
         document::{AgreeOn, Build as Rules, BuilderRule, Tolerance},
     },
     reason::{Code, Reason},
@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     artifact::Artifact,
-    assert, certificate, ids, inputs, source, time,
+    assert, certificate, conduct, ids, inputs, source, time,
     world::{Statement, World},
 };
 
@@ -57,6 +57,8 @@ struct Exam<'a, 's> {
     /// Whether the rule lets the signer speak for the builder.
     paired: bool,
     level: u8,
+    /// What says how its run ended.
+    runs: Vec<Sha256>,
     /// Errors of this exam only; those of [`Findings`] are added.
     reasons: Vec<Reason>,
     errors: usize,
@@ -79,6 +81,10 @@ pub fn judge<'a, 's>(
 ) -> Built<'a> {
     let builders: Vec<&BuilderRule> = spec.builders().collect();
     let xs: Vec<Digest> = std::iter::once(artifact.digest).chain(artifact.children.iter().copied()).collect();
+    let mut nodes: Vec<Node> = xs.iter().copied().map(Node::Content).collect();
+    if rules.run.is_some() {
+        nodes.extend(world.parents(artifact.digest).into_iter().map(Node::Content));
+    }
     let mut findings: BTreeMap<Sha256, Findings> = BTreeMap::new();
     let mut exams: Vec<Exam<'a, 's>> = Vec::new();
     let mut others: Vec<&'a Statement> = Vec::new();
@@ -102,8 +108,22 @@ pub fn judge<'a, 's>(
                 reasons.extend(triggers(build, rules, *digest, &identities));
                 reasons.extend(certificate::agrees(build, &identities, spec.source.as_ref(), *digest));
                 reasons.extend(asserts(world, build, rules, artifact.digest, resource, &identities));
-                let reasons: Vec<Reason> =
-                    reasons.into_iter().map(|r| r.with_evidence([statement.fact.id])).collect();
+                reasons.extend(conduct::claims(build, rule, rules, *digest));
+                let signatures =
+                    world.signatures_of(statement, &rule.signer, rule.valid_from, rule.valid_until);
+                reasons.extend(conduct::signing(rule, &signatures, *digest));
+                let mut runs = Vec::new();
+                if let Some(asked) = &rules.run {
+                    match conduct::run(world, build, rule, spec, asked, &nodes, &identities) {
+                        Ok(found) => runs = found,
+                        Err(reason) => reasons.push(*reason),
+                    }
+                }
+                let under = |reason: Reason| {
+                    let mode = if reason.stage == "source" { source_mode(spec) } else { rules.mode };
+                    reason.under(mode).with_evidence([statement.fact.id])
+                };
+                let reasons: Vec<Reason> = reasons.into_iter().map(under).collect();
                 let domain = domain(rule);
                 exams.push(Exam {
                     statement,
@@ -113,6 +133,7 @@ pub fn judge<'a, 's>(
                     domain,
                     paired,
                     level,
+                    runs,
                     reasons,
                     errors: 0,
                 });
@@ -132,6 +153,10 @@ pub fn judge<'a, 's>(
 
 fn errors(reasons: &[Reason]) -> usize {
     reasons.iter().filter(|reason| reason.is_error()).count()
+}
+
+fn source_mode(spec: &Spec) -> Mode {
+    spec.source.as_ref().map_or(Mode::Enforce, |source| source.mode)
 }
 
 fn domain(rule: &BuilderRule) -> &str {
@@ -282,6 +307,7 @@ fn find(
             reasons.push(reason.because(allowed.clone(), value.clone()));
         }
     }
+    let mut reasons: Vec<Reason> = reasons.into_iter().map(|reason| reason.under(rules.mode)).collect();
     let commit = build.source.as_ref().and_then(|source| source.commit);
     let revoked = commit.and_then(|commit| world.control.revocations.commit(&commit));
     if let (Some(commit), Some(revoked)) = (commit, revoked)
@@ -293,12 +319,13 @@ fn find(
     let sourced =
         spec.source.as_ref().map(|source| source::judge(world, statement, build, node, spec, source));
     if let Some(sourced) = &sourced {
-        reasons.extend(sourced.reasons.iter().cloned());
+        reasons.extend(sourced.reasons.iter().map(|reason| reason.clone().under(source_mode(spec))));
     }
     let found = inputs::judge(world, statement, build, spec, hop);
     reasons.extend(found.reasons);
     let evidence = sourced.as_ref().map_or(&[][..], |sourced| &sourced.evidence[..]);
-    reasons.extend(time::of_statement(world.existed_at(statement), build, evidence, node, spec));
+    let timed = time::of_statement(world.existed_at(statement), build, evidence, node, spec);
+    reasons.extend(timed.into_iter().map(|reason| reason.under(spec.time.mode)));
     let id = statement.fact.id;
     Findings {
         reasons: reasons.into_iter().map(|reason| reason.with_evidence([id])).collect(),
@@ -346,20 +373,27 @@ fn conclude<'a>(
     let mut reasons = Vec::new();
     let mut leaves = Vec::new();
     let node = artifact.digest;
+    // Nothing but a build says which commit and inputs it had: while those are asked for, there must be one.
+    let asks_more = spec.source.as_ref().is_some_and(|source| source.mode == Mode::Enforce)
+        || spec.inputs.iter().any(|input| input.mode == Mode::Enforce)
+        || spec.time.max_artifact_age.is_some() && spec.time.mode == Mode::Enforce;
+    let missing = if asks_more { Mode::Enforce } else { rules.mode };
     if covered {
         // Nothing is missing.
     } else if !good.is_empty() && !bare.is_empty() {
         for child in &bare {
             let message = format!("platform {child} of the index has no trusted build");
             let reason = Reason::error(Code::ArtPlatformUncovered, child, "build", message);
-            reasons.push(reason.because("a trusted build of the index or of each platform", "none"));
+            let reason = reason.because("a trusted build of the index or of each platform", "none");
+            reasons.push(reason.under(missing));
         }
     } else if !good.is_empty() {
         let found = common.as_ref().map_or(direct.len(), |common| common.len().max(direct.len()));
         let message = format!("{found} independent builder(s) agree, the policy wants {k}");
         let reason = Reason::error(Code::BldThreshold, node, "build.builders.atLeast", message);
         let evidence = good.iter().map(|exam| exam.statement.fact.id);
-        reasons.push(reason.because(rules.builders.at_least, found).with_evidence(evidence));
+        let reason = reason.because(rules.builders.at_least, found).with_evidence(evidence);
+        reasons.push(reason.under(rules.mode));
     } else if let Some(exam) = closest {
         reasons.extend(exam.reasons.iter().cloned());
         if let Some(found) = findings.get(&exam.statement.fact.id) {
@@ -369,7 +403,8 @@ fn conclude<'a>(
     } else if others.is_empty() {
         let message = format!("no build statement covers {node}");
         let reason = Reason::error(Code::BldNoProvenance, node, "build", message);
-        reasons.push(reason.because("a build statement about it or an index that holds it", "none"));
+        let reason = reason.because("a build statement about it or an index that holds it", "none");
+        reasons.push(reason.under(missing));
     } else {
         let revoked =
             others.iter().find_map(|s| builders.iter().find_map(|rule| world.revocation(s, &rule.signer)));
@@ -380,7 +415,8 @@ fn conclude<'a>(
         signers.sort();
         signers.dedup();
         let ids: Vec<String> = builders.iter().map(|rule| rule.id.clone()).collect();
-        reasons.push(Reason::error(code, node, "trust.builders", message).because(ids, signers));
+        let reason = Reason::error(code, node, "trust.builders", message).because(ids, signers);
+        reasons.push(reason.under(missing));
     }
     reasons.extend(disagreement(exams, spec, rules, node));
 
@@ -406,7 +442,7 @@ fn conclude<'a>(
     links.extend(shown_inputs.iter().flat_map(|f| f.inputs.iter().cloned()));
 
     let mut levels = BTreeMap::new();
-    if covered {
+    if covered && rules.mode == Mode::Enforce {
         let best = |x: Digest| good.iter().filter(|e| xs[e.x] == x).map(|e| e.level).max();
         let level = match directly {
             true => best(node),
@@ -415,7 +451,7 @@ fn conclude<'a>(
         levels.insert("SLSA_BUILD".to_owned(), level.unwrap_or(0));
         let of_source =
             good.iter().filter_map(|e| findings.get(&e.statement.fact.id)?.source.as_ref()?.level);
-        if let Some(level) = of_source.min() {
+        if let Some(level) = of_source.min().filter(|_| source_mode(spec) == Mode::Enforce) {
             levels.insert("SLSA_SOURCE".to_owned(), level);
         }
     }
@@ -444,10 +480,10 @@ fn disagreement(exams: &[Exam<'_, '_>], spec: &Spec, rules: &Rules, node: Digest
     };
     let mut reasons = Vec::new();
     if spec.source.as_ref().is_some_and(|source| source.unique) {
-        reasons.push(reason(Code::SrcAmbiguous, "source.unique"));
+        reasons.push(reason(Code::SrcAmbiguous, "source.unique").under(source_mode(spec)));
     }
     if rules.builders.agree_on.contains(&AgreeOn::SourceCommit) {
-        reasons.push(reason(Code::BldConflict, "build.builders.agreeOn"));
+        reasons.push(reason(Code::BldConflict, "build.builders.agreeOn").under(rules.mode));
     }
     reasons
 }
@@ -495,6 +531,8 @@ fn build_link(
     };
     let evidence =
         if good.is_empty() { ids(closest.map(|exam| exam.statement)) } else { ids(good.iter().copied()) };
+    let runs = exams.iter().filter(|_| !good.is_empty()).flat_map(|exam| exam.runs.iter().copied());
+    let evidence = evidence.into_iter().chain(runs).collect::<BTreeSet<Sha256>>().into_iter().collect();
     let child_link = |(child, domains): &(Digest, BTreeSet<&str>)| Link {
         stage: "build".to_owned(),
         status: if domains.is_empty() { Status::Fail } else { Status::Pass },

@@ -56,8 +56,11 @@ pub fn judge(world: &mut World<'_>, statement: &Statement, build: &Build, spec: 
     for dependency in &build.dependencies {
         found.reasons.extend(denied(world, statement, dependency));
         for rule in spec.inputs.iter().filter(|rule| rule.role == dependency.role) {
-            let before = found.reasons.len();
+            let (before, leaves) = (found.reasons.len(), found.leaves.len());
             let nested = one(world, dependency, rule, hop, &mut found);
+            for reason in found.reasons[before..].iter_mut().chain(&mut found.leaves[leaves..]) {
+                *reason = reason.clone().under(rule.mode);
+            }
             let broken = found.reasons[before..].iter().find(|reason| reason.is_error());
             found.links.push(Link {
                 stage: "input".to_owned(),
@@ -220,10 +223,10 @@ pub fn undeclared(
     x: Digest,
     spec: &Spec,
 ) -> Vec<Reason> {
-    let asked = |rule: &Input| rule.role == Role::BaseImage && rule.undeclared == Tolerance::Deny;
-    if !spec.inputs.iter().any(asked) {
-        return Vec::new();
-    }
+    let asked = |rule: &&Input| rule.role == Role::BaseImage && rule.undeclared == Tolerance::Deny;
+    // Of several rules the strictest says what it means.
+    let modes = spec.inputs.iter().filter(asked).map(|rule| rule.mode);
+    let Some(mode) = modes.min() else { return Vec::new() };
     let children = world.runnable(x);
     let declared: Vec<Digest> = build
         .dependencies
@@ -245,7 +248,8 @@ pub fn undeclared(
                 format!("the image says that it starts from {base}, which the provenance does not name");
             let reason = Reason::error(Code::DepUndeclaredBase, digest, "inputs.undeclared", message);
             let declared: Vec<String> = declared.iter().map(ToString::to_string).collect();
-            reasons.push(reason.because(declared, base.to_string()).with_evidence([statement.fact.id]));
+            let reason = reason.because(declared, base.to_string()).under(mode);
+            reasons.push(reason.with_evidence([statement.fact.id]));
         }
         if let Some(config) = world.config_of(digest) {
             for base in build.dependencies.iter().filter(|d| d.role == Role::BaseImage) {
@@ -254,7 +258,7 @@ pub fn undeclared(
                 {
                     let message = format!("the layers do not start with those of {base}");
                     let reason = Reason::error(Code::DepUndeclaredBase, digest, "inputs.undeclared", message);
-                    let reason = reason.because(format!("the layers of {base}"), "other layers");
+                    let reason = reason.because(format!("the layers of {base}"), "other layers").under(mode);
                     reasons.push(reason.with_evidence([statement.fact.id]));
                 }
             }

@@ -35,10 +35,11 @@ pub fn judge(world: &mut World<'_>, digest: Digest, spec: &Spec) -> (Vec<Reason>
     let (mut reasons, mut links) = (Vec::new(), Vec::new());
     for rule in &spec.layouts {
         let mut task = Task { world, rule, digest, evidence: BTreeSet::new() };
-        let result = task.judge();
+        let result = task.judge().map_err(|reason| reason.under(rule.mode));
         let evidence: Vec<Sha256> = task.evidence.into_iter().collect();
         let (status, summary) = match &result {
             Ok(()) => (Status::Pass, format!("layout {} ends in the image", rule.layout)),
+            Err(reason) if !reason.is_error() => (Status::Unknown, reason.message.clone()),
             Err(reason) => (Status::Fail, reason.message.clone()),
         };
         links.push(Link {

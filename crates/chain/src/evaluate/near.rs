@@ -75,6 +75,17 @@ fn why(world: &World<'_>, statement: &Statement, spec: &Spec) -> Option<Code> {
             spec.builders().find_map(|rule| world.revocation(statement, &rule.signer)),
             Code::BldSignerNotTrusted,
         ),
+        Claim::Run(_) if spec.build.as_ref().is_some_and(|build| build.run.is_some()) => {
+            let rules = spec.trust.runs.iter();
+            let counts = match spec.trust.runs.is_empty() {
+                true => builds(world, statement, spec),
+                false => {
+                    rules.clone().any(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until))
+                }
+            };
+            let revoked = rules.clone().find_map(|rule| world.revocation(statement, &rule.signer));
+            (counts, revoked, Code::BldSignerNotTrusted)
+        }
         Claim::Commit(_) if spec.source.is_some() && !spec.trust.sources.is_empty() => {
             let rules = &spec.trust.sources;
             let counts =

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::{
     policy::{
-        Spec,
+        Mode, Spec,
         document::{Registry as Rules, RegistryRule},
         glob::{self, Glob},
     },
@@ -75,11 +75,11 @@ pub fn judge(
             pushed: Vec::new(),
             link: link(
                 digest,
-                Status::Fail,
+                if rules.mode == Mode::Enforce { Status::Fail } else { Status::Unknown },
                 format!("{}: {}", reason.code, reason.message),
                 reason.evidence.clone(),
             ),
-            reasons: vec![*reason],
+            reasons: vec![reason.under(rules.mode)],
         },
     }
 }

@@ -1,5 +1,6 @@
 //! Chains, as stories: the golden one holds, and each of the others breaks one link of it.
 
+mod builds;
 mod expressions;
 mod identities;
 mod laws;

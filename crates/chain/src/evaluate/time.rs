@@ -117,6 +117,7 @@ pub fn judge(
             }
         }
     }
+    let reasons: Vec<Reason> = reasons.into_iter().map(|reason| reason.under(spec.time.mode)).collect();
     let broken = reasons.iter().any(Reason::is_error);
     let link = Link {
         stage: "time".to_owned(),

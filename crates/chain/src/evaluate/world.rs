@@ -284,13 +284,26 @@ impl<'a> World<'a> {
             (SignedBy::Key(key), _) => {
                 (signer.names(key, self.control) && self.key_counts(key, received)).then_some(received)
             }
-            (SignedBy::Certificate(identity), Signer::Identity(rule)) => {
-                let counts = rule.names(identity) && vouched(self.control, statement, signature);
-                let counts = counts && !self.signer_is_revoked(signature, received);
-                rule.signed_at(signature, received).filter(|_| counts)
+            (SignedBy::Certificate(identity), signer) => {
+                let mut rules = signer.identities().iter().filter(|rule| rule.names(identity));
+                let at = rules.find_map(|rule| rule.signed_at(signature, received))?;
+                let counts = vouched(self.control, statement, signature)
+                    && !self.signer_is_revoked(signature, received);
+                counts.then_some(at)
             }
-            (SignedBy::Certificate(_), _) => None,
         }
+    }
+
+    /// The signatures that count for the rule.
+    pub fn signatures_of(
+        &self,
+        statement: &'a Statement,
+        signer: &Signer,
+        from: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Vec<&'a Signature> {
+        let counts = |s: &&Signature| self.signature_counts(statement, s, signer, from, until);
+        statement.fact.signatures.iter().filter(counts).collect()
     }
 
     /// The certificate identities that signed and count for the rule.
@@ -366,8 +379,9 @@ impl<'a> World<'a> {
     pub fn revocation(&self, statement: &Statement, signer: &Signer) -> Option<Code> {
         let names = |signature: &&Signature| match (&signature.signer, signer) {
             (SignedBy::Key(key), _) => signer.names(key, self.control),
-            (SignedBy::Certificate(identity), Signer::Identity(rule)) => rule.names(identity),
-            (SignedBy::Certificate(_), _) => false,
+            (SignedBy::Certificate(identity), _) => {
+                signer.identities().iter().any(|rule| rule.names(identity))
+            }
         };
         let mut named = statement.fact.signatures.iter().filter(names).peekable();
         named.peek()?;

@@ -150,7 +150,7 @@ pub struct Deny {
 }
 
 /// `mode`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// A broken chain is not allowed.
@@ -247,6 +247,12 @@ pub struct Trust {
     /// Who may speak about registries.
     #[serde(default)]
     pub registries: Vec<RegistryRule>,
+    /// Who may say how CI runs ended; of each build its own signer when there is none.
+    #[serde(default)]
+    pub runs: Vec<RunRule>,
+    /// Signers by name, for `signer: {group: name}` and `principals: name`.
+    #[serde(default)]
+    pub groups: BTreeMap<String, Group>,
 }
 
 /// One of `trust.builders`.
@@ -269,6 +275,12 @@ pub struct BuilderRule {
     pub builder_id: BuilderId,
     /// Build types; all that have an adapter when absent.
     pub build_types: Option<Vec<Adapter>>,
+    /// Its builds have no network, whether or not the provenance says so.
+    #[serde(default)]
+    pub hermetic: bool,
+    /// What must prove its signatures' times and publicity.
+    #[serde(default)]
+    pub evidence: SigningEvidence,
     /// Statements received from here on.
     pub valid_from: Option<Timestamp>,
     /// Statements received before.
@@ -301,6 +313,60 @@ pub struct SourceRule {
     pub valid_until: Option<Timestamp>,
 }
 
+/// `trust.builders[].evidence`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SigningEvidence {
+    /// What must say when the statement was signed.
+    pub timestamp: Option<Timestamping>,
+    /// Whether a transparency log must hold it.
+    pub tlog: Option<Tlog>,
+}
+
+/// `evidence.timestamp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Timestamping {
+    /// A trusted authority other than our own log.
+    Required,
+    /// Our own log is enough.
+    ReceivedAt,
+}
+
+/// `evidence.tlog`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Tlog {
+    /// One that the trust root of the certificate vouches for.
+    Required,
+}
+
+/// One of `trust.runs`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunRule {
+    /// The rule's id.
+    pub id: String,
+    /// Whose signature.
+    pub signer: Signer,
+    /// Statements received from here on.
+    pub valid_from: Option<Timestamp>,
+    /// Statements received before.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// One of `trust.groups`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Group {
+    /// Registered keys.
+    #[serde(default)]
+    pub keys: Vec<KeyId>,
+    /// Certificate identities.
+    #[serde(default)]
+    pub identities: Vec<IdentityRule>,
+}
+
 /// One of `trust.registries`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -317,7 +383,7 @@ pub struct RegistryRule {
     pub valid_until: Option<Timestamp>,
 }
 
-/// Exactly one of `key`, `keys`, `service`, or an identity (`issuer` and `san`).
+/// Exactly one of `key`, `keys`, `service`, `group`, or an identity (`issuer` and `san`).
 #[derive(Debug, Clone)]
 pub enum Signer {
     /// Any of these registered keys.
@@ -326,6 +392,10 @@ pub enum Signer {
     Service(String),
     /// Certificates of this identity.
     Identity(Box<IdentityRule>),
+    /// Whoever is in a group of `trust.groups`. A parsed policy has [`Signer::Any`] in its place.
+    Group(String),
+    /// Any of these.
+    Any(Group),
 }
 
 impl<'de> Deserialize<'de> for Signer {
@@ -336,6 +406,7 @@ impl<'de> Deserialize<'de> for Signer {
             key: Option<KeyId>,
             keys: Option<Vec<KeyId>>,
             service: Option<String>,
+            group: Option<String>,
             issuer: Option<String>,
             san: Option<Matcher>,
             root: Option<String>,
@@ -344,6 +415,13 @@ impl<'de> Deserialize<'de> for Signer {
         }
         let wire = Wire::deserialize(deserializer)?;
         let identity = wire.root.is_some() || wire.ext.is_some() || wire.timestamp.is_some();
+        if let Some(group) = &wire.group {
+            let others = wire.key.is_some() || wire.keys.is_some() || wire.service.is_some();
+            if others || identity || wire.issuer.is_some() || wire.san.is_some() || group.is_empty() {
+                return Err(D::Error::custom("a signer that is a `group` is nothing else"));
+            }
+            return Ok(Self::Group(group.clone()));
+        }
         match (wire.key, wire.keys, wire.service, wire.issuer, wire.san) {
             (Some(key), None, None, None, None) if !identity => Ok(Self::Keys(vec![key])),
             (None, Some(keys), None, None, None) if !identity && !keys.is_empty() => Ok(Self::Keys(keys)),
@@ -360,7 +438,7 @@ impl<'de> Deserialize<'de> for Signer {
                 })))
             }
             _ => Err(D::Error::custom(
-                "a signer has exactly one of `key`, `keys`, `service`, or `issuer` with `san`, and it is not empty",
+                "a signer has exactly one of `key`, `keys`, `service`, `group`, or `issuer` with `san`, and it is not empty",
             )),
         }
     }
@@ -381,6 +459,37 @@ pub struct Build {
     /// External parameters.
     #[serde(default)]
     pub params: Params,
+    /// How the CI run must have ended.
+    pub run: Option<Run>,
+    /// Whether it must have had no network.
+    #[serde(default)]
+    pub hermetic: bool,
+    /// What the provenance must name in full.
+    #[serde(default)]
+    pub complete: Complete,
+    /// What a build that does not serve means.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// `build.run`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Run {
+    /// Any of these.
+    pub conclusion: Vec<String>,
+}
+
+/// `build.complete`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Complete {
+    /// Every dependency.
+    #[serde(default)]
+    pub dependencies: bool,
+    /// Every external parameter.
+    #[serde(default)]
+    pub parameters: bool,
 }
 
 /// `build.builders`.
@@ -457,6 +566,9 @@ pub struct Source {
     /// Signatures on the git objects.
     #[serde(default)]
     pub signatures: Signatures,
+    /// What a source that does not serve means.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 /// `source.repository`.
@@ -524,6 +636,9 @@ pub struct Input {
     /// Only `pinned` is checked.
     #[serde(default)]
     pub tolerate: bool,
+    /// What an input that does not serve means.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 impl Input {
@@ -560,6 +675,9 @@ pub struct Registry {
     pub promoted_by: Option<Vec<String>>,
     /// What a hop keeps: always the digest.
     pub hops: Option<Hops>,
+    /// What a path that does not lead here means.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 /// `registry.hops`.
@@ -583,6 +701,9 @@ pub struct LayoutRule {
     /// Layouts that stand for a step, by its name; enough functionaries of the step must have signed each.
     #[serde(default)]
     pub sublayouts: BTreeMap<String, Sha256>,
+    /// What a layout that does not end in the image means.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 /// `time`.
@@ -597,6 +718,9 @@ pub struct Time {
     pub skew: Option<SignedDuration>,
     /// Which orders are asked for; those that can be when absent.
     pub order: Option<Vec<Order>>,
+    /// What a violated order or age means.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 /// `time.order`.

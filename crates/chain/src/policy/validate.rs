@@ -7,12 +7,12 @@ use catenary_evidence::reference::RepositoryUri;
 use crate::expr::{Assert, Site};
 
 use super::{
-    document::{Build, Document, Input, Pinned, Registry, Signer, Source, Spec},
+    document::{Build, Document, Input, Pinned, Registry, Signer, Source, Spec, Timestamping},
     place::Step,
 };
 
 /// A path and what is wrong there.
-type Fault = (Vec<Step>, String);
+pub(super) type Fault = (Vec<Step>, String);
 
 fn fault<T>(path: Vec<Step>, message: impl Into<String>) -> Result<T, Fault> {
     Err((path, message.into()))
@@ -127,7 +127,13 @@ fn trust(spec: &Spec) -> Result<(), Fault> {
         level(rule.self_hosted_max, at("selfHostedMax"))?;
         listed(&rule.build_types, at("buildTypes"))?;
         text(rule.domain(), at("domain"))?;
+        let needs_time = rule.evidence.timestamp == Some(Timestamping::Required);
+        if (needs_time || rule.evidence.tlog.is_some()) && rule.signer.identities().is_empty() {
+            let why = "a key's signature proves no time and is in no log: this could never hold";
+            return fault(at("evidence"), why);
+        }
     }
+    unique("runs", trust.runs.iter().map(|r| r.id.as_str()))?;
     for (index, rule) in trust.sources.iter().enumerate() {
         level(rule.max_level, path!["spec", "trust", "sources", index, "maxLevel"])?;
     }
@@ -169,7 +175,12 @@ fn sections(spec: &Spec) -> Result<(), Fault> {
         }
     }
     for (index, rule) in spec.layouts.iter().enumerate() {
-        if let Signer::Identity(_) | Signer::Service(_) = rule.functionaries {
+        let by_keys = match &rule.functionaries {
+            Signer::Keys(_) => true,
+            Signer::Any(group) => group.identities.is_empty(),
+            Signer::Identity(_) | Signer::Service(_) | Signer::Group(_) => false,
+        };
+        if !by_keys {
             let at = path!["spec", "layouts", index, "functionaries"];
             return fault(at, "layouts name functionaries by their keys: give `key` or `keys`");
         }
@@ -181,6 +192,10 @@ fn build(spec: &Spec, build: &Build) -> Result<(), Fault> {
     level(build.min_level, path!["spec", "build", "minLevel"])?;
     asserts(&build.params.assert, Site::Build, path!["spec", "build", "params", "assert"])?;
     texts(&build.triggers, path!["spec", "build", "triggers"])?;
+    if let Some(run) = &build.run {
+        let conclusions = Some(run.conclusion.clone());
+        texts(&conclusions, path!["spec", "build", "run", "conclusion"])?;
+    }
     let rules = &spec.trust.builders;
     if rules.is_empty() {
         return fault(path!["spec", "build"], "`build` needs a rule in `trust.builders`");

@@ -105,6 +105,16 @@ fn a_workflow_that_the_policy_names_builds() {
 }
 
 #[test]
+fn a_workflow_may_have_to_be_in_a_transparency_log() {
+    let document =
+        document("").replacen("{id: gha, ", "{id: gha, evidence: {timestamp: required, tlog: required}, ", 1);
+    check("with a proof", &ask_copies(&document, &[signature(identity())], |_| {}), &[]);
+    let mut unlogged = signature(identity());
+    unlogged.logged = Logged::No;
+    check("with a timestamp only", &ask_copies(&document, &[unlogged], |_| {}), &[AttTlogMissing]);
+}
+
+#[test]
 fn c13_right_san_and_wrong_issuer() {
     for issuer in [Some("https://gitlab.evil.test".to_owned()), None] {
         check("issuer", &ask("", with(|i| i.issuer = issuer.clone()), |_| {}), &[BldSignerNotTrusted]);

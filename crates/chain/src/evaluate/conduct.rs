@@ -1,0 +1,130 @@
+//! R1, how the build was done: its run ended well, it had no network, and its provenance leaves nothing out.
+
+use catenary_evidence::{
+    Identity, Signature,
+    digest::{Digest, Node, Sha256},
+    predicate::{Build, Claim},
+    signer::Logged,
+};
+
+use crate::{
+    policy::{
+        Signer, Spec,
+        document::{Build as Rules, BuilderRule, Run, Timestamping},
+    },
+    reason::{Code, Reason},
+};
+
+use super::world::{Statement, World};
+
+/// What must prove the signatures' times and publicity.
+pub(super) fn signing(rule: &BuilderRule, signatures: &[&Signature], node: Digest) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let timed = signatures.iter().any(|signature| signature.signed_before.is_some());
+    if rule.evidence.timestamp == Some(Timestamping::Required) && !timed {
+        let message = "no trusted authority says when the build statement was signed";
+        let at = "trust.builders.evidence.timestamp";
+        reasons.push(Reason::error(Code::AttTimestampMissing, node, at, message));
+    }
+    let logged = signatures.iter().any(|signature| signature.logged != Logged::No);
+    if rule.evidence.tlog.is_some() && !logged {
+        let message = "the build statement is in no transparency log";
+        let at = "trust.builders.evidence.tlog";
+        reasons.push(Reason::error(Code::AttTlogMissing, node, at, message));
+    }
+    reasons
+}
+
+/// Hermetic and complete.
+pub(super) fn claims(build: &Build, rule: &BuilderRule, rules: &Rules, node: Digest) -> Vec<Reason> {
+    let complete = &build.complete;
+    let asked = [
+        (
+            rules.hermetic,
+            build.hermetic.or(rule.hermetic.then_some(true)),
+            Code::BldNotHermetic,
+            "build.hermetic",
+            "was hermetic",
+        ),
+        (
+            rules.complete.dependencies,
+            complete.dependencies,
+            Code::BldIncompleteDeps,
+            "build.complete.dependencies",
+            "names every dependency",
+        ),
+        (
+            rules.complete.parameters,
+            complete.params,
+            Code::BldIncompleteParams,
+            "build.complete.parameters",
+            "names every parameter",
+        ),
+    ];
+    let missing = asked.into_iter().filter(|(asked, said, ..)| *asked && *said != Some(true));
+    let reason = |(_, said, code, at, what): (bool, Option<bool>, Code, &str, &str)| {
+        let message = match said {
+            Some(_) => format!("the provenance says that it is not so that the build {what}"),
+            None => format!("nothing says that the build {what}"),
+        };
+        Reason::error(code, node, at, message).because(true, said)
+    };
+    missing.map(reason).collect()
+}
+
+/// How the run ended, and the statements that say so. Of several that count every one must say what is asked for.
+pub(super) fn run(
+    world: &mut World<'_>,
+    build: &Build,
+    rule: &BuilderRule,
+    spec: &Spec,
+    asked: &Run,
+    nodes: &[Node],
+    identities: &[&Identity],
+) -> Result<Vec<Sha256>, Box<Reason>> {
+    let node = nodes.first().map(ToString::to_string).unwrap_or_default();
+    let reason = |code: Code, message: String| Reason::error(code, &node, "build.run", message);
+    // The CA asked the CI for the certificate's run; the provenance may be the tenant's own.
+    let certified = identities.iter().find_map(|identity| identity.claims.run_invocation_uri.as_deref());
+    let Some(invocation) = certified.or(build.invocation.as_deref()) else {
+        let message = "the build names no run".to_owned();
+        return Err(Box::new(reason(Code::BldRunUnknown, message).because("an invocation id", "none")));
+    };
+    let commit = build.source.as_ref().and_then(|source| source.commit).map(Node::Git);
+    let mut ids = Vec::new();
+    let mut ended: Vec<String> = Vec::new();
+    for node in nodes.iter().copied().chain(commit) {
+        for statement in world.naming(node) {
+            let Claim::Run(run) = &statement.fact.claim else { continue };
+            if run.invocation == invocation && speaks(world, statement, rule, spec) {
+                ids.push(statement.fact.id);
+                ended.push(run.conclusion.clone());
+            }
+        }
+    }
+    ids.sort();
+    ids.dedup();
+    if ids.is_empty() {
+        let message = format!("nothing trusted says how run {invocation} ended");
+        return Err(Box::new(
+            reason(Code::BldRunUnknown, message).because(asked.conclusion.clone(), "unknown"),
+        ));
+    }
+    match ended.iter().find(|conclusion| !asked.conclusion.contains(conclusion)) {
+        None => Ok(ids),
+        Some(conclusion) => {
+            let message = format!("run {invocation} ended as `{conclusion}`");
+            let reason = reason(Code::BldRunFailed, message);
+            Err(Box::new(reason.because(asked.conclusion.clone(), conclusion.clone()).with_evidence(ids)))
+        }
+    }
+}
+
+/// Whether the statement counts for `trust.runs`, or, when nobody is named there, for the builder's own rule.
+fn speaks(world: &World<'_>, statement: &Statement, rule: &BuilderRule, spec: &Spec) -> bool {
+    let counts = |signer: &Signer, from, until| world.counts(statement, signer, from, until);
+    match spec.trust.runs.is_empty() {
+        true => counts(&rule.signer, rule.valid_from, rule.valid_until),
+        false => spec.trust.runs.iter().any(|rule| counts(&rule.signer, rule.valid_from, rule.valid_until)),
+    }
+}

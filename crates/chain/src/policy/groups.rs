@@ -1,0 +1,79 @@
+//! Puts the members of `trust.groups` where their names stand.
+
+use std::collections::BTreeMap;
+
+use super::{
+    document::{Group, Signer, Spec, Timestamping},
+    identity::SigningTime,
+    place::Step,
+    validate::Fault,
+};
+
+/// Every `group: name` becomes its members.
+pub fn resolve(spec: &mut Spec) -> Result<(), Fault> {
+    let groups = std::mem::take(&mut spec.trust.groups);
+    for (name, group) in &groups {
+        if name.is_empty() || group.keys.is_empty() && group.identities.is_empty() {
+            let at = ["spec", "trust", "groups", name].map(Step::from).to_vec();
+            return Err((at, "a group has a name, and at least one of `keys` and `identities`".to_owned()));
+        }
+    }
+    let trust = |list: &str, index: usize| vec![list.into(), Step::from(index), "signer".into()];
+    let mut signers: Vec<(Vec<Step>, &mut Signer)> = Vec::new();
+    let rules = &mut spec.trust;
+    let builders = rules.builders.iter_mut().map(|rule| &mut rule.signer).enumerate();
+    signers.extend(builders.map(|(index, signer)| (trust("builders", index), signer)));
+    let sources = rules.sources.iter_mut().map(|rule| &mut rule.signer).enumerate();
+    signers.extend(sources.map(|(index, signer)| (trust("sources", index), signer)));
+    let registries = rules.registries.iter_mut().map(|rule| &mut rule.signer).enumerate();
+    signers.extend(registries.map(|(index, signer)| (trust("registries", index), signer)));
+    let runs = rules.runs.iter_mut().map(|rule| &mut rule.signer).enumerate();
+    signers.extend(runs.map(|(index, signer)| (trust("runs", index), signer)));
+    for (path, signer) in signers {
+        let place = [Step::from("spec"), Step::from("trust")].into_iter().chain(path).collect();
+        put(&groups, place, signer)?;
+    }
+    for (index, rule) in spec.layouts.iter_mut().enumerate() {
+        for (member, signer) in [("signer", &mut rule.signer), ("functionaries", &mut rule.functionaries)] {
+            let place = vec!["spec".into(), "layouts".into(), index.into(), member.into()];
+            put(&groups, place, signer)?;
+        }
+    }
+    for rule in spec.trust.builders.iter_mut() {
+        if rule.evidence.timestamp == Some(Timestamping::ReceivedAt) {
+            received(&mut rule.signer);
+        }
+    }
+    spec.trust.groups = groups;
+    Ok(())
+}
+
+/// Our own log is enough to say when its certificates signed.
+fn received(signer: &mut Signer) {
+    match signer {
+        Signer::Identity(rule) => rule.timestamp = SigningTime::Received,
+        Signer::Any(group) => {
+            group.identities.iter_mut().for_each(|rule| rule.timestamp = SigningTime::Received);
+        }
+        Signer::Keys(_) | Signer::Service(_) | Signer::Group(_) => {}
+    }
+}
+
+/// The members of the group that `signer` names.
+pub(super) fn put(
+    groups: &BTreeMap<String, Group>,
+    mut place: Vec<Step>,
+    signer: &mut Signer,
+) -> Result<(), Fault> {
+    let Signer::Group(name) = signer else { return Ok(()) };
+    match groups.get(name) {
+        Some(group) => *signer = Signer::Any(group.clone()),
+        None => {
+            place.push("group".into());
+            let known: Vec<&str> = groups.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
+            return Err((place, format!("`{name}` is not a group of `trust.groups`; known are: {known}")));
+        }
+    }
+    Ok(())
+}
