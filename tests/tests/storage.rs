@@ -690,8 +690,18 @@ async fn d23_a_truncated_log_is_found_and_stops_every_yes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn log_verify_names_an_altered_a_deleted_and_a_swapped_row_of_every_table() {
-    // Tables that hold no evidence: the migrations' own record.
-    const NO_EVIDENCE: &[&str] = &["_sqlx_migrations"];
+    // Tables that hold no evidence: the migrations' own record, what runs, what is told to whom.
+    const NO_EVIDENCE: &[&str] = &[
+        "_sqlx_migrations",
+        "dead_letter",
+        "deployment",
+        "event",
+        "event_head",
+        "watched",
+        "watched_node",
+        "watcher",
+        "webhook",
+    ];
     let cluster = Cluster::shared().await;
     let app = App::start().await;
     let stage = Stage::in_app(&app).await.play_honest().await;

@@ -6,6 +6,8 @@
 mod archivista;
 #[path = "stories/browse.rs"]
 mod browse;
+#[path = "stories/closed_loop.rs"]
+mod closed_loop;
 #[path = "stories/components.rs"]
 mod components;
 #[path = "stories/cosign.rs"]

@@ -66,6 +66,18 @@ pub fn evaluate(
     log: LogView,
     now: Timestamp,
 ) -> Verdict {
+    evaluate_until(question, control, evidence, log, now).0
+}
+
+/// The same, and the next moment at which time alone can change the answer. (`validUntil` is earlier: it bounds how long an answer is
+/// kept by whoever does not follow the log.)
+pub fn evaluate_until(
+    question: &Question,
+    control: &Control,
+    evidence: &Evidence,
+    log: LogView,
+    now: Timestamp,
+) -> (Verdict, Option<Timestamp>) {
     let mut world = World::asked(control, evidence, question, now);
     let chain = answer(&mut world, question);
     // Near misses never decide: what they read spends no budget.
@@ -110,10 +122,10 @@ pub fn evaluate(
 
     let holds = if outcome == Outcome::Passed { HOLDS } else { HOLDS_NOT };
     let horizon = later(now, holds);
-    let valid_until =
-        world.horizons.iter().copied().filter(|moment| *moment > now).fold(horizon, Timestamp::min);
+    let ends = world.horizons.iter().copied().filter(|moment| *moment > now).min();
+    let valid_until = ends.map_or(horizon, |ends| ends.min(horizon));
 
-    Verdict {
+    let verdict = Verdict {
         api_version: "v1".to_owned(),
         kind: "Verdict".to_owned(),
         id: unsealed(),
@@ -140,8 +152,8 @@ pub fn evaluate(
         reasons,
         near_misses,
         truncated,
-    }
-    .seal()
+    };
+    (verdict.seal(), ends)
 }
 
 /// The repositories in which trusted registry events saw the digest, or an index that holds it.
@@ -393,7 +405,7 @@ fn summary(question: &Question, outcome: Outcome, reasons: &[Reason]) -> String 
 }
 
 /// `os/architecture[/variant]`.
-pub(crate) fn platform_text(platform: &Platform) -> String {
+pub fn platform_text(platform: &Platform) -> String {
     let variant = platform.variant.as_ref().map(|v| format!("/{v}")).unwrap_or_default();
     format!("{}/{}{variant}", platform.os, platform.architecture)
 }

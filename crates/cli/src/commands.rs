@@ -4,6 +4,8 @@ pub mod attest;
 pub mod check;
 pub mod components;
 pub mod demo;
+pub mod deployment;
+pub mod events;
 pub mod import;
 pub mod key;
 pub mod log;

@@ -57,6 +57,14 @@ enum Command {
     Components(commands::components::Ask),
     /// Which images are hit by a vulnerability, as scans, VEX documents and SBOMs say.
     Findings(commands::components::Ask),
+    /// What runs where, and whether it still may.
+    #[command(subcommand)]
+    Deployment(commands::deployment::Deployment),
+    /// Applications: everything that one runs, weakest link first.
+    #[command(subcommand)]
+    Application(commands::deployment::Application),
+    /// What happened, and what happens.
+    Events(commands::events::Events),
     /// Verify evidence files offline, without a server.
     Check(commands::check::Check),
     /// Verify one Sigstore bundle (the conformance suite's client).
@@ -113,6 +121,9 @@ pub async fn main() -> std::process::ExitCode {
         Command::Explain(command) => command.run(&client, &output).await,
         Command::Components(command) => command.run("/v1/components", &client, &output).await,
         Command::Findings(command) => command.run("/v1/findings", &client, &output).await,
+        Command::Deployment(command) => command.run(&client, &output).await,
+        Command::Application(command) => command.run(&client, &output).await,
+        Command::Events(command) => command.run(&client, &output).await,
         Command::Check(command) => command.run(&output),
         Command::VerifyBundle(command) => command.run(&output),
         Command::SignBundle(command) => command.run(&output).await,

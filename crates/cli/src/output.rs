@@ -47,6 +47,14 @@ impl Output {
         }
     }
 
+    /// One of many, as it comes: a line.
+    pub fn line(&self, value: &Value, text: impl FnOnce(&Value) -> String) {
+        match self.format {
+            Format::Json => anstream::println!("{value}"),
+            Format::Text => anstream::println!("{}", text(value).trim_end()),
+        }
+    }
+
     /// A line for people only.
     pub fn say(&self, line: impl std::fmt::Display) {
         if self.format == Format::Text {

@@ -115,6 +115,11 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("POST", "/v1/verdicts", READ),
     ("GET", "/v1/gate", READ),
     ("POST", "/v1/verdict/vsa", READ),
+    ("POST", "/v1/deployments", SUBMIT),
+    ("GET", "/v1/deployments", READ),
+    ("GET", "/v1/applications", READ),
+    ("GET", "/v1/applications/{name}", READ),
+    ("GET", "/v1/events", READ),
     ("GET", "/v1/policies", READ),
     ("GET", "/v1/policies/{name}", READ),
     ("PUT", "/v1/policies/{name}", ADMIN),
@@ -287,7 +292,8 @@ mod tests {
             });
             allowed.map(|(m, t, _)| format!("{m} {t}")).collect::<Vec<_>>()
         };
-        assert_eq!(may(Role::Submitter), ["POST /v1/attestations", "POST /v1/objects", "POST /upload"]);
+        let sends = ["POST /v1/attestations", "POST /v1/objects", "POST /v1/deployments", "POST /upload"];
+        assert_eq!(may(Role::Submitter), sends);
         assert_eq!(may(Role::PlatformAdmin), ["GET /v1/tenants", "POST /v1/tenants"]);
         let reader = may(Role::Reader);
         let reads = ["POST /v1/verdicts", "POST /v1/verdict/vsa", "POST /v1/policies:lint"];

@@ -174,6 +174,18 @@ impl Answers {
         }
     }
 
+    /// The write sets of the entries `from..to`, if all of them are remembered.
+    pub fn writes(&self, tenant: &str, from: u64, to: u64) -> Option<Vec<WriteSet>> {
+        let tenants = self.lock();
+        let followed = tenants.get(tenant)?;
+        let first = followed.size - followed.writes.len() as u64;
+        if from < first || to > followed.size || to < from {
+            return None;
+        }
+        let (skip, take) = (usize::try_from(from - first).ok()?, usize::try_from(to - from).ok()?);
+        Some(followed.writes.iter().skip(skip).take(take).cloned().collect())
+    }
+
     /// Starts to follow a tenant at `size` when it is not followed yet.
     pub fn start(&self, tenant: &str, size: u64) {
         self.lock().entry(tenant.to_owned()).or_insert_with(|| Followed { size, ..Followed::default() });

@@ -45,6 +45,9 @@ pub struct Config {
     /// Bytes of verdicts kept ready.
     #[serde(default = "default_cache_bytes")]
     pub cache_bytes: u64,
+    /// Questions whose answers are watched, of those asked last, per tenant; what runs is always watched.
+    #[serde(default = "default_watch_questions")]
+    pub watch_questions: u32,
     /// Connections at a time.
     #[serde(default = "default_connections")]
     pub connections: usize,
@@ -188,6 +191,7 @@ impl Default for Config {
             registry: Vec::new(),
             oidc: Vec::new(),
             cache_bytes: default_cache_bytes(),
+            watch_questions: default_watch_questions(),
             connections: default_connections(),
         }
     }
@@ -322,6 +326,10 @@ fn default_lifetime() -> u64 {
 
 fn default_cache_bytes() -> u64 {
     64 * 1024 * 1024
+}
+
+fn default_watch_questions() -> u32 {
+    10_000
 }
 
 fn default_connections() -> usize {

@@ -13,6 +13,7 @@ pub mod config;
 mod edge;
 mod export;
 mod extract;
+mod feed;
 mod freshness;
 mod ingest;
 mod listen;
@@ -25,6 +26,7 @@ mod tags;
 mod trust;
 mod verdict;
 mod vsa;
+mod watch;
 mod when;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -47,6 +49,9 @@ pub use routes::MAX_QUESTIONS;
 /// The longest that a request takes, waiting included.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Streams of events at a time.
+const STREAMS: usize = 256;
+
 /// What every handler shares. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct App {
@@ -58,8 +63,18 @@ pub(crate) struct App {
     pub(crate) places: extract::BodyPlaces,
     pub(crate) metrics: Arc<metrics::Metrics>,
     pub(crate) in_flight: Arc<tokio::sync::Semaphore>,
+    /// Questions that were asked, on their way to being watched.
+    pub(crate) asked: watch::Asked,
+    /// How many of them are watched, beside what runs.
+    pub(crate) watch_questions: u32,
+    /// Events, and how far they are.
+    pub(crate) feed: feed::Feed,
+    /// Places for streams of events.
+    pub(crate) streams: Arc<tokio::sync::Semaphore>,
     /// Work that outlives its request.
     pub(crate) tasks: TaskTracker,
+    /// Cancelled when the service stops.
+    pub(crate) stop: CancellationToken,
 }
 
 /// Why the service does not start.
@@ -138,9 +153,10 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
-        let stop = CancellationToken::new();
+        let stop = app.stop.clone();
         let router = edge::router(app.clone());
         app.tasks.spawn(trust::resume(app.clone(), stop.clone()));
+        app.tasks.spawn(watch::run(app.clone(), stop.clone()));
         let serving = tokio::spawn(listen::serve(listener, router, config.connections, stop.clone()));
         tracing::info!(%address, database = database.describe(), "serving");
         Ok(Self {
@@ -201,7 +217,12 @@ impl App {
             places: extract::BodyPlaces::default(),
             metrics: Arc::default(),
             in_flight: Arc::new(tokio::sync::Semaphore::new(edge::IN_FLIGHT)),
+            asked: watch::Asked::default(),
+            watch_questions: config.watch_questions,
+            feed: feed::Feed::default(),
+            streams: Arc::new(tokio::sync::Semaphore::new(STREAMS)),
             tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         })
     }
 }

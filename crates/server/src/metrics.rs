@@ -80,6 +80,19 @@ impl Metrics {
         });
     }
 
+    /// How many entries of the log the watched answers do not take into account yet.
+    pub fn watched(&self, lag: u64) {
+        with_local_recorder(&self.recorder, || gauge!("catenary_watcher_lag_entries").set(lag as f64));
+    }
+
+    /// Watched answers that were evaluated again, and those that changed.
+    pub fn reevaluated(&self, evaluated: usize, changed: usize) {
+        with_local_recorder(&self.recorder, || {
+            counter!("catenary_watched_evaluations_total").increment(evaluated as u64);
+            counter!("catenary_verdicts_changed_total").increment(changed as u64);
+        });
+    }
+
     /// The text, with what is only known when it is asked for.
     pub fn render(&self, app: &App) -> String {
         let follower = &app.backend.follower;

@@ -1,10 +1,13 @@
 //! The routes: one resource a file, each handler three moves: extract, ask, answer.
 
+mod applications;
 mod archivista;
 mod artifacts;
 mod attestations;
 mod components;
+mod deployments;
 mod events;
+mod feed;
 mod keys;
 mod log;
 mod meta;
@@ -63,6 +66,10 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(events::distribution))
         .routes(routes!(events::reconcile))
+        .routes(routes!(deployments::add, deployments::list))
+        .routes(routes!(applications::list))
+        .routes(routes!(applications::get))
+        .routes(routes!(feed::events))
         .routes(routes!(components::components))
         .routes(routes!(components::findings))
         .routes(routes!(archivista::upload))

@@ -82,6 +82,7 @@ async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Res
     let (verdict, read_set, _) = compute(app, tenant, &snapshot, question, Timestamp::now()).await?;
     let ready = Arc::new(Ready::new(verdict, read_set));
     app.answers.insert(tenant, cache::key(tenant, snapshot.control.epoch, question), &ready);
+    app.asked.note(tenant, question, &ready.verdict, &ready.read_set);
     Ok(Answer { ready, log_size: snapshot.size })
 }
 

@@ -8,9 +8,11 @@ mod append;
 pub mod audit;
 mod browse;
 pub mod checkpoints;
+pub mod deployments;
 mod derive;
 mod entry;
 mod error;
+pub mod events;
 mod facts;
 pub mod follow;
 mod gather;
@@ -25,6 +27,7 @@ mod reverify;
 mod seal;
 mod sequencer;
 mod service_keys;
+pub mod watched;
 
 use std::sync::{
     Arc,

@@ -256,7 +256,12 @@ async fn make_log(pool: &PgPool, tenant: &str, origin: &str) -> Result<(), Store
     Ok(transaction.commit().await?)
 }
 
-fn entry_row(log_index: i64, id: &[u8], kind: String, leaf: Vec<u8>) -> Result<EntryRow, StoreError> {
+pub(crate) fn entry_row(
+    log_index: i64,
+    id: &[u8],
+    kind: String,
+    leaf: Vec<u8>,
+) -> Result<EntryRow, StoreError> {
     let index = from_sql(log_index);
     let id = id_from(id).ok_or_else(|| StoreError::Integrity {
         table: "log_entry",

@@ -50,6 +50,14 @@ impl Scope {
         Err(ScopeError::Repository { named: named.into_iter().take(8).collect() })
     }
 
+    /// Whether the credential may tell that something of this `registry/repository` runs.
+    pub fn admits_resource(&self, resource: &str) -> Result<(), ScopeError> {
+        match self.repositories.is_empty() || self.covers(resource) {
+            true => Ok(()),
+            false => Err(ScopeError::Repository { named: vec![resource.to_owned()] }),
+        }
+    }
+
     fn covers(&self, name: &str) -> bool {
         self.repositories.iter().any(|glob| glob.matches(name))
     }

@@ -281,7 +281,7 @@ fn outside_between(outside: &Option<(Vec<u8>, Checkpoint)>, from: u64, to: u64) 
 }
 
 /// What a control entry can change.
-fn reach(entry: &Entry) -> WriteSet {
+pub(super) fn reach(entry: &Entry) -> WriteSet {
     match entry {
         Entry::TrustEffective(_)
         | Entry::TrustWithdrawn { .. }

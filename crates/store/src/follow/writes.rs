@@ -2,13 +2,44 @@
 
 use std::collections::BTreeMap;
 
+use catenary_chain::control::WriteSet;
 use catenary_evidence::{
-    digest::Node,
+    digest::{Node, Sha256},
     object::{Body, Object},
 };
 use catenary_tlog::leaf::kind;
 
+use super::{
+    FollowError, Follower,
+    fold::{needs_body, read_control},
+    tenant::reach,
+};
 use crate::{EntryRow, Store, StoreError, entry::from_sql};
+
+impl Follower {
+    /// What the entries `from..to` can change, read anew: for whoever goes on where an instance stopped. All of them must have been
+    /// followed.
+    pub async fn write_sets(&self, tenant: &str, from: u64, to: u64) -> Result<Vec<WriteSet>, FollowError> {
+        let store = &self.shared.store;
+        let entries = store.entries(tenant, from, to).await?;
+        let control: Vec<Sha256> =
+            entries.iter().filter(|row| needs_body(&row.kind)).map(|row| row.id).collect();
+        let bodies =
+            if control.is_empty() { BTreeMap::new() } else { store.bodies(tenant, &control).await? };
+        let mut touched = store.touched(tenant, &entries, to).await?;
+        let reached = |row: &EntryRow| match row.kind.as_str() {
+            kind::LOG_ORIGIN => WriteSet::None,
+            kind::ATTESTATION | kind::OBJECT => {
+                touched.remove(&row.index).map_or(WriteSet::All, WriteSet::Nodes)
+            }
+            _ => {
+                let read = bodies.get(&row.id).and_then(|body| read_control(body).ok());
+                read.map_or(WriteSet::All, |(entry, _)| reach(&entry))
+            }
+        };
+        Ok(entries.iter().map(reached).collect())
+    }
+}
 
 impl Store {
     /// For each evidence entry below `to`, the nodes that it is about. An entry that is missing here has no
