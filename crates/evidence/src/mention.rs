@@ -4,6 +4,7 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::{
+    digest::Node,
     limits::{MAX_MENTION_BYTES, MAX_MENTIONS, MAX_TEXT},
     purl::Purl,
     refusal::Refusal,
@@ -12,7 +13,7 @@ use crate::{
 /// The most licences, and the most hashes, of one package that are kept.
 pub(crate) const MAX_LISTED: usize = 16;
 
-/// A component of an SBOM, or a finding of a scan or a VEX document.
+/// A component of an SBOM, an input of a build, or a finding of a scan or a VEX document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mention {
     /// `pkg:type/namespace/name`; empty without a package URL.
@@ -23,7 +24,7 @@ pub struct Mention {
     pub version: String,
     /// The vulnerability's id; empty for a component.
     pub vulnerability: String,
-    /// A scan's severity, a VEX status; empty for a component.
+    /// A scan's severity, a VEX status, what a build used it as; empty for a component.
     pub state: String,
     /// Licence expressions.
     pub licences: Vec<String>,
@@ -40,6 +41,18 @@ impl Mention {
             package: purl.as_ref().map(Purl::package).unwrap_or_default(),
             name: fit(purl.as_ref().map_or(name, Purl::name)),
             version: fit(version),
+            ..Self::default()
+        }
+    }
+
+    /// What a build used, by its digest: that is its name.
+    pub(crate) fn input(uri: &str, node: &Node, role: &str) -> Self {
+        let purl = Purl::parse(uri).ok();
+        Self {
+            package: purl.as_ref().map(Purl::package).unwrap_or_default(),
+            name: node.to_string(),
+            version: fit(purl.as_ref().and_then(Purl::version).unwrap_or_default()),
+            state: role.to_owned(),
             ..Self::default()
         }
     }

@@ -103,7 +103,26 @@ pub fn read(payload: &str, statement: &Statement<'_>) -> Result<(Claim, Vec<Ment
         Some("svr/v0.1" | "svr/v0.2") => Claim::Verification(results::read_svr(&reader)?),
         _ => read_exact(&reader)?,
     };
-    Ok((claim, Vec::new()))
+    let mentions = match &claim {
+        Claim::Build(build) => inputs(build),
+        _ => Vec::new(),
+    };
+    Ok((claim, mentions))
+}
+
+/// The most inputs of one build that are found again.
+const MAX_INPUTS: usize = 4_096;
+
+/// What went into a build, by digest: which images were built on this one.
+fn inputs(build: &Build) -> Vec<Mention> {
+    let named = build.dependencies.iter().flat_map(|input| input.nodes.iter().map(move |node| (input, node)));
+    let mut rows: Vec<Mention> = named
+        .take(MAX_INPUTS)
+        .map(|(input, node)| Mention::input(&input.uri, node, input.role.as_str()))
+        .collect();
+    rows.sort();
+    rows.dedup();
+    rows
 }
 
 /// Whether a type is `base`, maybe with a version behind it.
@@ -471,6 +490,19 @@ pub enum Role {
     Tool,
     /// Anything else.
     Generic,
+}
+
+impl Role {
+    /// As policies write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BaseImage => "baseImage",
+            Self::BuilderImage => "builderImage",
+            Self::Submodule => "submodule",
+            Self::Tool => "tool",
+            Self::Generic => "generic",
+        }
+    }
 }
 
 /// `urn:catenary:predicate:commit:v1`: who moved which ref to this commit, and what was checked.

@@ -25,7 +25,7 @@ struct Item {
     /// Id of the vulnerability.
     #[serde(skip_serializing_if = "String::is_empty")]
     vulnerability: String,
-    /// Severity by a scan, status by a VEX document.
+    /// Severity by a scan, status by a VEX document, role in a build (`baseImage`, …).
     #[serde(skip_serializing_if = "String::is_empty")]
     state: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -60,7 +60,8 @@ struct Items {
 pub(crate) struct MentionQuery {
     /// A package URL; with a version, that version only. Qualifiers are not looked at.
     purl: Option<String>,
-    /// The package's name, whatever its type: also finds packages that have no package URL.
+    /// The package's name, whatever its type: also finds packages that have no package URL. An input of a build is named by its
+    /// digest: `sha256:…`.
     name: Option<String>,
     /// Exactly this version.
     version: Option<String>,
@@ -112,9 +113,9 @@ impl MentionQuery {
     }
 }
 
-/// Packages by SBOMs, newest statement first
+/// Packages by SBOMs and inputs by provenance, newest statement first
 ///
-/// Which images contain a package: also those without a package manager.
+/// Which images contain a package: also those without a package manager. Which were built on an image.
 #[utoipa::path(get, path = "/v1/components", tag = "components", params(MentionQuery),
     responses((status = 200, description = "One page", body = Items)))]
 pub(crate) async fn components(
