@@ -30,6 +30,7 @@ mod spki;
 pub mod statement;
 pub mod trust;
 pub mod trust_root;
+pub mod version;
 
 pub use attestation::Attestation;
 pub use digest::{Digest, GitOid, Node, Sha256};

@@ -16,6 +16,7 @@ pub mod events;
 mod facts;
 pub mod follow;
 mod gather;
+pub mod impact;
 pub mod keys;
 pub mod ladder;
 mod load;
