@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "this is test code")]
 
+#[path = "attacks/admission.rs"]
+mod admission;
 #[path = "attacks/chain.rs"]
 mod chain;
 #[path = "attacks/control.rs"]

@@ -120,6 +120,7 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/applications", READ),
     ("GET", "/v1/applications/{name}", READ),
     ("GET", "/v1/events", READ),
+    ("POST", "/v1/k8s/admit", READ),
     ("GET", "/v1/policies", READ),
     ("GET", "/v1/policies/{name}", READ),
     ("PUT", "/v1/policies/{name}", ADMIN),
@@ -296,7 +297,8 @@ mod tests {
         assert_eq!(may(Role::Submitter), sends);
         assert_eq!(may(Role::PlatformAdmin), ["GET /v1/tenants", "POST /v1/tenants"]);
         let reader = may(Role::Reader);
-        let reads = ["POST /v1/verdicts", "POST /v1/verdict/vsa", "POST /v1/policies:lint"];
+        let reads =
+            ["POST /v1/verdicts", "POST /v1/verdict/vsa", "POST /v1/k8s/admit", "POST /v1/policies:lint"];
         assert!(reader.iter().all(|r| r.starts_with("GET ") || reads.contains(&r.as_str())), "{reader:?}");
         for secret in ["GET /v1/tokens", "GET /v1/tenants", "GET /v1/artifacts/{digest}/evidence"] {
             assert!(!reader.contains(&secret.to_owned()), "{secret}");

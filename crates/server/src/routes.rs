@@ -1,5 +1,6 @@
 //! The routes: one resource a file, each handler three moves: extract, ask, answer.
 
+mod admission;
 mod applications;
 mod archivista;
 mod artifacts;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(verdicts::many))
         .routes(routes!(verdicts::gate))
         .routes(routes!(verdicts::signed))
+        .routes(routes!(admission::admit))
         .routes(routes!(policies::list))
         .routes(routes!(policies::get, policies::apply))
         .routes(routes!(policies::lint))

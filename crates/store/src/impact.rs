@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use catenary_evidence::digest::{Node, Sha256};
-use sqlx::{Postgres, QueryBuilder, Row as _};
+use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
 
 use crate::{
     Store, StoreError,
@@ -108,6 +108,96 @@ impl Store {
             .collect();
         hits.sort_by_key(|hit| std::cmp::Reverse(hit.row.index));
         Ok(Page { hits, next })
+    }
+}
+
+/// A question that is watched: about what runs, or asked lately.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its key: the cursor.
+    pub key: [u8; 32],
+    /// `registry/repository@digest`.
+    pub image: String,
+    /// In which environment.
+    pub environment: Option<String>,
+    /// `os/architecture[/variant]`.
+    pub platform: Option<String>,
+    /// The answer, as far as the log was followed.
+    pub outcome: String,
+    /// Whether that allows it.
+    pub allowed: bool,
+    /// The first error's code; may be empty.
+    pub reason: String,
+    /// Where it runs: `environment/application/workload`, at most 100.
+    pub running: Vec<String>,
+}
+
+/// The columns of [`Asked`].
+const ASKED: &str = "select w.key, w.image, w.environment, w.platform, w.outcome, w.allowed, w.reason,
+    array(select d.environment || '/' || d.application || '/' || d.workload from deployment d
+          where d.tenant = w.tenant and d.question = w.key and d.until_us is null order by 1 limit 100) as running
+    from watched w where w.tenant = ";
+
+impl Store {
+    /// The watched questions after `after`, in the order of their keys.
+    pub async fn asked(
+        &self,
+        tenant: &str,
+        running_only: bool,
+        after: Option<[u8; 32]>,
+        limit: u32,
+    ) -> Result<Vec<Asked>, StoreError> {
+        self.read_asked(|| {
+            let mut query = QueryBuilder::new(ASKED);
+            query.push_bind(tenant.to_owned());
+            if let Some(after) = after {
+                query.push(" and w.key > ").push_bind(after.to_vec());
+            }
+            if running_only {
+                query.push(
+                    " and exists (select 1 from deployment d
+                       where d.tenant = w.tenant and d.question = w.key and d.until_us is null)",
+                );
+            }
+            query.push(" order by w.key limit ").push_bind(i64::from(limit));
+            query
+        })
+        .await
+    }
+
+    /// The watched questions whose answers read one of the nodes, at most `limit`.
+    pub async fn asked_about(
+        &self,
+        tenant: &str,
+        nodes: &[Node],
+        limit: u32,
+    ) -> Result<Vec<Asked>, StoreError> {
+        self.read_asked(|| {
+            let mut query = QueryBuilder::new(ASKED);
+            query.push_bind(tenant.to_owned());
+            query.push(" and w.key in (select n.key from watched_node n where n.tenant = ");
+            query.push_bind(tenant.to_owned()).push(" and n.node = any(").push_bind(names(nodes));
+            query.push(")) order by w.allowed, w.key limit ").push_bind(i64::from(limit));
+            query
+        })
+        .await
+    }
+
+    async fn read_asked(&self, query: impl Fn() -> QueryBuilder<Postgres>) -> Result<Vec<Asked>, StoreError> {
+        let rows = retry(|| async { query().build().fetch_all(self.reads()).await }).await?;
+        let read = |row: &PgRow| {
+            Ok(Asked {
+                key: id_from(&row.try_get::<Vec<u8>, _>("key")?).unwrap_or(Sha256([0; 32])).0,
+                image: row.try_get("image")?,
+                environment: row.try_get("environment")?,
+                platform: row.try_get("platform")?,
+                outcome: row.try_get("outcome")?,
+                allowed: row.try_get("allowed")?,
+                reason: row.try_get("reason")?,
+                running: row.try_get("running")?,
+            })
+        };
+        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
     }
 }
 
