@@ -26,6 +26,8 @@ mod newcomer;
 mod operate;
 #[path = "stories/policy_life.rs"]
 mod policy_life;
+#[path = "stories/properties.rs"]
+mod properties;
 #[path = "stories/registry.rs"]
 mod registry;
 #[path = "stories/revocation.rs"]

@@ -208,6 +208,8 @@ pub struct Control {
     pub tenants: BTreeMap<String, bool>,
     /// What is no longer trusted.
     pub revocations: Revocations,
+    /// The log's origin, as its first entry names it.
+    pub origin: String,
     /// Raised by every entry whose reach is not a list of nodes (trust, policy, revocation).
     pub epoch: u64,
 }

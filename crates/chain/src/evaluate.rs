@@ -1,7 +1,8 @@
 //! The evaluator: facts and policies to a verdict.
 //!
 //! Reading order is the order of the rules (docs/rules.md): [`select`] R0, [`artifact`], [`build`] R1,
-//! [`source`] R2, [`inputs`] R3, [`registry`] R4, [`layout`], [`time`] R7. [`World`] is what they all read through;
+//! [`source`] R2, [`inputs`] R3, [`registry`] R4, [`layout`], [`summary`] R5, [`require`] R6, [`time`] R7,
+//! [`negative`] R8. [`World`] is what they all read through;
 //! it notes every node that they ask for.
 
 mod artifact;
@@ -12,10 +13,15 @@ mod conduct;
 mod inputs;
 mod layout;
 mod near;
+mod negative;
 mod registry;
+mod require;
 mod select;
 mod source;
+mod summary;
 mod time;
+mod vex;
+mod voice;
 mod world;
 
 use std::{collections::BTreeMap, collections::BTreeSet, rc::Rc};
@@ -31,7 +37,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     control::Control,
     gather::Evidence,
-    policy::{IdentityRule, Mode, OnIndeterminate, Policy},
+    policy::{IdentityRule, Mode, OnIndeterminate, Policy, Spec},
     reason::{Code, Reason, Severity},
     verdict::{Link, LogView, Outcome, PolicyView, Question, Status, SubjectView, Verdict, unsealed},
 };
@@ -244,6 +250,8 @@ pub(crate) struct Chain {
     pub links: Vec<Link>,
     pub levels: BTreeMap<String, u8>,
     pub media_type: Option<String>,
+    /// When the newest of the builds that cover it was made.
+    pub newest: Option<Timestamp>,
 }
 
 impl Chain {
@@ -335,8 +343,19 @@ impl World<'_> {
         let registered =
             spec.registry.as_ref().map(|rules| registry::judge(self, digest, resource, spec, rules));
         let (layout_reasons, mut layout_links) = layout::judge(self, digest, spec);
+        // R5
+        let delegated = self.delegated(digest, resource, spec, built.as_ref(), hop);
+        if matches!(delegated, Some(Ok(_))) {
+            built = built.map(build::Built::discharged);
+        }
+        // R6 and R8
+        let commits = built.as_ref().map(build::Built::commits).unwrap_or_default();
+        let mut required = require::judge(self, &artifact, resource, spec, &commits);
+        let negatives = negative::judge(self, &artifact, resource, spec, &commits);
         // R7
-        let timed = time::judge(self, digest, spec, built.as_ref(), registered.as_ref());
+        let by_summary = matches!(delegated, Some(Ok(_)));
+        let timed = time::judge(self, digest, spec, built.as_ref(), registered.as_ref(), by_summary);
+        let newest = built.as_ref().filter(|built| built.covered).and_then(|b| time::newest(self, &b.good));
 
         let mut links: Vec<Link> = denied_link.into_iter().collect();
         links.push(artifact.link());
@@ -356,6 +375,23 @@ impl World<'_> {
         }
         reasons.extend(layout_reasons);
         links.append(&mut layout_links);
+        match delegated {
+            Some(Ok(accepted)) => {
+                links.push(accepted.link(digest));
+                levels.extend(accepted.levels);
+            }
+            Some(Err(reason)) => {
+                links.push(summary::broken(digest, &reason));
+                reasons.push(*reason);
+            }
+            None => {}
+        }
+        links.append(&mut required.links);
+        reasons.append(&mut required.reasons);
+        if let Some((mut negatives, link)) = negatives {
+            links.push(link);
+            reasons.append(&mut negatives);
+        }
         reasons.extend(timed.reasons);
         if reasons.iter().any(|r| r.is_error() && r.stage == "time") {
             time_link.status = Status::Fail;
@@ -367,7 +403,24 @@ impl World<'_> {
                 unique.push(reason);
             }
         }
-        Chain { policy: Some(decides), reasons: unique, links, levels, media_type: artifact.media_type }
+        let media_type = artifact.media_type;
+        Chain { policy: Some(decides), reasons: unique, links, levels, media_type, newest }
+    }
+
+    /// R5, when the policy has it and the evidence of the build does not suffice.
+    fn delegated(
+        &mut self,
+        digest: Digest,
+        resource: &str,
+        spec: &Spec,
+        built: Option<&build::Built<'_>>,
+        hop: u32,
+    ) -> Option<Result<summary::Accepted, Box<Reason>>> {
+        let rules = spec.summary.as_ref()?;
+        match built {
+            Some(built) if !built.reasons.iter().any(Reason::is_error) => None,
+            _ => Some(summary::judge(self, digest, resource, spec, rules, hop)),
+        }
     }
 }
 

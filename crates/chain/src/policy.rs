@@ -3,6 +3,7 @@
 //! A policy is parsed once: members that nobody knows, duplicate keys, anchors and merge keys, and rules
 //! that could never hold or always hold are refused with their place. What is left cannot be written wrong.
 
+pub mod delegate;
 pub mod diff;
 pub mod document;
 pub mod glob;
@@ -11,6 +12,7 @@ pub mod identity;
 pub mod lint;
 mod place;
 pub mod preset;
+pub mod property;
 pub mod short;
 mod validate;
 mod yaml;
@@ -142,11 +144,21 @@ impl Policy {
 
     fn rules(&self) -> impl Iterator<Item = &Signer> {
         let trust = &self.spec().trust;
+        let tests = self.spec().negatives.tests.iter().map(|tests| &tests.signer);
+        let speakers = self.spec().require.iter().map(|rule| &rule.signer).chain(tests);
+        // Those that are named by the ids of builder rules are among these.
+        let spoken = speakers.filter_map(|speaker| match speaker {
+            property::Speaker::Signer(signer) => Some(signer),
+            property::Speaker::AnyOf(_) => None,
+        });
         (trust.builders.iter().map(|r| &r.signer))
             .chain(trust.sources.iter().map(|r| &r.signer))
             .chain(trust.registries.iter().map(|r| &r.signer))
             .chain(trust.runs.iter().map(|r| &r.signer))
             .chain(self.spec().layouts.iter().flat_map(|r| [&r.signer, &r.functionaries]))
+            .chain(trust.verifiers.iter().map(|r| &r.signer))
+            .chain(trust.vex.iter().map(|r| &r.signer))
+            .chain(spoken)
     }
 }
 

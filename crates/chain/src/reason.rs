@@ -251,10 +251,24 @@ codes! {
         "Sign commits with a registered key.";
     SrcSignerNotTrusted "SRC_SIGNER_NOT_TRUSTED" "Evidence about the commit is not by a trusted signer.",
         "Add the signer to trust.sources or source.signatures.commit.keys, or sign with a trusted key.";
-    VsaFailed "VSA_FAILED" "The source summary of the commit says that its verification failed.",
-        "Read the summary's policy, mend the repository, then build a commit that passes.";
-    VsaSignerVerifierPair "VSA_SIGNER_VERIFIER_PAIR" "The signer of the source summary may not speak for its verifier.",
-        "Let the verifier sign with its own key or identity, or correct trust.sources.verifierId.";
+    VsaMissing "VSA_MISSING" "No trusted verification summary is about the image in this repository.",
+        "Post the verifier's summary, or list its verifier in trust.verifiers, then ask again.";
+    VsaFailed "VSA_FAILED" "A trusted verification summary says that the verification failed.",
+        "Read the summary's policy, mend what it found, and have it verified again.";
+    VsaSignerVerifierPair "VSA_SIGNER_VERIFIER_PAIR" "The signer of a verification summary may not speak for its verifier.",
+        "Let the verifier sign with its own key or identity, or correct the verifierId of the trust rule.";
+    VsaSelfIssued "VSA_SELF_ISSUED" "The verification summary is this service's own verdict, which proves nothing to itself.",
+        "Let the evidence itself or another verifier's summary speak for the image.";
+    VsaResourceMismatch "VSA_RESOURCE_MISMATCH" "The verification summary is about another repository.",
+        "Have the image verified for the repository that it is deployed from.";
+    VsaPolicyNotAllowed "VSA_POLICY_NOT_ALLOWED" "The verification summary was made by a policy that trust.verifiers does not list.",
+        "Have the image verified by a listed policy, or list the policy's digest or URI.";
+    VsaLevelTooLow "VSA_LEVEL_TOO_LOW" "The verification summary gives too low a level, none, or several of one track.",
+        "Raise the level of the build or source that was verified, and have it verified again.";
+    VsaStale "VSA_STALE" "The verification summary is older than maxAge.",
+        "Have the image verified again.";
+    VsaDepth "VSA_DEPTH" "A verification summary would stand in further from the question than summary.depth.",
+        "Raise summary.depth, or give the input a chain of its own.";
     DepBaseUnknown "DEP_BASE_UNKNOWN" "Nothing is known about an input that must have a chain of its own.",
         "Post the evidence of the input, then ask again.";
     DepBaseNotAllowed "DEP_BASE_NOT_ALLOWED" "An input is not on the list of allowed ones.",
@@ -263,6 +277,8 @@ codes! {
         "Mend the chain of the input; its own reasons are listed too.";
     DepUndeclaredBase "DEP_UNDECLARED_BASE" "The image starts from a base that its provenance does not name.",
         "Build with complete provenance; treat an unexpected base as an incident.";
+    DepBaseStale "DEP_BASE_STALE" "The newest trusted build of an input is older than inputs.maxAge, or none is known.",
+        "Build the input again and build from that; post its provenance if none is known.";
     DepUnpinned "DEP_UNPINNED" "An input is not pinned by digest.",
         "Pin the input by digest.";
     DepCycle "DEP_CYCLE" "The input's chain leads back to the artifact; a cycle proves nothing.",
@@ -277,6 +293,22 @@ codes! {
         "Let the trusted collector observe the registry, or add its key to trust.registries.";
     RegPromotionGap "REG_PROMOTION_GAP" "A hop of the promotion path is missing.",
         "Promote the image along registry.path, hop by hop.";
+    PrpMissing "PRP_MISSING" "No statement that the policy requires is about the artifact.",
+        "Make the statement in CI, sign it, and post it, then ask again.";
+    PrpSbomMissing "PRP_SBOM_MISSING" "There is no SBOM of the artifact.",
+        "Make an SBOM of the image in CI, sign it, and post it, then ask again.";
+    PrpApprovalMissing "PRP_APPROVAL_MISSING" "Fewer distinct signers stand behind the artifact than require.atLeast asks for.",
+        "Have another of the required signers sign the statement.";
+    PrpSignerNotTrusted "PRP_SIGNER_NOT_TRUSTED" "The required statement exists, but not by a signer whom the policy trusts for it.",
+        "Sign the statement with the key or identity that the rule names, or correct require.signer.";
+    PrpFailed "PRP_FAILED" "The newest result of a trusted signer is not one that the policy accepts.",
+        "Mend what failed, run it again, and post the new result.";
+    PrpStale "PRP_STALE" "The required statement is older than require.maxAge.",
+        "Run the scan or test again and post the new result.";
+    PrpVulnThreshold "PRP_VULN_THRESHOLD" "The scan has more findings than require.vulnerabilities.max allows.",
+        "Update the packages, or state in VEX, with a justification, why a finding does not touch the image.";
+    PrpVexAffected "PRP_VEX_AFFECTED" "A trusted VEX statement says that a vulnerability affects the image.",
+        "Update what is affected; when it is mended, state `fixed` in a newer VEX document.";
     LayMissing "LAY_MISSING" "The in-toto layout that the policy names is not known.",
         "Post the signed layout, then ask again.";
     LaySignerNotTrusted "LAY_SIGNER_NOT_TRUSTED" "The layout is not signed by a signer that the policy trusts for it.",
@@ -316,9 +348,11 @@ impl Code {
             "POL" => "policy",
             "ART" => "artifact",
             "BLD" | "ATT" => "build",
-            "SRC" | "VSA" => "source",
+            "SRC" => "source",
+            "VSA" => "summary",
             "DEP" => "input",
             "REG" => "registry",
+            "PRP" => "property",
             "LAY" => "layout",
             "TIM" => "time",
             _ => "system",
@@ -336,6 +370,10 @@ impl Code {
                 | BldRunUnknown
                 | DepBaseUnknown
                 | RegNotObserved
+                | VsaMissing
+                | PrpMissing
+                | PrpSbomMissing
+                | PrpApprovalMissing
                 | LayMissing
                 | LayStepMissing
                 | SysLimitExceeded

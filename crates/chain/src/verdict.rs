@@ -163,7 +163,7 @@ pub struct LogView {
 /// One link of the chain; `links` are what it rests on (a base image's own chain, the children of an index).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// `policy`, `artifact`, `build`, `source`, `input`, `registry`, `time`.
+    /// `policy`, `artifact`, `source`, `build`, `input`, `registry`, `layout`, `summary`, `property`, `time`.
     pub stage: String,
     /// `pass`, `fail`, `unknown`.
     pub status: Status,

@@ -10,6 +10,19 @@ use crate::verdict::{Outcome, Verdict};
 /// The predicate type of a VSA.
 pub const PREDICATE_TYPE: &str = "https://slsa.dev/verification_summary/v1";
 
+/// The name under which a registered key of this service's own verdicts is known.
+pub const SERVICE: &str = "vsa";
+
+/// The id under which the service of this name issues summaries.
+pub fn verifier_id(name: &str) -> String {
+    format!("https://{name}/catenary")
+}
+
+/// The same, from the origin of a tenant's log, which is the name and the tenant.
+pub fn verifier_of(origin: &str) -> Option<String> {
+    origin.rsplit_once('/').map(|(name, _)| verifier_id(name))
+}
+
 /// The statement. An INDETERMINATE verdict is not a pass, so it is `FAILED`.
 pub fn statement(verdict: &Verdict, verifier_id: &str) -> Value {
     let passed = verdict.outcome == Outcome::Passed;

@@ -161,6 +161,7 @@ impl Export {
     /// Control state and keys, from the control entries in their order.
     fn fold(&self, checkpoint: &Checkpoint) -> Result<(Control, Trust)> {
         let (mut control, mut keys) = (Control::default(), Trust::builtin());
+        control.origin.clone_from(&checkpoint.origin);
         for item in &self.control {
             let (leaf, body) = item.prove(checkpoint)?;
             if leaf.kind == kind::LOG_ORIGIN {

@@ -42,6 +42,12 @@ pub const MAX_MENTIONS: usize = 20_000;
 /// Bytes of all their texts together.
 pub const MAX_MENTION_BYTES: usize = 16 * 1024 * 1024;
 
+/// Findings of a scan that verdicts read one by one; names and products of a VEX document.
+pub const MAX_JUDGED: usize = 4096;
+
+/// Bytes of all their texts together: they are part of the facts, which every verdict about the image reads.
+pub const MAX_JUDGED_BYTES: usize = 512 * 1024;
+
 /// Bytes of one object: the OCI distribution specification asks registries for manifests of 4 MiB.
 pub const MAX_OBJECT: usize = 4 * 1024 * 1024;
 

@@ -21,6 +21,7 @@ use crate::{
 
 mod ci_run;
 mod commit;
+mod judged;
 pub mod provenance;
 mod registry_event;
 mod results;
@@ -29,6 +30,8 @@ mod scan;
 mod source_tool;
 mod vex;
 mod vsa;
+
+pub use judged::{Finding, Findings, Severity, VexProduct, VexStatement, VexStatements, VexStatus};
 
 /// SLSA provenance v1.
 pub const PROVENANCE_V1: &str = "https://slsa.dev/provenance/v1";
@@ -275,6 +278,8 @@ pub struct Scan {
     pub finished: Option<Timestamp>,
     /// Findings by severity, in lower case; nothing when the scanner's own report is of a kind that is not read.
     pub severities: Option<BTreeMap<String, u64>>,
+    /// The findings one by one. Facts of before it was read have none and are derived anew: there is no default.
+    pub findings: Findings,
 }
 
 /// A VEX document.
@@ -286,6 +291,8 @@ pub struct Vex {
     pub issued: Option<Timestamp>,
     /// Statements by status.
     pub statuses: BTreeMap<String, u64>,
+    /// The statements one by one. As in [`Scan`], there is no default.
+    pub statements: VexStatements,
 }
 
 /// What Witness recorded around one step.
@@ -627,6 +634,8 @@ pub struct Summary {
     pub passed: bool,
     /// Highest level per track, for example `BUILD` → 3.
     pub levels: BTreeMap<String, u8>,
+    /// Tracks with several levels, which SLSA forbids. As in [`Scan`], there is no default.
+    pub repeated: Vec<String>,
     /// Verified properties that are not levels.
     pub properties: Vec<String>,
     /// `timeVerified`.

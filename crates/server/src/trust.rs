@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use catenary_chain::control::{Added, Control, Effective, EffectiveRoot, Entry, RootVersion, TrustedKey};
+use catenary_chain::{
+    control::{Added, Control, Effective, EffectiveRoot, Entry, RootVersion, TrustedKey},
+    vsa,
+};
 use catenary_evidence::digest::Sha256;
-use catenary_store::Vouches;
+use catenary_store::{
+    Vouches,
+    keys::{PublicPart, Purpose},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{App, backend::Backend, bootstrap::SERVICE, problem::Fault};
@@ -50,7 +56,17 @@ pub async fn register_with(
     settle(backend, tenant, submitter, &what).await
 }
 
-async fn add_key(backend: &Backend, tenant: &str, submitter: Sha256, key: TrustedKey) -> Result<(), Fault> {
+async fn add_key(
+    backend: &Backend,
+    tenant: &str,
+    submitter: Sha256,
+    mut key: TrustedKey,
+) -> Result<(), Fault> {
+    // Whoever registers the key of our own verdicts gets their authenticity, not evidence (chain-model R5).
+    let own = |part: &PublicPart| part.purpose == Purpose::Vsa && part.key_id == key.id;
+    if backend.keys.public_parts().iter().any(own) {
+        key.service = Some(vsa::SERVICE.to_owned());
+    }
     let added = backend.append_control(tenant, submitter, move |control| match control.keys.get(&key.id) {
         None => Ok(Some(Entry::TrustAdded(key.clone().into()))),
         Some(state) if is_same(&state.key, &key) => Ok(None),

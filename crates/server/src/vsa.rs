@@ -21,7 +21,7 @@ pub enum By {
 
 /// The verdict as a signed summary.
 pub fn sign_verdict(keys: &ServiceKeys, origin: &str, verdict: &Verdict) -> Result<Value, Fault> {
-    let statement = vsa::statement(verdict, &format!("https://{origin}/catenary"));
+    let statement = vsa::statement(verdict, &vsa::verifier_id(origin));
     envelope(keys, By::Vsa, &statement)
 }
 

@@ -77,7 +77,10 @@ pub fn judge(world: &mut World<'_>, digest: Digest, platform: Option<&Platform>,
             || spec.subject.platforms.is_some()
             || !spec.inputs.is_empty()
             || platform.is_some()
-            || one_kind;
+            || one_kind
+            // Nobody can tell which platforms there are, or what speaks against them.
+            || !spec.negatives.is_empty()
+            || spec.require.iter().any(|rule| rule.per_platform);
         let message = format!("the bytes of {digest} are not known");
         artifact.reasons.push(match needed {
             true => Reason::error(Code::ArtManifestMissing, digest, "subject", message),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catenary_evidence::{
     Identity,
-    digest::{Digest, Node, Sha256},
+    digest::{Digest, GitOid, Node, Sha256},
     predicate::{self, Claim},
 };
 
@@ -34,6 +34,30 @@ pub struct Built<'a> {
     /// Source, build and input links.
     pub links: Vec<Link>,
     pub levels: BTreeMap<String, u8>,
+}
+
+impl Built<'_> {
+    /// What is left when a verification summary stands for it: contradictions of trusted builds and revocations speak
+    /// against the image whoever verified it, and what could not be decided still cannot.
+    pub fn discharged(mut self) -> Self {
+        let negative = [Code::SrcAmbiguous, Code::BldConflict, Code::SrcRevoked, Code::ArtDenied];
+        let stays = |code: Code| negative.contains(&code) || code.is_indeterminate();
+        self.reasons.retain(|reason| stays(reason.code));
+        self.links.clear();
+        self.levels.clear();
+        self.good.clear();
+        self.covered = false;
+        self
+    }
+
+    /// The commits that the good builds name.
+    pub fn commits(&self) -> BTreeSet<GitOid> {
+        let commit = |statement: &&Statement| match &statement.fact.claim {
+            Claim::Build(build) => build.source.as_ref().and_then(|source| source.commit),
+            _ => None,
+        };
+        self.good.iter().filter_map(commit).collect()
+    }
 }
 
 /// What is found about one statement, whichever rule and node it is examined for: R2, R3, R7 and parameters.

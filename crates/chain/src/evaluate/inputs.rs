@@ -3,8 +3,9 @@
 use catenary_evidence::{
     digest::{Digest, Node},
     object::{Body, Config},
-    predicate::{Build, Dependency, Role},
+    predicate::{Build, Claim, Dependency, Role},
 };
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     policy::{
@@ -17,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    MAX_HOPS, ids,
+    MAX_HOPS, ids, later, summary, time, voice,
     world::{Statement, World},
 };
 
@@ -57,7 +58,7 @@ pub fn judge(world: &mut World<'_>, statement: &Statement, build: &Build, spec: 
         found.reasons.extend(denied(world, statement, dependency));
         for rule in spec.inputs.iter().filter(|rule| rule.role == dependency.role) {
             let (before, leaves) = (found.reasons.len(), found.leaves.len());
-            let nested = one(world, dependency, rule, hop, &mut found);
+            let nested = one(world, dependency, rule, spec, hop, &mut found);
             for reason in found.reasons[before..].iter_mut().chain(&mut found.leaves[leaves..]) {
                 *reason = reason.clone().under(rule.mode);
             }
@@ -103,6 +104,7 @@ fn one(
     world: &mut World<'_>,
     dependency: &Dependency,
     rule: &Input,
+    spec: &Spec,
     hop: u32,
     found: &mut Found,
 ) -> Vec<Link> {
@@ -157,10 +159,11 @@ fn one(
             .reasons
             .push(reason(Code::DepBaseNotAllowed, "inputs.digests", message).because(allowed, node.clone()));
     }
-    if !rule.chain || found.reasons.len() > before {
+    let asked = rule.chain || rule.via.is_some() || rule.max_age.is_some();
+    if !asked || found.reasons.len() > before {
         return Vec::new();
     }
-    // 4. With a chain of its own.
+    // 4. Proved, and built not too long ago.
     let Some(digest) = digest.filter(|digest| world.is_known(*digest)) else {
         let message = format!("nothing is known about {}", dependency.uri);
         found.reasons.push(
@@ -168,20 +171,110 @@ fn one(
         );
         return Vec::new();
     };
+    let (links, newest) = proved(world, dependency, digest, rule, spec, hop, found);
+    if let Some(max) = rule.max_age {
+        let newest = newest.max(newest_build(world, digest, spec));
+        found.reasons.extend(stale(world, &node, newest, max));
+    }
+    links
+}
+
+/// Whether a verification summary or a chain of its own stands behind an input: the links, and when its newest build
+/// was made if a chain says so.
+fn proved(
+    world: &mut World<'_>,
+    dependency: &Dependency,
+    digest: Digest,
+    rule: &Input,
+    spec: &Spec,
+    hop: u32,
+    found: &mut Found,
+) -> (Vec<Link>, Option<Timestamp>) {
+    if !rule.chain && rule.via.is_none() {
+        return (Vec::new(), None);
+    }
+    let node = name_of(dependency);
     let Some(resource) = &dependency.resource else {
         let message = format!("{} names no repository, so no policy can decide about it", dependency.uri);
-        found.reasons.push(reason(Code::DepBaseUntrusted, "inputs.chain", message));
-        return Vec::new();
+        found.reasons.push(Reason::error(Code::DepBaseUntrusted, &node, "inputs.chain", message));
+        return (Vec::new(), None);
     };
-    if let Some(position) = world.open.iter().position(|open| open.0 == digest && open.1 == *resource) {
+    let Some(via) = &rule.via else { return followed(world, digest, resource, &node, rule, hop, found) };
+    match summary::of_input(world, digest, resource, spec, via) {
+        Ok(accepted) => (vec![accepted.link(digest)], None),
+        Err(reason) if !rule.chain => {
+            let link = summary::broken(digest, &reason);
+            found.reasons.push(*reason);
+            (vec![link], None)
+        }
+        Err(reason) => {
+            let before = found.reasons.len();
+            let followed = followed(world, digest, resource, &node, rule, hop, found);
+            // Either would do, so that both are told when neither does.
+            if found.reasons[before..].iter().any(Reason::is_error) {
+                found.reasons.push(*reason);
+            }
+            followed
+        }
+    }
+}
+
+/// The newest build of an input by a builder whom the policy trusts.
+fn newest_build(world: &mut World<'_>, digest: Digest, spec: &Spec) -> Option<Timestamp> {
+    let holders = voice::holders(world, digest);
+    let nodes = std::iter::once(digest).chain(holders).map(Node::Content);
+    let about: Vec<&Statement> = voice::about(world, nodes).into_values().collect();
+    let trusted = |statement: &&Statement| {
+        let Claim::Build(build) = &statement.fact.claim else { return false };
+        spec.trust.builders.iter().any(|rule| {
+            let by = world.identities_of(statement, &rule.signer, rule.valid_from, rule.valid_until);
+            world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until)
+                && rule.builder_id.matches(&build.builder_id, by.into_iter())
+        })
+    };
+    // Nobody asks these builds whether they claim to be of the future.
+    let made = |s: &Statement| time::newest(world, &[s]).map(|made| made.min(world.existed_at(s)));
+    about.into_iter().filter(trusted).filter_map(made).max()
+}
+
+fn stale(
+    world: &mut World<'_>,
+    node: &str,
+    newest: Option<Timestamp>,
+    max: SignedDuration,
+) -> Option<Reason> {
+    let reason = |message: String| Reason::error(Code::DepBaseStale, node, "inputs.maxAge", message);
+    let Some(newest) = newest else {
+        return Some(reason("no trusted build of the input is known".to_owned()).because("a build", "none"));
+    };
+    let ends = later(newest, max);
+    world.horizons.push(ends);
+    (world.now > ends).then(|| {
+        reason(format!("the newest build of the input is of {newest}"))
+            .because(format!("until {ends}"), world.now.to_string())
+    })
+}
+
+/// The input's own chain.
+fn followed(
+    world: &mut World<'_>,
+    digest: Digest,
+    resource: &str,
+    node: &str,
+    rule: &Input,
+    hop: u32,
+    found: &mut Found,
+) -> (Vec<Link>, Option<Timestamp>) {
+    let reason = |code: Code, rule: &str, message: String| Reason::error(code, node, rule, message);
+    if let Some(position) = world.open.iter().position(|open| open.0 == digest && open.1 == resource) {
         world.met = world.met.min(position);
         #[cfg(feature = "faults")]
         if crate::faults::on(crate::faults::Fault::CycleProves) {
-            return Vec::new();
+            return (Vec::new(), None);
         }
         let message = format!("the chain of {resource} leads back to itself");
         found.reasons.push(reason(Code::DepCycle, "inputs.chain", message));
-        return Vec::new();
+        return (Vec::new(), None);
     }
     let hop = hop + 1;
     if hop > MAX_HOPS {
@@ -190,7 +283,7 @@ fn one(
     if hop > rule.depth || hop > MAX_HOPS {
         let message = format!("{resource} is input number {hop} in a row");
         found.reasons.push(reason(Code::DepDepth, "inputs.depth", message).because(rule.depth, hop));
-        return Vec::new();
+        return (Vec::new(), None);
     }
     let worked_out = world.chains;
     let chain = world.chain(digest, resource, None, hop);
@@ -209,10 +302,11 @@ fn one(
     }
     // A chain that many inputs share is drawn in full once: drawn each time, a tower of diamonds would
     // double with every floor.
-    match is_new {
+    let links = match is_new {
         true => chain.links.clone(),
         false => chain.links.iter().map(|link| Link { links: Vec::new(), ..link.clone() }).collect(),
-    }
+    };
+    (links, chain.newest.filter(|_| chain.holds()))
 }
 
 /// Base images that the statement does not name, found in the bytes of `x` and of the manifests under it.

@@ -10,7 +10,7 @@ use catenary_evidence::{
 use crate::{policy::Spec, reason::Code, verdict::NearMiss};
 
 use super::{
-    Chain, registry, source,
+    Chain, registry, require, source, summary,
     world::{Statement, World},
 };
 
@@ -111,7 +111,14 @@ fn why(world: &World<'_>, statement: &Statement, spec: &Spec) -> Option<Code> {
             spec.registries().find_map(|rule| world.revocation(statement, &rule.signer)),
             Code::RegPusherNotTrusted,
         ),
-        _ => return None,
+        Claim::Summary(_) if !spec.trust.verifiers.is_empty() && !is_of_a_commit(statement) => {
+            let (counts, revoked) = summary::near(world, statement, spec);
+            (counts, revoked, Code::VsaSignerVerifierPair)
+        }
+        _ => {
+            let (counts, revoked) = require::near(world, statement, spec)?;
+            (counts, revoked, Code::PrpSignerNotTrusted)
+        }
     };
     if counts { None } else { Some(revoked.unwrap_or(code)) }
 }

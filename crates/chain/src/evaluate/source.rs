@@ -208,7 +208,10 @@ fn trusted<'a>(
     if !found.is_empty() {
         return Ok(found);
     }
-    let reason = |code, rule: &str, message: String| Reason::error(code, commit, rule, message);
+    let reason = |code, rule: &str, message: String| Reason {
+        stage: "source".to_owned(),
+        ..Reason::error(code, commit, rule, message)
+    };
     Err(Box::new(match furthest {
         Got::Verifier => reason(
             Code::VsaSignerVerifierPair,

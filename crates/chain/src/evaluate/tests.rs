@@ -5,6 +5,8 @@ mod expressions;
 mod identities;
 mod laws;
 mod layouts;
+mod properties;
 mod revocations;
 mod scene;
 mod stories;
+mod summaries;

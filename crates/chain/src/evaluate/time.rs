@@ -89,6 +89,7 @@ pub fn judge(
     spec: &Spec,
     built: Option<&Built<'_>>,
     registered: Option<&Registered>,
+    delegated: bool,
 ) -> Timed {
     let mut reasons = Vec::new();
     if let Some(built) = built.filter(|built| built.covered) {
@@ -102,20 +103,21 @@ pub fn judge(
         {
             reasons.extend(pushed_before(digest, &builds, &registered.pushed, skew(spec)));
         }
-        if let Some(max) = spec.time.max_artifact_age {
-            let age = |(s, b): &(&Statement, &Build)| {
-                b.finished_on.or(b.started_on).unwrap_or_else(|| world.existed_at(s))
-            };
-            if let Some(newest) = builds.iter().map(age).max() {
-                let ends = later(newest, max);
-                world.horizons.push(ends);
-                if world.now > ends {
-                    let message = format!("the newest build is of {newest}");
-                    let reason = Reason::error(Code::TimTooOld, digest, "time.maxArtifactAge", message);
-                    reasons.push(reason.because(format!("until {ends}"), world.now.to_string()));
-                }
+        if let Some(max) = spec.time.max_artifact_age
+            && let Some(newest) = newest(world, &built.good)
+        {
+            let ends = later(newest, max);
+            world.horizons.push(ends);
+            if world.now > ends {
+                let message = format!("the newest build is of {newest}");
+                let reason = Reason::error(Code::TimTooOld, digest, "time.maxArtifactAge", message);
+                reasons.push(reason.because(format!("until {ends}"), world.now.to_string()));
             }
         }
+    } else if delegated && spec.time.max_artifact_age.is_some() {
+        let message = "a verification summary does not say when the image was built";
+        let reason = Reason::error(Code::TimTooOld, digest, "time.maxArtifactAge", message);
+        reasons.push(reason.because("a build of known age", "none"));
     }
     let reasons: Vec<Reason> = reasons.into_iter().map(|reason| reason.under(spec.time.mode)).collect();
     let broken = reasons.iter().any(Reason::is_error);
@@ -128,6 +130,17 @@ pub fn judge(
         links: Vec::new(),
     };
     Timed { reasons, link }
+}
+
+/// When the newest of the builds was made, as its builder says.
+pub fn newest(world: &World<'_>, builds: &[&Statement]) -> Option<Timestamp> {
+    let made = |statement: &&Statement| match &statement.fact.claim {
+        Claim::Build(build) => {
+            build.finished_on.or(build.started_on).or_else(|| Some(world.existed_at(statement)))
+        }
+        _ => None,
+    };
+    builds.iter().filter_map(made).max()
 }
 
 fn pushed_before(

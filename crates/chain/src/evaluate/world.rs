@@ -318,6 +318,18 @@ impl<'a> World<'a> {
         statement.fact.signatures.iter().filter(counts).filter_map(|s| s.signer.identity()).collect()
     }
 
+    /// Whether this service signed the statement as its own verdict, or the statement names it as the verifier: what one
+    /// concluded yesterday is no evidence today.
+    pub fn is_own_verdict(&self, statement: &Statement) -> bool {
+        let Claim::Summary(summary) = &statement.fact.claim else { return false };
+        let is_ours = |key: KeyId| {
+            let service = self.control.keys.get(&key).and_then(|state| state.key.service.as_deref());
+            service == Some(crate::vsa::SERVICE)
+        };
+        statement.fact.keys().into_iter().any(is_ours)
+            || crate::vsa::verifier_of(&self.control.origin).as_ref() == Some(&summary.verifier_id)
+    }
+
     /// The earliest time at which the statement is proven to have existed: when we received it, or before.
     pub fn existed_at(&self, statement: &Statement) -> Timestamp {
         let certified = statement.fact.signatures.iter().filter(|s| s.signer.identity().is_some());

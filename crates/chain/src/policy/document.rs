@@ -14,8 +14,10 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::expr::{Assert, OnError, Program};
 
 use super::{
+    delegate::{Summary, VerifierRule, Via},
     glob::{Glob, Matcher},
     identity::{BuilderId, Extensions, IdentityRule, SigningTime},
+    property::{Negatives, Require, VexRule},
 };
 
 /// The whole document.
@@ -75,6 +77,14 @@ pub struct Spec {
     /// in-toto layouts that must end in the image.
     #[serde(default)]
     pub layouts: Vec<LayoutRule>,
+    /// R5.
+    pub summary: Option<Summary>,
+    /// R6.
+    #[serde(default)]
+    pub require: Vec<Require>,
+    /// R8.
+    #[serde(default)]
+    pub negatives: Negatives,
     /// R7.
     #[serde(default)]
     pub time: Time,
@@ -253,6 +263,12 @@ pub struct Trust {
     /// Signers by name, for `signer: {group: name}` and `principals: name`.
     #[serde(default)]
     pub groups: BTreeMap<String, Group>,
+    /// Whose verification summaries may stand for a chain.
+    #[serde(default)]
+    pub verifiers: Vec<VerifierRule>,
+    /// Who may say what a vulnerability means for an image.
+    #[serde(default)]
+    pub vex: Vec<VexRule>,
 }
 
 /// One of `trust.builders`.
@@ -398,49 +414,73 @@ pub enum Signer {
     Any(Group),
 }
 
-impl<'de> Deserialize<'de> for Signer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase", deny_unknown_fields)]
-        struct Wire {
-            key: Option<KeyId>,
-            keys: Option<Vec<KeyId>>,
-            service: Option<String>,
-            group: Option<String>,
-            issuer: Option<String>,
-            san: Option<Matcher>,
-            root: Option<String>,
-            ext: Option<Extensions>,
-            timestamp: Option<SigningTime>,
+/// The members of a [`Signer`], and `anyOf` where a rule may name others by their ids.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SignerWire {
+    key: Option<KeyId>,
+    keys: Option<Vec<KeyId>>,
+    service: Option<String>,
+    group: Option<String>,
+    issuer: Option<String>,
+    san: Option<Matcher>,
+    root: Option<String>,
+    ext: Option<Extensions>,
+    timestamp: Option<SigningTime>,
+    pub(super) any_of: Option<Vec<String>>,
+}
+
+impl SignerWire {
+    /// Whether nothing is given.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { key, keys, service, group, issuer, san, root, ext, timestamp, any_of } = self;
+        key.is_none()
+            && keys.is_none()
+            && service.is_none()
+            && group.is_none()
+            && issuer.is_none()
+            && san.is_none()
+            && root.is_none()
+            && ext.is_none()
+            && timestamp.is_none()
+            && any_of.is_none()
+    }
+
+    pub(super) fn signer(self) -> Result<Signer, &'static str> {
+        let identity = self.root.is_some() || self.ext.is_some() || self.timestamp.is_some();
+        if let Some(group) = &self.group {
+            let alone = Self { group: None, ..self }.is_empty();
+            return match alone && !group.is_empty() {
+                true => Ok(Signer::Group(group.clone())),
+                false => Err("a signer that is a `group` is nothing else"),
+            };
         }
-        let wire = Wire::deserialize(deserializer)?;
-        let identity = wire.root.is_some() || wire.ext.is_some() || wire.timestamp.is_some();
-        if let Some(group) = &wire.group {
-            let others = wire.key.is_some() || wire.keys.is_some() || wire.service.is_some();
-            if others || identity || wire.issuer.is_some() || wire.san.is_some() || group.is_empty() {
-                return Err(D::Error::custom("a signer that is a `group` is nothing else"));
-            }
-            return Ok(Self::Group(group.clone()));
-        }
-        match (wire.key, wire.keys, wire.service, wire.issuer, wire.san) {
-            (Some(key), None, None, None, None) if !identity => Ok(Self::Keys(vec![key])),
-            (None, Some(keys), None, None, None) if !identity && !keys.is_empty() => Ok(Self::Keys(keys)),
+        match (self.key, self.keys, self.service, self.issuer, self.san) {
+            _ if self.any_of.is_some() => Err("`anyOf` has no place here"),
+            (Some(key), None, None, None, None) if !identity => Ok(Signer::Keys(vec![key])),
+            (None, Some(keys), None, None, None) if !identity && !keys.is_empty() => Ok(Signer::Keys(keys)),
             (None, None, Some(service), None, None) if !identity && !service.is_empty() => {
-                Ok(Self::Service(service))
+                Ok(Signer::Service(service))
             }
             (None, None, None, Some(issuer), Some(san)) if !issuer.is_empty() => {
-                Ok(Self::Identity(Box::new(IdentityRule {
+                Ok(Signer::Identity(Box::new(IdentityRule {
                     issuer,
                     san,
-                    root: wire.root,
-                    ext: wire.ext.unwrap_or_default().0,
-                    timestamp: wire.timestamp.unwrap_or_default(),
+                    root: self.root,
+                    ext: self.ext.unwrap_or_default().0,
+                    timestamp: self.timestamp.unwrap_or_default(),
                 })))
             }
-            _ => Err(D::Error::custom(
+            _ => Err(
                 "a signer has exactly one of `key`, `keys`, `service`, `group`, or `issuer` with `san`, and it is not empty",
-            )),
+            ),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Signer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        SignerWire::deserialize(deserializer)?.signer().map_err(D::Error::custom)
     }
 }
 
@@ -625,6 +665,11 @@ pub struct Input {
     /// Whether the input must have a chain of its own.
     #[serde(default)]
     pub chain: bool,
+    /// A verification summary that stands for the input's chain.
+    pub via: Option<Via>,
+    /// How old the newest trusted build of the input may be.
+    #[serde(default, deserialize_with = "duration")]
+    pub max_age: Option<SignedDuration>,
     /// How many hops from the question a chain may go.
     #[serde(default = "eight")]
     pub depth: u32,
@@ -642,15 +687,16 @@ pub struct Input {
 }
 
 impl Input {
+    /// Whether the rule asks for something that only a digest can answer.
+    pub fn rests_on_digest(&self) -> bool {
+        self.chain || self.digests.is_some() || self.via.is_some() || self.max_age.is_some()
+    }
+
     /// Whether a dependency of this role must be pinned.
     pub fn must_be_pinned(&self) -> bool {
         match self.pinned {
             Some(pinned) => pinned == Pinned::Required,
-            None => {
-                matches!(self.role, Role::BaseImage | Role::BuilderImage)
-                    || self.chain
-                    || self.digests.is_some()
-            }
+            None => matches!(self.role, Role::BaseImage | Role::BuilderImage) || self.rests_on_digest(),
         }
     }
 }
@@ -737,7 +783,9 @@ pub enum Order {
 /// Longest duration in a policy: a hundred years keeps time arithmetic far from its ends.
 const MAX_DURATION: i64 = 100 * 366 * 86_400;
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SignedDuration>, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SignedDuration>, D::Error> {
     span(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
 }
 
@@ -807,7 +855,7 @@ fn two() -> u8 {
     2
 }
 
-fn eight() -> u32 {
+pub(super) fn eight() -> u32 {
     8
 }
 

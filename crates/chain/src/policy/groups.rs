@@ -6,6 +6,7 @@ use super::{
     document::{Group, Signer, Spec, Timestamping},
     identity::SigningTime,
     place::Step,
+    property::Speaker,
     validate::Fault,
 };
 
@@ -29,6 +30,10 @@ pub fn resolve(spec: &mut Spec) -> Result<(), Fault> {
     signers.extend(registries.map(|(index, signer)| (trust("registries", index), signer)));
     let runs = rules.runs.iter_mut().map(|rule| &mut rule.signer).enumerate();
     signers.extend(runs.map(|(index, signer)| (trust("runs", index), signer)));
+    let verifiers = rules.verifiers.iter_mut().map(|rule| &mut rule.signer).enumerate();
+    signers.extend(verifiers.map(|(index, signer)| (trust("verifiers", index), signer)));
+    let vex = rules.vex.iter_mut().map(|rule| &mut rule.signer).enumerate();
+    signers.extend(vex.map(|(index, signer)| (trust("vex", index), signer)));
     for (path, signer) in signers {
         let place = [Step::from("spec"), Step::from("trust")].into_iter().chain(path).collect();
         put(&groups, place, signer)?;
@@ -36,6 +41,17 @@ pub fn resolve(spec: &mut Spec) -> Result<(), Fault> {
     for (index, rule) in spec.layouts.iter_mut().enumerate() {
         for (member, signer) in [("signer", &mut rule.signer), ("functionaries", &mut rule.functionaries)] {
             let place = vec!["spec".into(), "layouts".into(), index.into(), member.into()];
+            put(&groups, place, signer)?;
+        }
+    }
+    let required = spec.require.iter_mut().enumerate().map(|(index, rule)| {
+        (vec!["spec".into(), "require".into(), index.into(), "signer".into()], &mut rule.signer)
+    });
+    let tests = spec.negatives.tests.iter_mut();
+    let tests = tests
+        .map(|rule| (["spec", "negatives", "tests", "signer"].map(Step::from).to_vec(), &mut rule.signer));
+    for (place, speaker) in required.chain(tests) {
+        if let Speaker::Signer(signer) = speaker {
             put(&groups, place, signer)?;
         }
     }

@@ -11,6 +11,7 @@ use super::{
     glob::{Glob, Matcher},
     identity::BuilderId,
     place,
+    property::Speaker,
 };
 use crate::reason::Severity;
 
@@ -157,11 +158,14 @@ fn open_glob(glob: &Glob) -> Option<String> {
 
 /// The first pattern over names of signers and builders that is not anchored.
 pub(super) fn anchored(spec: &Spec) -> Result<(), (Vec<place::Step>, String)> {
-    let check = |matcher: &Matcher, of_signer: bool, list: &str, index: usize, members: &[&str]| {
+    let fault = |matcher: &Matcher, of_signer: bool, mut path: Vec<place::Step>, members: &[&str]| {
         let Some(why) = unanchored(matcher, of_signer) else { return Ok(()) };
-        let mut path: Vec<place::Step> = vec!["spec".into(), "trust".into(), list.into(), index.into()];
         path.extend(members.iter().map(|member| place::Step::from(*member)));
         Err((path, why))
+    };
+    let check = |matcher: &Matcher, of_signer: bool, list: &str, index: usize, members: &[&str]| {
+        let path = vec!["spec".into(), "trust".into(), list.into(), index.into()];
+        fault(matcher, of_signer, path, members)
     };
     let trust = &spec.trust;
     for (index, rule) in trust.builders.iter().enumerate() {
@@ -171,10 +175,29 @@ pub(super) fn anchored(spec: &Spec) -> Result<(), (Vec<place::Step>, String)> {
     }
     let signers = (trust.builders.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("builders", rule)))
         .chain(trust.sources.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("sources", rule)))
-        .chain(trust.registries.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("registries", rule)));
+        .chain(trust.registries.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("registries", rule)))
+        .chain(trust.verifiers.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("verifiers", rule)))
+        .chain(trust.vex.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("vex", rule)));
     for (list, (index, signer)) in signers {
         if let Signer::Identity(identity) = signer {
             check(&identity.san, true, list, index, &["signer", "san"])?;
+        }
+    }
+    for (index, rule) in trust.verifiers.iter().enumerate() {
+        check(&rule.verifier_id, false, "verifiers", index, &["verifierId"])?;
+    }
+    let required =
+        spec.require.iter().enumerate().map(|(index, rule)| {
+            (vec![place::Step::from("spec"), "require".into(), index.into()], &rule.signer)
+        });
+    let tests = spec
+        .negatives
+        .tests
+        .iter()
+        .map(|rule| (vec![place::Step::from("spec"), "negatives".into(), "tests".into()], &rule.signer));
+    for (path, speaker) in required.chain(tests) {
+        if let Speaker::Signer(Signer::Identity(identity)) = speaker {
+            fault(&identity.san, true, path, &["signer", "san"])?;
         }
     }
     Ok(())
@@ -233,6 +256,31 @@ mod tests {
             Policy::publish(&builder, now()).expect_err("open").path,
             "spec.trust.builders[0].builderId"
         );
+    }
+
+    #[test]
+    fn every_signer_of_a_property_is_anchored_too() {
+        let open = "{issuer: \"https://i.test\", san: {glob: \"**\"}}";
+        for (more, path) in [
+            (
+                format!("  require: [{{id: a, predicate: [vex], signer: {open}}}]\n"),
+                "spec.require[0].signer.san",
+            ),
+            (format!("  negatives: {{tests: {{signer: {open}}}}}\n"), "spec.negatives.tests.signer.san"),
+        ] {
+            let error = Policy::publish(&document("{exact: a}", &more), now()).expect_err(&more);
+            assert_eq!(error.path, path, "{error}");
+        }
+        for (rule, path) in [
+            (format!("vex: [{{id: a, signer: {open}}}]"), "spec.trust.vex[0].signer.san"),
+            (
+                format!("verifiers: [{{id: a, signer: {open}, verifierId: {{exact: a}}, policies: [a]}}]"),
+                "spec.trust.verifiers[0].signer.san",
+            ),
+        ] {
+            let document = document("{exact: a}", SOURCE).replace("trust: {", &format!("trust: {{{rule}, "));
+            assert_eq!(Policy::publish(&document, now()).expect_err(&rule).path, path);
+        }
     }
 
     #[test]

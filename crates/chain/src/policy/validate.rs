@@ -7,7 +7,7 @@ use catenary_evidence::reference::RepositoryUri;
 use crate::expr::{Assert, Site};
 
 use super::{
-    document::{Build, Document, Input, Pinned, Registry, Signer, Source, Spec, Timestamping},
+    document::{Build, Document, Input, Mode, Pinned, Registry, Signer, Source, Spec, Timestamping},
     place::Step,
 };
 
@@ -21,6 +21,8 @@ fn fault<T>(path: Vec<Step>, message: impl Into<String>) -> Result<T, Fault> {
 macro_rules! path {
     ($($step:expr),*) => { vec![$(Step::from($step)),*] };
 }
+
+mod property;
 
 /// The highest level of any SLSA track.
 const MAX_LEVEL: u8 = 4;
@@ -47,10 +49,14 @@ pub fn check(document: &Document) -> Result<(), Fault> {
     }
     for (index, input) in spec.inputs.iter().enumerate() {
         inputs(index, input)?;
+        property::via(spec, index, input)?;
     }
     if let Some(section) = &spec.registry {
         registry(spec, section)?;
     }
+    property::summary(spec)?;
+    property::require(spec)?;
+    property::negatives(spec)?;
     deny(spec)
 }
 
@@ -140,7 +146,7 @@ fn trust(spec: &Spec) -> Result<(), Fault> {
     for (index, rule) in trust.registries.iter().enumerate() {
         listed(&rule.repositories, path!["spec", "trust", "registries", index, "repositories"])?;
     }
-    Ok(())
+    property::trust(spec)
 }
 
 fn unique<'a>(list: &str, ids: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
@@ -157,10 +163,11 @@ fn unique<'a>(list: &str, ids: impl Iterator<Item = &'a str>) -> Result<(), Faul
 
 fn sections(spec: &Spec) -> Result<(), Fault> {
     let asks = spec.build.is_some() || spec.source.is_some() || spec.registry.is_some();
-    if !asks && spec.layouts.is_empty() {
+    let required = spec.require.iter().any(|rule| rule.mode == Mode::Enforce);
+    if !asks && spec.layouts.is_empty() && spec.summary.is_none() && !required {
         return fault(
             path!["spec"],
-            "an empty policy proves nothing: give `build`, `source`, `registry` or `layouts`",
+            "an empty policy proves nothing: give `build`, `source`, `registry`, `layouts`, `summary` or `require`",
         );
     }
     if spec.build.is_none() {
@@ -302,9 +309,8 @@ fn inputs(index: usize, input: &Input) -> Result<(), Fault> {
     if input.depth == 0 {
         return fault(at("depth"), "a depth of 0 forbids what `chain` asks for");
     }
-    let rests_on_digest = input.chain || input.digests.is_some();
-    if input.pinned == Some(Pinned::Optional) && rests_on_digest && !input.tolerate {
-        return fault(at("pinned"), "`chain` and `digests` need a pinned input");
+    if input.pinned == Some(Pinned::Optional) && input.rests_on_digest() && !input.tolerate {
+        return fault(at("pinned"), "`chain`, `digests`, `via` and `maxAge` need a pinned input");
     }
     Ok(())
 }

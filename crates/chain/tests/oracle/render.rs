@@ -401,6 +401,7 @@ fn claim(claim: &Claim) -> facts::Claim {
             policy_digest: None,
             passed: s.passed,
             levels: s.level.map(|level| ("SOURCE".to_owned(), level)).into_iter().collect(),
+            repeated: Vec::new(),
             properties: s.properties.clone(),
             time_verified: None,
         }),

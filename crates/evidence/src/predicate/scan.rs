@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Reader, Scan};
+use super::{Reader, Scan, judged::Found};
 use crate::{
     dsse::within,
-    mention::{Mention, Mentions, rank},
+    mention::{Mention, Mentions, list, rank},
     refusal::Refusal,
 };
 
@@ -44,6 +44,8 @@ struct Metadata {
 #[derive(Deserialize)]
 struct Listed {
     id: Option<String>,
+    #[serde(default, deserialize_with = "list")]
+    aliases: Vec<String>,
     vulnerability: Option<Vulnerability>,
     #[serde(default)]
     severity: Option<Severities>,
@@ -121,9 +123,17 @@ struct TrivyIdentifier {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct GrypeMatch {
     vulnerability: GrypeVulnerability,
+    #[serde(default, deserialize_with = "list")]
+    related_vulnerabilities: Vec<Related>,
     artifact: Option<GrypeArtifact>,
+}
+
+#[derive(Deserialize)]
+struct Related {
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -139,14 +149,25 @@ struct GrypeArtifact {
     version: Option<String>,
 }
 
+/// One finding, whatever the scanner.
+struct Hit {
+    id: String,
+    aliases: Vec<String>,
+    severity: String,
+    package: Mention,
+}
+
 /// Reads the predicate.
 pub(super) fn read(reader: &Reader<'_>) -> Result<(Scan, Vec<Mention>), Refusal> {
     let wire: Wire<'_> = reader.parse()?;
     let read = |e: serde_json::Error| reader.refuse("/scanner/result", e.to_string());
     let mut findings = Mentions::default();
+    let mut found = Found::default();
     let mut severities: BTreeMap<String, u64> = BTreeMap::new();
-    let mut add = |finding: Mention| {
+    let mut add = |hit: Hit| {
+        let finding = hit.package.hit(&hit.id, &hit.severity);
         *severities.entry(finding.state.clone()).or_default() += 1;
+        found.push(&hit.id, hit.aliases, &hit.severity, &hit.package);
         findings.push(finding)
     };
     let is_read = match wire.scanner.result.map(RawValue::get) {
@@ -154,14 +175,14 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<(Scan, Vec<Mention>), Refusal>
             let list: Vec<Listed> = serde_json::from_str(text).map_err(read)?;
             for (position, listed) in list.into_iter().enumerate() {
                 let pointer = format!("/scanner/result/{position}");
-                add(listed.mention().ok_or_else(|| reader.refuse(&pointer, "a finding without an id"))?)?;
+                add(listed.hit().ok_or_else(|| reader.refuse(&pointer, "a finding without an id"))?)?;
             }
             true
         }
         Some(text) if text.starts_with('{') => {
             let report: Report = serde_json::from_str(text).map_err(read)?;
             let is_known = report.results.is_some() || report.matches.is_some();
-            report.mentions().try_for_each(add)?;
+            report.hits().try_for_each(add)?;
             is_known
         }
         // A scan whose result nobody here reads has found nothing that is known, which is not nothing.
@@ -174,16 +195,19 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<(Scan, Vec<Mention>), Refusal>
         database_updated: wire.scanner.db.and_then(|db| db.last_update?.parse().ok()),
         finished: wire.metadata.and_then(|m| m.scan_finished_on?.parse().ok()),
         severities: is_read.then_some(severities),
+        findings: found.finish(),
     };
     Ok((scan, findings.finish()))
 }
 
-fn finding(id: &str, severity: Option<&str>, package: &Mention) -> Mention {
-    package.hit(id, &severity.unwrap_or_default().to_lowercase())
+impl Hit {
+    fn new(id: String, aliases: Vec<String>, severity: Option<String>, package: Mention) -> Self {
+        Self { id, aliases, severity: severity.unwrap_or_default().to_lowercase(), package }
+    }
 }
 
 impl Listed {
-    fn mention(self) -> Option<Mention> {
+    fn hit(self) -> Option<Hit> {
         let (inner, inner_severity) = match self.vulnerability {
             Some(Vulnerability::Id(id)) => (Some(id), None),
             Some(Vulnerability::Object { id, severity }) => (id, severity),
@@ -205,7 +229,7 @@ impl Listed {
             None => Mention::default(),
         };
         let id = self.id.or(inner).filter(|id| !id.is_empty())?;
-        Some(finding(&id, severity.as_deref(), &package))
+        Some(Hit::new(id, self.aliases, severity, package))
     }
 }
 
@@ -224,21 +248,22 @@ impl Severity {
 }
 
 impl Report {
-    fn mentions(self) -> impl Iterator<Item = Mention> {
+    fn hits(self) -> impl Iterator<Item = Hit> {
         let targets = self.results.into_iter().flatten();
         let trivy = targets.flat_map(|target| target.vulnerabilities.unwrap_or_default()).map(|found| {
             let purl = found.identifier.and_then(|identifier| identifier.purl);
             let name = found.name.unwrap_or_default();
             let package = Mention::package(purl.as_deref(), &name, found.version.as_deref());
-            finding(&found.id, found.severity.as_deref(), &package)
+            Hit::new(found.id, Vec::new(), found.severity, package)
         });
         let grype = self.matches.into_iter().flatten().map(|found| {
             let package = found.artifact.map(|artifact| {
                 let name = artifact.name.unwrap_or_default();
                 Mention::package(artifact.purl.as_deref(), &name, artifact.version.as_deref())
             });
+            let aliases = found.related_vulnerabilities.into_iter().map(|related| related.id).collect();
             let GrypeVulnerability { id, severity } = found.vulnerability;
-            finding(&id, severity.as_deref(), &package.unwrap_or_default())
+            Hit::new(id, aliases, severity, package.unwrap_or_default())
         });
         trivy.chain(grype)
     }

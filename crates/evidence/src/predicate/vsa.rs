@@ -54,16 +54,22 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<Summary, Refusal> {
     within("verified levels", wire.verified_levels.len(), MAX_LEVELS)?;
     let mut levels = BTreeMap::new();
     let mut properties = Vec::new();
+    let mut repeated = Vec::new();
     for text in wire.verified_levels {
         match level(&text) {
             // The specification allows one level a track; of several the highest holds, because levels imply the lower.
             Some((track, n)) => {
                 let highest = levels.entry(track.to_owned()).or_insert(n);
+                if *highest != n {
+                    repeated.push(track.to_owned());
+                }
                 *highest = n.max(*highest);
             }
             None => properties.push(text),
         }
     }
+    repeated.sort();
+    repeated.dedup();
     let (policy_uri, policy_digest) = match wire.policy {
         None => (None, None),
         Some(policy) => {
@@ -79,6 +85,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<Summary, Refusal> {
         policy_digest,
         passed,
         levels,
+        repeated,
         properties,
         time_verified: wire.time_verified,
     })

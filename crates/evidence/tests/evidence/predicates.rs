@@ -3,8 +3,9 @@
 use catenary_evidence::{
     Refusal,
     attestation::{Attestation, verify},
+    limits::MAX_JUDGED,
     object::{Body, read},
-    predicate::{Adapter, Build, Claim, RegistryAction, Role},
+    predicate::{Adapter, Build, Claim, Finding, RegistryAction, Role, Severity, VexProduct, VexStatus},
 };
 use catenary_testkit::{
     provenance::Form,
@@ -365,6 +366,7 @@ fn a_summary_has_levels_and_properties() {
         [("BUILD".to_owned(), 3), ("SOURCE".to_owned(), 1)]
     );
     assert_eq!(passed.properties.len(), 4);
+    assert_eq!(passed.repeated, ["BUILD"], "SLSA allows one level a track");
     let Claim::Summary(failed) = summary("FAILED").unwrap().claim else { panic!() };
     assert!(!failed.passed);
     assert_eq!(summary("passed").unwrap_err().pointer(), Some("/predicate/verificationResult"));
@@ -376,4 +378,116 @@ fn any_other_predicate_is_kept() {
         accept(&statement("https://acme.test/anything/v1", json!({"anything": [1, 2.5, null]}))).unwrap();
     assert_eq!(attestation.claim, Claim::Other);
     assert!(attestation.is_verified());
+}
+
+/// The findings of a scan with this result, and whether there are more.
+fn findings(result: Value) -> (Vec<Finding>, bool) {
+    let predicate = json!({"scanner": {"uri": "pkg:generic/scanner", "result": result}, "metadata": {}});
+    let claim = accept(&statement("https://in-toto.io/attestation/vulns/v0.1", predicate)).unwrap().claim;
+    let Claim::Scan(scan) = claim else { panic!() };
+    (scan.findings.list, scan.findings.more)
+}
+
+#[test]
+fn verdicts_read_the_findings_of_a_scan_one_by_one() {
+    let purl = "pkg:deb/debian/bash@5.2-1?arch=amd64";
+    let (list, more) = findings(json!([
+        {"id": "CVE-1", "severity": [{"method": "nvd", "score": "3.1"}, {"method": "vendor", "score": "9.8"}],
+         "package": {"purl": purl}, "aliases": ["GHSA-1", "CVE-1"]},
+        {"id": "CVE-2", "package": {"name": "openssl"}},
+        {"id": "CVE-2", "package": {"name": "openssl"}}]));
+    let bash = Finding {
+        id: "CVE-1".into(),
+        aliases: vec!["GHSA-1".into()],
+        severity: Severity::Critical,
+        package: "pkg:deb/debian/bash@5.2-1".into(),
+    };
+    let openssl = Finding {
+        id: "CVE-2".into(),
+        aliases: Vec::new(),
+        severity: Severity::Unknown,
+        package: "openssl".into(),
+    };
+    assert_eq!((list, more), (vec![bash, openssl], false));
+    let (list, _) = findings(json!({"matches": [
+        {"vulnerability": {"id": "GHSA-1", "severity": "High"}, "relatedVulnerabilities": [{"id": "CVE-1"}],
+         "artifact": {"name": "bash", "version": "5", "purl": purl}}]}));
+    assert_eq!((list[0].aliases[0].as_str(), list[0].severity), ("CVE-1", Severity::High));
+    let (list, _) = findings(json!({"Results": [{"Vulnerabilities": [
+        {"VulnerabilityID": "CVE-1", "PkgName": "bash", "InstalledVersion": "5.2", "Severity": "LOW"}]}]}));
+    assert_eq!((list[0].package.as_str(), list[0].severity), ("bash", Severity::Low));
+}
+
+#[test]
+fn what_is_too_much_to_judge_is_said_to_be_missing() {
+    let many = |count: usize| -> Value {
+        (0..count).map(|n| json!({"id": format!("CVE-{n}"), "severity": "low"})).collect()
+    };
+    let (list, more) = findings(many(MAX_JUDGED));
+    assert_eq!((list.len(), more), (MAX_JUDGED, false));
+    let (list, more) = findings(many(MAX_JUDGED + 1));
+    assert_eq!((list.len(), more), (MAX_JUDGED, true));
+    let long: Vec<Value> =
+        (0..1000).map(|n| json!({"id": format!("{n:01000}"), "severity": "low"})).collect();
+    let (list, more) = findings(Value::from(long));
+    assert!(more && list.len() < 600, "{}", list.len());
+    let aliases: Vec<String> = (0..17).map(|n| format!("CVE-{n}")).collect();
+    assert!(
+        findings(json!([{"id": "X", "aliases": aliases}])).1,
+        "an alias that is lost is an excuse gained"
+    );
+    // A name that cannot be kept is nothing that can be excused.
+    let (list, more) = findings(json!([{"id": "x".repeat(1025), "severity": "critical"}]));
+    assert_eq!((list[0].id.as_str(), list[0].severity, more), ("", Severity::Critical, false));
+}
+
+#[test]
+fn verdicts_read_the_statements_of_a_vex_document_one_by_one() {
+    let predicate = json!({"@context": "https://openvex.dev/ns/v0.2.0", "author": "acme",
+        "timestamp": "2026-11-20T10:00:00Z", "statements": [
+        {"vulnerability": {"name": "CVE-1", "aliases": ["GHSA-1"]}, "status": "not_affected",
+         "justification": "component_not_present", "timestamp": "2026-11-19T10:00:00Z",
+         "products": [{"@id": "pkg:oci/app@sha256%3Aab", "hashes": {"SHA-256": "AB"},
+                       "subcomponents": [{"@id": "pkg:deb/debian/bash@5.2-1"}]}, "pkg:oci/other"]},
+        {"vulnerability": "CVE-2", "status": "not_affected", "justification": "we looked and it is fine"},
+        {"vulnerability": "CVE-3", "status": "under_investigation", "products": [],
+         "subcomponents": ["pkg:deb/debian/dash"]}]});
+    let read = |predicate: &Value| {
+        let claim = accept(&statement("https://openvex.dev/ns/v0.2.0", predicate.clone())).unwrap().claim;
+        let Claim::Vex(vex) = claim else { panic!() };
+        vex.statements
+    };
+    let statements = read(&predicate);
+    let [first, second, third] = &statements.list[..] else { panic!() };
+    assert_eq!(first.names, ["CVE-1", "GHSA-1"]);
+    assert_eq!(first.issued.unwrap().to_string(), "2026-11-19T10:00:00Z");
+    assert_eq!(first.justification.as_deref(), Some("component_not_present"));
+    let image = VexProduct {
+        names: vec!["pkg:oci/app@sha256%3Aab".into(), "sha256:ab".into()],
+        parts: Some(vec!["pkg:deb/debian/bash@5.2-1".into()]),
+    };
+    assert_eq!(first.products[0], image);
+    assert_eq!(first.products[1].parts, None);
+    assert_eq!((second.status, second.justification.as_ref()), (VexStatus::NotAffected, None));
+    assert_eq!(second.issued.unwrap().to_string(), "2026-11-20T10:00:00Z");
+    // Parts without a product are parts of something: never the image as a whole.
+    assert_eq!(third.products[0].parts.as_ref().unwrap(), &["pkg:deb/debian/dash"]);
+    assert!(!statements.more);
+
+    let many: Value =
+        (0..=MAX_JUDGED).map(|n| json!({"vulnerability": format!("CVE-{n}"), "status": "fixed"})).collect();
+    let statements = read(&json!({"statements": many}));
+    assert_eq!((statements.list.len(), statements.more), (MAX_JUDGED, true));
+}
+
+#[test]
+fn facts_of_before_findings_were_read_are_none() {
+    let scan = accept(&statement(
+        "https://in-toto.io/attestation/vulns/v0.1",
+        json!({"scanner": {"uri": "x", "result": []}, "metadata": {}}),
+    ));
+    let mut old = serde_json::to_value(scan.unwrap()).unwrap();
+    assert!(serde_json::from_value::<Attestation>(old.clone()).is_ok());
+    old["claim"].as_object_mut().unwrap().remove("findings");
+    assert!(serde_json::from_value::<Attestation>(old).is_err(), "so that the store derives them anew");
 }

@@ -69,6 +69,7 @@ impl Audit {
         log.time_us = log.time_us.max(leaf.time.as_microsecond());
         if row.index == 0 {
             log.origin = leaf.extra.get("origin").cloned();
+            log.control.origin = log.origin.clone().unwrap_or_default();
         }
         if matches!(leaf.kind.as_str(), kind::ATTESTATION | kind::OBJECT) {
             log.evidence.insert(row.id, row.index);

@@ -78,6 +78,7 @@ impl Fold {
             kind::LOG_ORIGIN => {
                 let origin = leaf.extra.get("origin").ok_or_else(|| bad("it names no origin".to_owned()))?;
                 self.origin.clone_from(origin);
+                Arc::make_mut(&mut self.control).origin.clone_from(origin);
                 Ok(Folded::Origin)
             }
             kind::ATTESTATION | kind::OBJECT => Ok(Folded::Evidence),

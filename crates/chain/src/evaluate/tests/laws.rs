@@ -1,6 +1,6 @@
 //! The laws of design section 4, on scenes with pieces at random.
 
-use catenary_evidence::predicate::{Actor, Build, Review};
+use catenary_evidence::predicate::{Actor, Build, Review, Severity, VexStatus};
 use proptest::prelude::*;
 
 use super::scene::*;
@@ -100,8 +100,79 @@ proptest! {
     }
 }
 
+/// Scenes of properties: a policy that asks for an SBOM, a scan and a VEX document or a summary, and some of these.
+fn properties(bits: u32) -> Scene {
+    use super::properties::{scene, *};
+
+    let has = |bit: u32| bits & (1 << bit) != 0;
+    let mut scene = scene(&match (has(1), has(0)) {
+        (true, _) => "  negatives: {vex: {}}\n".to_owned(),
+        (false, true) => limits(", vex: honour"),
+        (false, false) => require("predicate: [cyclonedx]"),
+    });
+    for (bit, minute, status) in
+        [(2, 23, VexStatus::NotAffected), (3, 24, VexStatus::Affected), (4, 25, VexStatus::Fixed)]
+    {
+        if has(bit) {
+            scene.says(minute, &["psirt"], "app", vex_of(vec![said(&["CVE-1"], status)]));
+        }
+    }
+    let found = || vec![finding("CVE-1", Severity::Critical, BASH)];
+    for (bit, minute, findings) in [(5, 21, found()), (6, 22, Vec::new())] {
+        if has(bit) {
+            scene.says(minute, &["scan"], "app", scan_of(None, findings));
+        }
+    }
+    if has(7) {
+        scene.says(26, &["scan"], "app", sbom());
+    }
+    scene
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn untrusted_properties_change_no_answer(bits in 0u32..1 << 8, signed in any::<bool>(), minute in 0i64..29) {
+        use super::properties::*;
+
+        let before = properties(bits);
+        let mut after = before.clone();
+        let by: &[&str] = if signed { &["other"] } else { &[] };
+        for status in [VexStatus::NotAffected, VexStatus::Affected, VexStatus::Fixed] {
+            after.says(minute, by, "app", vex_of(vec![said(&["CVE-1"], status)]));
+        }
+        after.says(minute, by, "app", sbom());
+        after.says(minute, by, "app", test("FAILED"));
+        after.says(minute, by, "app", scan_of(Some(at(minute)), Vec::new()));
+        after.says(minute, by, "app", scan_of(None, vec![finding("CVE-2", Severity::Critical, BASH)]));
+        let (a, b) = (before.ask("app"), after.ask("app"));
+        prop_assert_eq!(a.outcome, b.outcome);
+        prop_assert_eq!(a.allowed, b.allowed);
+        prop_assert_eq!(a.valid_until, b.valid_until);
+        if a.outcome == Outcome::Passed {
+            prop_assert_eq!(a.links, b.links);
+            prop_assert_eq!(a.reasons, b.reasons);
+        }
+    }
+
+    #[test]
+    fn only_what_speaks_against_an_image_is_missed_by_it(bits in 0u32..1 << 8, which in 0u32..8) {
+        // What is good (an SBOM, a clean scan, an excuse) only ever helps; without it nothing gets better.
+        let good = [2, 4, 6, 7];
+        prop_assume!(good.contains(&which) && bits & (1 << which) != 0);
+        let fewer = properties(bits & !(1 << which)).ask("app").outcome;
+        if fewer == Outcome::Passed {
+            prop_assert_eq!(properties(bits).ask("app").outcome, Outcome::Passed);
+        }
+    }
+}
+
 #[test]
 fn the_scenes_of_the_laws_are_not_all_alike() {
+    let passed =
+        (0..1u32 << 8).filter(|bits| properties(*bits).ask("app").outcome == Outcome::Passed).count();
+    assert!((50..200).contains(&passed), "{passed}");
     let passed =
         (0..1u32 << 14).step_by(7).filter(|bits| scene(*bits).ask("idx").outcome == Outcome::Passed).count();
     assert!(passed > 50, "{passed}");
