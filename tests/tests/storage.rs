@@ -721,6 +721,10 @@ async fn log_verify_names_an_altered_a_deleted_and_a_swapped_row_of_every_table(
         &"1".repeat(64),
     ));
     stage.submit(sbom.signed_by(&stage.world.k_ci).to_json()).await.is(201);
+    // Two verdicts, by two decisions.
+    for environment in ["one", "two"] {
+        stage.get(&format!("/v1/gate?image={}&environment={environment}", stage.world.image())).await.is(200);
+    }
     app.log_is_clean();
     let pristine = app.database().to_owned();
     let builder = app.stop();

@@ -12,6 +12,8 @@ mod closed_loop;
 mod components;
 #[path = "stories/cosign.rs"]
 mod cosign;
+#[path = "stories/decisions.rs"]
+mod decisions;
 #[path = "stories/import.rs"]
 mod import;
 #[path = "stories/keyless.rs"]

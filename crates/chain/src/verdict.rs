@@ -126,6 +126,18 @@ impl Verdict {
     }
 }
 
+/// The id that the bytes of a verdict say and deserve, whichever engine wrote them: SHA-256 of the bytes without the
+/// member `id`, which comes third. Nothing is read and written again.
+pub fn id_of(bytes: &[u8]) -> Option<Sha256> {
+    const HEAD: &str = r#"{"apiVersion":"v1","kind":"Verdict","#;
+    const TEXT: usize = "sha256:".len() + 64;
+    let rest = bytes.strip_prefix(HEAD.as_bytes())?.strip_prefix(br#""id":""#)?;
+    let (id, rest) = rest.split_at_checked(TEXT)?;
+    let id: Sha256 = std::str::from_utf8(id).ok()?.parse().ok()?;
+    let rest = rest.strip_prefix(br#"","#)?;
+    (Sha256::of(&[HEAD.as_bytes(), rest].concat()) == id).then_some(id)
+}
+
 /// The subject of a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -200,4 +212,33 @@ pub struct NearMiss {
     pub why: crate::reason::Code,
     /// What was found, for example the signer.
     pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Control, Evidence, evaluate};
+
+    #[test]
+    fn an_id_is_checked_on_the_bytes() {
+        let image = format!("registry.test/app@sha256:{}", "1".repeat(64)).parse().unwrap();
+        let question = Question { image, environment: None, platform: None, context: Default::default() };
+        let log = LogView { size: 1, root: Sha256([0; 32]) };
+        let verdict =
+            evaluate(&question, &Control::default(), &Evidence::default(), log, Timestamp::UNIX_EPOCH);
+        let bytes = verdict.to_json_bytes();
+        assert_eq!(id_of(&bytes), Some(verdict.id));
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        for changed in [
+            text.replace("FAILED", "PASSED"),
+            text.replacen("\"allowed\":false", "\"allowed\":true", 1),
+            text.replacen("sha256:", "sha256:0", 1),
+            format!("{text} "),
+            text.replacen(":", ": ", 1),
+            String::new(),
+        ] {
+            assert_ne!(changed, text);
+            assert_eq!(id_of(changed.as_bytes()), None, "{changed}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 pub mod attest;
 pub mod check;
 pub mod components;
+pub mod decisions;
 pub mod demo;
 pub mod deployment;
 pub mod events;

@@ -92,6 +92,9 @@ enum Command {
     /// The tamper-evident log.
     #[command(subcommand)]
     Log(commands::log::Log),
+    /// What was answered to whom.
+    #[command(subcommand)]
+    Decisions(commands::decisions::Decisions),
     /// The registries whose pushes are collected.
     #[command(subcommand)]
     Registry(commands::registry::Registry),
@@ -133,6 +136,7 @@ pub async fn main() -> std::process::ExitCode {
         Command::Token(command) => command.run(&client, &output).await,
         Command::Tenant(command) => command.run(&client, &output).await,
         Command::Policy(command) => command.run(&client, &output).await,
+        Command::Decisions(command) => command.run(&client, &output).await,
         Command::Log(command) => command.run(&client, &output).await,
         Command::Registry(command) => command.run(&client, &output).await,
         Command::VerifyVsa(command) => command.run(&output),

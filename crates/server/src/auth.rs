@@ -121,6 +121,8 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/applications/{name}", READ),
     ("GET", "/v1/events", READ),
     ("POST", "/v1/k8s/admit", READ),
+    ("GET", "/v1/verdicts/{id}", READ),
+    ("GET", "/v1/decisions", AUDIT),
     ("GET", "/v1/policies", READ),
     ("GET", "/v1/policies/{name}", READ),
     ("PUT", "/v1/policies/{name}", ADMIN),
@@ -300,11 +302,13 @@ mod tests {
         let reads =
             ["POST /v1/verdicts", "POST /v1/verdict/vsa", "POST /v1/k8s/admit", "POST /v1/policies:lint"];
         assert!(reader.iter().all(|r| r.starts_with("GET ") || reads.contains(&r.as_str())), "{reader:?}");
-        for secret in ["GET /v1/tokens", "GET /v1/tenants", "GET /v1/artifacts/{digest}/evidence"] {
+        for secret in
+            ["GET /v1/tokens", "GET /v1/tenants", "GET /v1/artifacts/{digest}/evidence", "GET /v1/decisions"]
+        {
             assert!(!reader.contains(&secret.to_owned()), "{secret}");
         }
         let more: Vec<_> = may(Role::Auditor).into_iter().filter(|r| !reader.contains(r)).collect();
-        assert_eq!(more, ["GET /v1/artifacts/{digest}/evidence", "GET /v1/tokens"]);
+        assert_eq!(more, ["GET /v1/artifacts/{digest}/evidence", "GET /v1/decisions", "GET /v1/tokens"]);
         let admin = may(Role::Admin);
         assert!(admin.iter().all(|r| !r.contains("/v1/tenants")));
         assert_eq!(

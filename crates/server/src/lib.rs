@@ -21,6 +21,7 @@ mod metrics;
 pub mod openapi;
 mod page;
 pub mod problem;
+mod record;
 mod routes;
 mod tags;
 mod trust;
@@ -62,6 +63,7 @@ pub(crate) struct App {
     pub(crate) workers: ingest::Workers,
     pub(crate) places: extract::BodyPlaces,
     pub(crate) metrics: Arc<metrics::Metrics>,
+    pub(crate) recorder: record::Recorder,
     pub(crate) in_flight: Arc<tokio::sync::Semaphore>,
     /// Questions that were asked, on their way to being watched.
     pub(crate) asked: watch::Asked,
@@ -146,7 +148,9 @@ impl Server {
         let follower = Follower::start(store.clone(), keys.clone(), outside).await?;
         let backend = backend::Backend { store, follower, keys, origin: config.origin.clone() };
         let tokens = bootstrap::first_start(&backend, &config).await?;
-        let app = App::new(backend, &config)?;
+        let recorder =
+            record::Recorder::start(backend.store.clone(), backend.follower.clone(), &config.data).await?;
+        let app = App::new(backend, recorder, &config)?;
         let listener = tokio::net::TcpListener::bind(&config.listen).await;
         let listener =
             listener.map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
@@ -157,6 +161,7 @@ impl Server {
         let router = edge::router(app.clone());
         app.tasks.spawn(trust::resume(app.clone(), stop.clone()));
         app.tasks.spawn(watch::run(app.clone(), stop.clone()));
+        app.tasks.spawn(app.recorder.clone().run());
         let serving = tokio::spawn(listen::serve(listener, router, config.connections, stop.clone()));
         tracing::info!(%address, database = database.describe(), "serving");
         Ok(Self {
@@ -180,6 +185,7 @@ impl Server {
     pub async fn shutdown(mut self) {
         self.stop.cancel();
         let _ = (&mut self.serving).await;
+        self.app.recorder.stop().await;
         self.app.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(10), self.app.tasks.wait()).await;
         self.app.backend.follower.stop();
@@ -193,11 +199,16 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.app.recorder.abandon();
     }
 }
 
 impl App {
-    fn new(backend: backend::Backend, config: &Config) -> Result<Self, StartError> {
+    fn new(
+        backend: backend::Backend,
+        recorder: record::Recorder,
+        config: &Config,
+    ) -> Result<Self, StartError> {
         let answers = Arc::new(cache::Answers::new(config.cache_bytes));
         for tenant in backend.follower.tenants() {
             if let Ok(snapshot) = backend.follower.snapshot(&tenant) {
@@ -216,6 +227,7 @@ impl App {
             workers: ingest::Workers::default(),
             places: extract::BodyPlaces::default(),
             metrics: Arc::default(),
+            recorder,
             in_flight: Arc::new(tokio::sync::Semaphore::new(edge::IN_FLIGHT)),
             asked: watch::Asked::default(),
             watch_questions: config.watch_questions,
@@ -232,6 +244,22 @@ impl App {
 /// A private cluster that a running service started cannot be started twice: stop that service first, or name the
 /// database with `CATENARY_DATABASE_URL`.
 pub async fn log_verify(config: Config, tenant: Option<&str>) -> Result<audit::Report, StartError> {
+    with_store(config, async |store, keys, outside| {
+        audit::log_verify(&store, tenant, &keys, outside.as_ref()).await
+    })
+    .await
+}
+
+/// Compares what is recorded of decisions with itself: chains, rows, verdicts. Nothing is written.
+pub async fn decisions_verify(config: Config, tenant: Option<&str>) -> Result<audit::Report, StartError> {
+    with_store(config, async |store, keys, _| audit::decisions_verify(&store, tenant, &keys).await).await
+}
+
+/// Opens the database that a configuration names, for one piece of work.
+async fn with_store<T>(
+    config: Config,
+    work: impl AsyncFnOnce(Store, Arc<ServiceKeys>, Option<CheckpointStore>) -> Result<T, StoreError>,
+) -> Result<T, StartError> {
     let url = config.database_url.as_ref().map(config::Secret::expose);
     let database = Database::climb(url, &config.data, Rungs::from_env()?).await?;
     let keys = Arc::new(ServiceKeys::open_or_create(&config.keys())?);
@@ -239,10 +267,10 @@ pub async fn log_verify(config: Config, tenant: Option<&str>) -> Result<audit::R
         StoreOptions { single_connection: database.max_connections() == 1, ..StoreOptions::default() };
     let store = Store::open(database.connect_options(), keys.seal_keys(), &options).await?;
     let outside = config.checkpoints().map(|folder| CheckpointStore::open(&folder)).transpose()?;
-    let report = audit::log_verify(&store, tenant, &keys, outside.as_ref()).await;
+    let done = work(store.clone(), keys, outside).await;
     store.close().await;
     database.shutdown().await;
-    Ok(report?)
+    Ok(done?)
 }
 
 /// Serves until SIGINT or SIGTERM.

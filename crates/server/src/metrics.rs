@@ -102,6 +102,7 @@ impl Metrics {
         let lease = tenants.iter().filter_map(|t| follower.lease_age(t)).max().unwrap_or_default();
         let broken = tenants.iter().filter(|t| follower.broken(t).is_some()).count();
         let trust = TrustReadiness::of(app);
+        let (recorded, lost) = app.recorder.counts();
         with_local_recorder(&self.recorder, || {
             gauge!("catenary_log_entries").set(entries as f64);
             gauge!("catenary_log_entries_largest").set(largest as f64);
@@ -113,6 +114,9 @@ impl Metrics {
             gauge!("catenary_ingest_queue").set(app.workers.waiting() as f64);
             gauge!("catenary_verdict_cache_bytes").set(app.answers.bytes() as f64);
             gauge!("catenary_rollback_detection").set(f64::from(u8::from(follower.detects_rollback())));
+            gauge!("catenary_decisions_waiting").set(app.recorder.waiting() as f64);
+            counter!("catenary_decisions_total", "result" => "recorded").absolute(recorded);
+            counter!("catenary_decisions_total", "result" => "dropped").absolute(lost);
             counter!("catenary_integrity_alarms_total").absolute(app.backend.store.alarms());
         });
         self.handle.run_upkeep();

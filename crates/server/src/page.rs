@@ -30,6 +30,17 @@ pub fn open(app: &App, tenant: &str, shape: &str, cursor: &str) -> Result<u64, F
         .ok_or_else(|| Fault::Pagination("the cursor is not one of this list".into()))
 }
 
+/// A cursor for a place that is no index.
+pub fn seal_place(app: &App, tenant: &str, shape: &str, place: &[u8]) -> String {
+    write_place(&key(app), tenant, shape, place)
+}
+
+/// Reads such a cursor.
+pub fn open_place(app: &App, tenant: &str, shape: &str, cursor: &str) -> Result<Vec<u8>, Fault> {
+    read_place(&key(app), tenant, shape, cursor)
+        .ok_or_else(|| Fault::Pagination("the cursor is not one of this list".into()))
+}
+
 fn key(app: &App) -> hmac::Key {
     // A label keeps cursors apart from the seals of rows, which have the same key.
     let (_, mac) = app.backend.keys.mac_current();
@@ -60,6 +71,29 @@ fn read(key: &hmac::Key, tenant: &str, shape: &str, cursor: &str) -> Option<u64>
     Some(index)
 }
 
+fn place_tag(key: &hmac::Key, tenant: &str, shape: &str, place: &[u8]) -> hmac::Tag {
+    let mut message = b"place".to_vec();
+    for part in [tenant.as_bytes(), shape.as_bytes(), place] {
+        message.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        message.extend_from_slice(part);
+    }
+    hmac::sign(key, &message)
+}
+
+fn write_place(key: &hmac::Key, tenant: &str, shape: &str, place: &[u8]) -> String {
+    let mut bytes = place_tag(key, tenant, shape, place).as_ref()[..TAG].to_vec();
+    bytes.extend_from_slice(place);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read_place(key: &hmac::Key, tenant: &str, shape: &str, cursor: &str) -> Option<Vec<u8>> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().filter(|bytes| bytes.len() <= 1024)?;
+    let (given, place) = bytes.split_at_checked(TAG)?;
+    let expected = place_tag(key, tenant, shape, place);
+    aws_lc_rs::constant_time::verify_slices_are_equal(given, &expected.as_ref()[..TAG]).ok()?;
+    Some(place.to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +116,11 @@ mod tests {
         assert_eq!(read(&hmac::Key::new(hmac::HMAC_SHA256, &[8; 32]), "acme", "all", &cursor), None);
         for forged in ["", "AAAA", "!", &cursor[1..], &format!("{cursor}AA")] {
             assert_eq!(read(&key, "acme", "all", forged), None, "{forged}");
+            assert_eq!(read_place(&key, "acme", "all", forged), None, "{forged}");
         }
+        let place = write_place(&key, "acme", "all", b"a place");
+        assert_eq!(read_place(&key, "acme", "all", &place), Some(b"a place".to_vec()));
+        assert_eq!(read_place(&key, "globex", "all", &place), None);
+        assert_eq!(read_place(&key, "acme", "other", &place), None);
     }
 }

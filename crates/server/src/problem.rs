@@ -113,6 +113,12 @@ pub enum Fault {
         /// What the route takes.
         expected: &'static str,
     },
+    /// The decision must be recorded before it is given, and is not.
+    #[error("the decision is not recorded: {why}")]
+    NotRecorded {
+        /// Why.
+        why: &'static str,
+    },
     /// A compressed body.
     #[error("the content encoding `{found}` is not taken; send the body as it is")]
     Encoding {
@@ -325,6 +331,7 @@ impl Fault {
             Self::Registry { .. } => {
                 (S::SERVICE_UNAVAILABLE, "SYS_REGISTRY_UNREACHABLE", "Registry unreachable")
             }
+            Self::NotRecorded { .. } => (S::SERVICE_UNAVAILABLE, "SYS_NOT_RECORDED", "Not recorded"),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "SYS_INTERNAL", "Defect"),
         };
         Class { status, code: Cow::Borrowed(code), title }
@@ -626,6 +633,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("SYS_TIMEOUT", "The answer took too long; ask again."),
     ("SYS_LOG_ROLLED_BACK", "The log is shorter than, or does not extend, what was seen of it before."),
     ("SYS_STORE_UNAVAILABLE", "The database is not available; ask again."),
+    ("SYS_NOT_RECORDED", "The decision must be recorded before it is given, and could not be; ask again."),
     ("SYS_REGISTRY_UNREACHABLE", "A registry did not answer."),
     ("SYS_INTERNAL", "A defect of the service."),
 ];

@@ -6,6 +6,7 @@ mod archivista;
 mod artifacts;
 mod attestations;
 mod components;
+mod decisions;
 mod deployments;
 mod events;
 mod feed;
@@ -53,6 +54,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(verdicts::gate))
         .routes(routes!(verdicts::signed))
         .routes(routes!(admission::admit))
+        .routes(routes!(decisions::verdict))
+        .routes(routes!(decisions::list))
         .routes(routes!(policies::list))
         .routes(routes!(policies::get, policies::apply))
         .routes(routes!(policies::lint))

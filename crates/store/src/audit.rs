@@ -4,6 +4,7 @@
 //! bodies by digest; bodies give the control state and every row of facts. Each row that differs is named.
 //! All is read in one snapshot of the database, so a log that grows meanwhile does not matter.
 
+mod decisions;
 mod facts;
 mod log;
 
@@ -17,10 +18,13 @@ use sqlx::{Postgres, Transaction};
 use crate::{Store, StoreError, checkpoints::CheckpointStore, entry::EntryRow, keys::ServiceKeys};
 
 /// The tables that hold evidence, or what is derived from it. Every one is compared.
-pub const EVIDENCE: [&str; 10] = [
+pub const EVIDENCE: [&str; 14] = [
     "attestation",
     "attestation_subject",
     "body",
+    "decision",
+    "decision_batch",
+    "decision_chain",
     "log_entry",
     "log_head",
     "log_tile",
@@ -28,6 +32,7 @@ pub const EVIDENCE: [&str; 10] = [
     "object",
     "object_child",
     "service_key",
+    "verdict_body",
 ];
 /// The tables that hold none: which migrations were applied, what runs, what is told to whom.
 pub const NO_EVIDENCE: [&str; 9] = [
@@ -128,8 +133,34 @@ impl Report {
     }
 }
 
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Everything,
+    Decisions,
+}
+
 /// Compares everything of `tenant`, or of every tenant.
 pub async fn log_verify(
+    store: &Store,
+    tenant: Option<&str>,
+    keys: &Arc<ServiceKeys>,
+    outside: Option<&CheckpointStore>,
+) -> Result<Report, StoreError> {
+    verify(Part::Everything, store, tenant, keys, outside).await
+}
+
+/// Compares what is recorded of decisions only.
+pub async fn decisions_verify(
+    store: &Store,
+    tenant: Option<&str>,
+    keys: &Arc<ServiceKeys>,
+) -> Result<Report, StoreError> {
+    verify(Part::Decisions, store, tenant, keys, None).await
+}
+
+async fn verify(
+    part: Part,
     store: &Store,
     tenant: Option<&str>,
     keys: &Arc<ServiceKeys>,
@@ -146,7 +177,7 @@ pub async fn log_verify(
         )
         .execute(&mut *db)
         .await?;
-        let mut audit = Audit { db, store: store.clone(), keys, outside, report: Report::default() };
+        let mut audit = Audit { part, db, store: store.clone(), keys, outside, report: Report::default() };
         audit.all(tenant).await?;
         audit.db.rollback().await?;
         Ok(audit.report)
@@ -155,6 +186,7 @@ pub async fn log_verify(
 }
 
 struct Audit {
+    part: Part,
     db: Transaction<'static, Postgres>,
     store: Store,
     keys: Arc<ServiceKeys>,
@@ -179,15 +211,20 @@ struct Log {
 
 impl Audit {
     async fn all(&mut self, only: Option<String>) -> Result<(), StoreError> {
-        self.tables().await?;
-        self.service_keys().await?;
+        if self.part == Part::Everything {
+            self.tables().await?;
+            self.service_keys().await?;
+        }
         let tenants = match only {
             Some(tenant) => vec![tenant],
             None => self.tenants().await?,
         };
         for tenant in tenants {
-            let log = self.log(&tenant).await?;
-            self.facts(&log).await?;
+            if self.part == Part::Everything {
+                let log = self.log(&tenant).await?;
+                self.facts(&log).await?;
+            }
+            self.decisions(&tenant).await?;
         }
         Ok(())
     }
@@ -217,7 +254,8 @@ impl Audit {
             r#"select tenant as "tenant!" from log_head union select tenant from log_entry union select tenant from body
                union select tenant from log_tile union select tenant from attestation
                union select tenant from attestation_subject union select tenant from object
-               union select tenant from object_child"#
+               union select tenant from object_child union select tenant from decision_chain
+               union select tenant from decision_batch union select tenant from decision union select tenant from verdict_body"#
         )
         .fetch_all(&mut *self.db)
         .await?;

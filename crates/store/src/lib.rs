@@ -8,6 +8,7 @@ mod append;
 pub mod audit;
 mod browse;
 pub mod checkpoints;
+pub mod decisions;
 pub mod deployments;
 mod derive;
 mod entry;

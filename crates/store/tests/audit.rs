@@ -3,12 +3,18 @@
 
 use std::{path::Path, sync::Arc};
 
-use catenary_chain::control::{Entry, Token, TrustedKey};
+use catenary_chain::{
+    Evidence, Question, Verdict,
+    control::{Control, Entry, Token, TrustedKey},
+    evaluate,
+    verdict::LogView,
+};
 use catenary_evidence::{PublicKey, Trust, attestation, digest::Sha256, object};
 use catenary_store::{
     New, Store, StoreOptions,
     audit::{EVIDENCE, Fault, NO_EVIDENCE, Report, log_verify},
     checkpoints::CheckpointStore,
+    decisions::{After, Chain, Decision, NewBatch, Record},
     keys::ServiceKeys,
     ladder::PrivateCluster,
 };
@@ -88,6 +94,40 @@ impl Ground {
         for answer in self.store.append_all(tenant, news).await {
             answer.unwrap();
         }
+        for instance in ["one", "two"] {
+            self.decide(tenant, instance).await;
+        }
+    }
+
+    /// Two batches of decisions, of two verdicts.
+    async fn decide(&self, tenant: &str, instance: &str) {
+        let now = "2026-11-20T10:00:30Z".parse().unwrap();
+        let mut chain = Chain::new(tenant, instance, now);
+        for environment in ["prod", "test"] {
+            let verdict = verdict(environment);
+            let bytes = verdict.to_json_bytes();
+            let decision = Record::Decision(Box::new(Decision {
+                principal: "deploy".into(),
+                verdict: verdict.id,
+                resource: verdict.subject.resource.clone(),
+                digest: verdict.subject.digest.to_string(),
+                environment: Some(environment.into()),
+                platform: Some("linux/amd64".into()),
+                outcome: "FAILED".into(),
+                allowed: false,
+                size: 1,
+                kept: true,
+                minute: "2026-11-20T10:00:00Z".parse().unwrap(),
+                count: 3,
+                first: now,
+                last: now,
+            }));
+            let records = vec![Record::Start { time: now, after: After::New }, decision];
+            let verdicts = vec![(verdict.id, 1, bytes)];
+            let new = NewBatch { chain, time: now, records, verdicts, stays_open: true };
+            self.store.record_decisions(vec![new.clone()]).await.unwrap();
+            chain = new.end();
+        }
     }
 
     fn outside(&self) -> CheckpointStore {
@@ -149,6 +189,23 @@ impl Ground {
         self.sql(&format!("truncate {table}; insert into {table} select * from kept.{table}")).await.unwrap();
         report.differences.iter().any(|difference| difference.table == table)
     }
+}
+
+fn verdict(environment: &str) -> Verdict {
+    let question = Question {
+        image: format!("registry.test/app@sha256:{}", "1".repeat(64)).parse().unwrap(),
+        environment: Some(environment.to_owned()),
+        platform: None,
+        context: Default::default(),
+    };
+    let log = LogView { size: 1, root: Sha256([0; 32]) };
+    evaluate(
+        &question,
+        &Control::default(),
+        &Evidence::default(),
+        log,
+        "2026-11-20T10:00:00Z".parse().unwrap(),
+    )
 }
 
 fn control(entry: Entry) -> New {

@@ -67,7 +67,13 @@ impl Log {
 }
 
 impl Local {
-    fn config(&self) -> Result<catenary_server::Config> {
+    /// The one tenant that was asked for.
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    /// The service's own configuration.
+    pub fn config(&self) -> Result<catenary_server::Config> {
         let mut config = catenary_server::Config::load(self.config.as_deref())?;
         if let Some(data) = &self.data {
             config.data = data.clone();
@@ -104,18 +110,23 @@ impl Local {
     async fn verify(self, output: &Output) -> Result<Exit> {
         let config = self.config()?;
         let report = catenary_server::log_verify(config, self.tenant.as_deref()).await?;
-        let clean = report.differences.is_empty();
-        output.show(&serde_json::to_value(&report)?, |_| {
-            let lines: Vec<String> =
-                report.differences.iter().map(|d| format!("{} {d}", paint(BAD, "differs"))).collect();
-            let entries: u64 = report.logs.iter().map(|log| log.entries).sum();
-            let sum = format!("{entries} entries in {} logs", report.logs.len());
-            if clean {
-                format!("{} {sum}", paint(GOOD, "clean"))
-            } else {
-                format!("{}\n{sum}", lines.join("\n"))
-            }
-        });
-        Ok(if clean { Exit::Allowed } else { Exit::Denied })
+        show_report(&report, output)
     }
+}
+
+/// What a check found; denied when something differs.
+pub fn show_report(report: &catenary_store::audit::Report, output: &Output) -> Result<Exit> {
+    let clean = report.differences.is_empty();
+    output.show(&serde_json::to_value(report)?, |_| {
+        let lines: Vec<String> =
+            report.differences.iter().map(|d| format!("{} {d}", paint(BAD, "differs"))).collect();
+        let entries: u64 = report.logs.iter().map(|log| log.entries).sum();
+        let sum = format!("{entries} entries in {} logs", report.logs.len());
+        match (clean, report.logs.is_empty()) {
+            (true, true) => paint(GOOD, "clean"),
+            (true, false) => format!("{} {sum}", paint(GOOD, "clean")),
+            (false, _) => format!("{}\n{sum}", lines.join("\n")),
+        }
+    });
+    Ok(if clean { Exit::Allowed } else { Exit::Denied })
 }

@@ -12,9 +12,10 @@ use crate::{
     App,
     auth::Principal,
     cache::Ready,
-    extract::{ApiJson, ContextQuery},
+    extract::{ApiJson, ApiQuery, ContextQuery},
     freshness::Freshness,
     problem::Fault,
+    record::Mode,
     tags,
     verdict::{self, Answer},
     vsa,
@@ -48,6 +49,8 @@ pub(crate) struct VerdictQuery {
     /// What is read of the log: so many entries, or those up to a moment (RFC 3339); all when absent.
     #[serde(rename = "knownAt")]
     known_at: Option<String>,
+    /// `optional` (default: the record follows within a second) or `required` (answers when it is durable).
+    record: Option<String>,
 }
 
 /// What the gate is asked.
@@ -64,6 +67,17 @@ pub(crate) struct GateQuery {
     environment: Option<String>,
     /// `os/architecture[/variant]`
     platform: Option<String>,
+    /// `required` (default: answers when the decision is durably recorded) or `optional` (the record follows within a second).
+    record: Option<String>,
+}
+
+/// How the answers are recorded.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RecordQuery {
+    /// `optional` (default: the record follows within a second) or `required` (answers when it is durable).
+    record: Option<String>,
 }
 
 /// One question.
@@ -140,11 +154,12 @@ pub(crate) async fn get(
         Some(_) => return Err(Fault::Query("`format` is json or vsa".into())),
     };
     let when = When::read(query.as_of.as_deref(), query.known_at.as_deref())?;
+    let mode = Mode::read(query.record.as_deref(), Mode::Optional)?;
     let (environment, platform) = (query.environment.as_deref(), query.platform.as_deref());
     let image = match (&query.image, &query.digest) {
         (Some(image), None) => image,
         (None, Some(digest)) if !signed => {
-            return for_digest(&app, &who, digest.parse()?, environment, platform, when, &context).await;
+            return for_digest(&app, &who, digest.parse()?, &query, when, &context, mode).await;
         }
         (None, Some(_)) => return Err(Fault::ResourceRequired),
         _ => return Err(Fault::Query("give exactly one of `image` and `digest`".into())),
@@ -158,6 +173,7 @@ pub(crate) async fn get(
         }
         false => verdict::ask_when(&app, &who.tenant, &question, when).await?,
     };
+    app.recorder.note(&who.tenant, &who.name, &answer.ready, mode).await?;
     if signed {
         return sign(&app, &answer).await;
     }
@@ -201,11 +217,12 @@ async fn for_digest(
     app: &App,
     who: &Principal,
     digest: Digest,
-    environment: Option<&str>,
-    platform: Option<&str>,
+    query: &VerdictQuery,
     when: When,
     context: &Context,
+    mode: Mode,
 ) -> Result<Response, Fault> {
+    let (environment, platform) = (query.environment.as_deref(), query.platform.as_deref());
     let resources = verdict::resources(app, &who.tenant, digest, when).await?;
     let mut verdicts = Vec::new();
     let mut worst = Outcome::Passed;
@@ -214,10 +231,12 @@ async fn for_digest(
         let question = verdict::question(&format!("{resource}@{digest}"), environment, platform)?;
         let question = verdict::in_context(question, context.clone())?;
         let answer = verdict::ask_when(app, &who.tenant, &question, when).await?;
+        app.recorder.count(&who.tenant, &who.name, &answer.ready, mode)?;
         worst = worst.max(answer.ready.verdict.outcome);
         log_size = Some(log_size.map_or(answer.log_size, |size| size.min(answer.log_size)));
         verdicts.push(without_allowed(&answer.ready));
     }
+    app.recorder.settle(mode).await?;
     // Nothing known is no pass, and an answer for some of the repositories is not one for all.
     if verdicts.is_empty() {
         worst = Outcome::Failed;
@@ -242,13 +261,15 @@ fn without_allowed(ready: &Ready) -> Value {
 }
 
 /// Up to 1,000 verdicts
-#[utoipa::path(post, path = "/v1/verdicts", tag = "verdicts", request_body = Questions,
+#[utoipa::path(post, path = "/v1/verdicts", tag = "verdicts", params(RecordQuery), request_body = Questions,
     responses((status = 200, description = "A verdict or a problem for each question, in order", body = Value)))]
 pub(crate) async fn many(
     State(app): State<App>,
     who: Principal,
+    ApiQuery(query): ApiQuery<RecordQuery>,
     ApiJson(body): ApiJson<Questions>,
 ) -> Result<Response, Fault> {
+    let mode = Mode::read(query.record.as_deref(), Mode::Optional)?;
     if body.questions.is_empty() || body.questions.len() > MAX_QUESTIONS {
         return Err(Fault::Member {
             pointer: "/questions",
@@ -265,10 +286,14 @@ pub(crate) async fn many(
             Err(fault) => Err(fault),
         };
         verdicts.push(match answer {
-            Ok(answer) => serde_json::to_value(&answer.ready.verdict).unwrap_or_default(),
+            Ok(answer) => {
+                app.recorder.count(&who.tenant, &who.name, &answer.ready, mode)?;
+                serde_json::to_value(&answer.ready.verdict).unwrap_or_default()
+            }
             Err(fault) => serde_json::to_value(fault.problem()).unwrap_or_default(),
         });
     }
+    app.recorder.settle(mode).await?;
     Ok(super::json(&json!({ "verdicts": verdicts })))
 }
 
@@ -299,9 +324,11 @@ pub(crate) async fn gate(
         }
         _ => return Err(Fault::ResourceRequired),
     };
+    let mode = Mode::read(query.record.as_deref(), Mode::Required)?;
     let question = read(&app, &who, image, query.environment.as_deref(), query.platform.as_deref()).await?;
     let question = verdict::in_context(question, context)?;
     let answer = ask_and_wait(&app, &who.tenant, &question, fresh).await?;
+    app.recorder.note(&who.tenant, &who.name, &answer.ready, mode).await?;
     let verdict = &answer.ready.verdict;
     if verdict.allowed {
         let body = Open { allowed: true, message: verdict.summary.clone() };
@@ -332,7 +359,9 @@ pub(crate) async fn signed(
     ApiJson(asked): ApiJson<Asked>,
 ) -> Result<Response, Fault> {
     let question = asked.read(&app, &who).await?;
-    sign(&app, &verdict::ask(&app, &who.tenant, &question).await?).await
+    let answer = verdict::ask(&app, &who.tenant, &question).await?;
+    app.recorder.note(&who.tenant, &who.name, &answer.ready, Mode::Optional).await?;
+    sign(&app, &answer).await
 }
 
 async fn sign(app: &App, answer: &Answer) -> Result<Response, Fault> {
