@@ -10,6 +10,7 @@ pub(crate) mod assert;
 mod build;
 mod certificate;
 mod conduct;
+mod history;
 mod inputs;
 mod layout;
 mod near;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use catenary_evidence::{
     KeyId,
     attestation::Attestation,
-    digest::{Digest, Node, Sha256},
+    digest::{Digest, GitOid, Node, Sha256},
     object::{Body, Object},
 };
 use jiff::Timestamp;
@@ -39,6 +39,8 @@ pub struct Evidence {
     pub objects: BTreeMap<Node, Logged<Object>>,
     /// Known indexes that contain a manifest: child digest to index digests.
     pub parents: BTreeMap<Digest, BTreeSet<Digest>>,
+    /// Known git objects that name another: commits that come after it, tags of it.
+    pub heirs: BTreeMap<GitOid, BTreeSet<GitOid>>,
     /// Nodes whose attestations were cut at the store's limit: whatever needs them is INDETERMINATE.
     pub truncated: BTreeSet<Node>,
     /// Evidence whose stored bytes no longer match their hash: it counts as absent and is named (SYS_INTEGRITY_VIOLATION).
@@ -58,7 +60,17 @@ impl Evidence {
                 self.add_parent(child.digest, parent);
             }
         }
+        if let Node::Git(heir) = fact.node {
+            for named in fact.body.git_names() {
+                self.add_heir(named, heir);
+            }
+        }
         self.objects.entry(fact.node).or_insert(Logged { index, received_at, fact });
+    }
+
+    /// Adds that the git object `heir` names `named`.
+    pub fn add_heir(&mut self, named: GitOid, heir: GitOid) {
+        self.heirs.entry(named).or_default().insert(heir);
     }
 
     /// Adds that the index `parent` contains `child`.
@@ -76,6 +88,9 @@ impl Evidence {
         }
         for (child, parents) in other.parents {
             self.parents.entry(child).or_default().extend(parents);
+        }
+        for (named, heirs) in other.heirs {
+            self.heirs.entry(named).or_default().extend(heirs);
         }
         self.truncated.extend(other.truncated);
         self.damaged.extend(other.damaged);

@@ -251,6 +251,16 @@ codes! {
         "Sign commits with a registered key.";
     SrcSignerNotTrusted "SRC_SIGNER_NOT_TRUSTED" "Evidence about the commit is not by a trusted signer.",
         "Add the signer to trust.sources or source.signatures.commit.keys, or sign with a trusted key.";
+    SrcNotReachable "SRC_NOT_REACHABLE" "The commit is not known to be in the history of a ref of source.reachableFrom.",
+        "Merge the commit, and let the repository's side attest the ref; commits in between must be posted as objects.";
+    SrcContinuityGap "SRC_CONTINUITY_GAP" "No trusted source provenance says that the control was on without a gap since then.",
+        "Turn the control on and keep it on, then build a commit made after it; or ask for a later moment.";
+    SrcTagUnsigned "SRC_TAG_UNSIGNED" "The tag that was built is not known to be signed.",
+        "Sign the tag and post the tag object.";
+    SrcTagMoved "SRC_TAG_MOVED" "The tag that was built pointed to another commit before.",
+        "Find out who moved the tag; release under a new one.";
+    SrcSha1Only "SRC_SHA1_ONLY" "The commit is known by its SHA-1 only.",
+        "Move the repository to SHA-256, or allow SHA-1 in source.sha1.";
     VsaMissing "VSA_MISSING" "No trusted verification summary is about the image in this repository.",
         "Post the verifier's summary, or list its verifier in trust.verifiers, then ask again.";
     VsaFailed "VSA_FAILED" "A trusted verification summary says that the verification failed.",
@@ -367,6 +377,8 @@ impl Code {
             ArtUnknown
                 | ArtManifestMissing
                 | SrcCommitUnknown
+                | SrcNotReachable
+                | SrcTagUnsigned
                 | BldRunUnknown
                 | DepBaseUnknown
                 | RegNotObserved

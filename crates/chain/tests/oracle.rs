@@ -52,6 +52,12 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("BLD_NOT_HERMETIC", NOT_ASKED),
     ("BLD_INCOMPLETE_DEPS", NOT_ASKED),
     ("BLD_INCOMPLETE_PARAMS", NOT_ASKED),
+    ("SRC_NOT_REACHABLE", NOT_ASKED),
+    ("SRC_CONTINUITY_GAP", NOT_ASKED),
+    ("SRC_TAG_UNSIGNED", NOT_ASKED),
+    ("SRC_TAG_MOVED", NOT_ASKED),
+    ("SRC_SHA1_ONLY", NOT_ASKED),
+    ("BLD_REBUILD_MISMATCH", NOT_ASKED),
     ("ATT_TLOG_MISSING", NOT_ASKED),
     ("ATT_TIMESTAMP_MISSING", NOT_ASKED),
     ("VSA_MISSING", NO_DELEGATION),
@@ -81,7 +87,7 @@ const KEYS_ONLY: &str =
 
 const NO_EXPRESSIONS: &str = "these policies have no expressions; evaluate/tests/expressions.rs judges them";
 
-const NOT_ASKED: &str = "these policies do not ask for it; evaluate/tests/builds.rs judges it";
+const NOT_ASKED: &str = "these policies do not ask for it; evaluate/tests/{builds,history}.rs judge it";
 
 const NO_LAYOUTS: &str = "these worlds have no in-toto layouts; evaluate/tests/layouts.rs judges them";
 

@@ -113,6 +113,18 @@ pub enum Body {
     Tag(GitTag),
 }
 
+impl Body {
+    /// The git objects that this one names: the parents of a commit, the target of a tag.
+    pub fn git_names(&self) -> impl Iterator<Item = GitOid> {
+        let named = match self {
+            Self::Commit(commit) => &commit.parents[..],
+            Self::Tag(tag) => std::slice::from_ref(&tag.target),
+            Self::Index(_) | Self::Manifest(_) | Self::Config(_) => &[],
+        };
+        named.iter().copied()
+    }
+}
+
 /// An image index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {

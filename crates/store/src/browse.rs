@@ -142,7 +142,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ObjectRow>, StoreError> {
         let name = child.to_string();
-        let reach = Reach { wanted: 0, others: i64::from(limit) };
+        let reach = Reach { wanted: 0, others: i64::from(limit), git: i64::from(limit) };
         let loaded = self.load_family(tenant, std::slice::from_ref(&name), &[], before, reach).await?;
         Ok(loaded
             .into_iter()

@@ -164,12 +164,15 @@ pub(crate) fn subject_rows(facts: &Attestation) -> Vec<SubjectRow> {
     rows
 }
 
-/// The nodes that an object names: an index its entries, a manifest its config.
+/// The nodes that an object names and that can be asked from: an index its entries, a manifest its config, a commit its
+/// parents, a tag what it points to.
 pub(crate) fn children(facts: &Object) -> Vec<String> {
     let mut nodes: Vec<String> = match &facts.body {
         Body::Index(index) => index.children.iter().map(|child| child.digest.to_string()).collect(),
         Body::Manifest(manifest) => vec![manifest.config.digest.to_string()],
-        Body::Config(_) | Body::Commit(_) | Body::Tag(_) => Vec::new(),
+        Body::Commit(commit) => commit.parents.iter().map(|parent| Node::Git(*parent).to_string()).collect(),
+        Body::Tag(tag) => vec![Node::Git(tag.target).to_string()],
+        Body::Config(_) => Vec::new(),
     };
     nodes.sort();
     nodes.dedup();

@@ -97,7 +97,8 @@ impl Store {
         at: &Prefix,
         into: &mut Evidence,
     ) -> Result<(), StoreError> {
-        let reach = Reach { wanted: MAX_PER_NODE as i64 + 1, others: NEAR_MISSES as i64 };
+        let most = MAX_PER_NODE as i64 + 1;
+        let reach = Reach { wanted: most, others: NEAR_MISSES as i64, git: most };
         let wanted: BTreeSet<Node> = want.nodes.iter().copied().collect();
         for loaded in self.load_family(tenant, nodes, signers, at.size, reach).await? {
             let id = id_from(&loaded.record.id);
@@ -106,6 +107,7 @@ impl Store {
                 continue;
             };
             note_parents(&wanted, &object.fact, &mut into.parents);
+            note_heirs(&wanted, &object.fact, into);
             if wanted.contains(&object.fact.node) {
                 into.objects.insert(object.fact.node, object);
             }
@@ -284,5 +286,13 @@ fn note_parents(wanted: &BTreeSet<Node>, object: &Object, parents: &mut BTreeMap
         if wanted.contains(&Node::Content(child.digest)) {
             parents.entry(child.digest).or_default().insert(parent);
         }
+    }
+}
+
+/// The same for git objects: commits that come after a wanted one, tags of it.
+fn note_heirs(wanted: &BTreeSet<Node>, object: &Object, into: &mut Evidence) {
+    let Node::Git(heir) = object.node else { return };
+    for named in object.body.git_names().filter(|named| wanted.contains(&Node::Git(*named))) {
+        into.add_heir(named, heir);
     }
 }

@@ -98,7 +98,7 @@ impl Store {
                        select p.parent from unnest($2::text[]) as n (node) cross join lateral (
                            select c.parent from object_child c
                            where c.tenant = $1 and c.child = n.node and c.log_index < $3
-                           order by c.log_index limit $6) as p
+                           order by c.log_index limit case when n.node like 'git%' then $7::bigint else $6::bigint end) as p
                    )
                    select o.node, o.id, o.log_index, o.time_us, o.media_type, o.facts, o.mac_key, o.mac,
                           coalesce(sha256(b.bytes) = o.id, false) as "intact!"
@@ -112,7 +112,8 @@ impl Store {
                 to_sql(before),
                 signers,
                 reach.wanted,
-                reach.others
+                reach.others,
+                reach.git
             )
             .fetch_all(self.reads())
         })
@@ -141,4 +142,6 @@ pub(crate) struct Reach {
     pub(crate) wanted: i64,
     /// Parents, whoever speaks about them.
     pub(crate) others: i64,
+    /// The same of git objects: commits after a commit and its tags, about which hardly anybody speaks.
+    pub(crate) git: i64,
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    ids,
+    history, ids,
     world::{Statement, World},
 };
 
@@ -138,6 +138,10 @@ pub fn judge(
             Err(reason) => result.reasons.push(*reason),
         }
     }
+    // 9. What the commit graph and the tags say.
+    let (reasons, ids) = history::judge(world, build, commit, spec, rules);
+    result.reasons.extend(reasons);
+    result.ids.extend(ids);
     result
 }
 

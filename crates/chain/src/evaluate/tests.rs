@@ -2,6 +2,7 @@
 
 mod builds;
 mod expressions;
+mod history;
 mod identities;
 mod laws;
 mod layouts;

@@ -8,7 +8,7 @@ use std::{
 use catenary_evidence::{
     Identity, KeyId, Signature, Signer as SignedBy,
     attestation::Attestation,
-    digest::{Digest, Node, Sha256},
+    digest::{Digest, GitOid, Node, Sha256},
     object::{Body, Config, Object},
     predicate::Claim,
 };
@@ -206,6 +206,13 @@ impl<'a> World<'a> {
             |body: &Body| matches!(body, Body::Index(i) if i.children.iter().any(|c| c.digest == child));
         let claimed = evidence.parents.get(&child).into_iter().flatten().copied();
         claimed.filter(|parent| self.object((*parent).into()).is_some_and(|o| holds(&o.body))).collect()
+    }
+
+    /// The git objects that are known to name `oid`, each with its bytes.
+    pub fn heirs(&mut self, oid: GitOid) -> Vec<(GitOid, &'a Logged<Object>)> {
+        let claimed = self.evidence.heirs.get(&oid).into_iter().flatten().copied();
+        let known = claimed.filter_map(|heir| Some((heir, self.logged_object(Node::Git(heir))?)));
+        known.filter(|(_, object)| object.fact.body.git_names().any(|named| named == oid)).collect()
     }
 
     /// Whether anything at all is known about `digest`.

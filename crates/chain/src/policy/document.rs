@@ -598,6 +598,13 @@ pub struct Source {
     pub min_level: u8,
     /// What trusted source summaries must say of the commit beside its level.
     pub properties: Option<Vec<String>>,
+    /// Refs into which the commit must have gone.
+    pub reachable_from: Option<Vec<Glob>>,
+    /// A control that must have been on without a gap.
+    pub continuity: Option<Continuity>,
+    /// What a commit means that is known by SHA-1 only.
+    #[serde(default)]
+    pub sha1: Sha1,
     /// Whether all trusted builds must name one commit.
     #[serde(default = "yes")]
     pub unique: bool,
@@ -609,6 +616,29 @@ pub struct Source {
     /// What a source that does not serve means.
     #[serde(default)]
     pub mode: Mode,
+}
+
+/// `source.continuity`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Continuity {
+    /// As source provenance calls it.
+    pub control: String,
+    /// On at least since then.
+    pub since: Timestamp,
+}
+
+/// `source.sha1`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sha1 {
+    /// As most repositories are.
+    #[default]
+    Allow,
+    /// Said.
+    Warn,
+    /// Refused.
+    Deny,
 }
 
 /// `source.repository`.
@@ -636,6 +666,26 @@ pub struct Signatures {
     /// On the commit.
     #[serde(default)]
     pub commit: CommitSignature,
+    /// On the tag that was built.
+    pub tag: Option<TagSignature>,
+}
+
+/// `source.signatures.tag`: asked of builds from a tag.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TagSignature {
+    /// Whether there must be one.
+    #[serde(default)]
+    pub required: bool,
+    /// By which keys; any that counts when no signers are named.
+    pub keys: Option<Vec<KeyId>>,
+    /// By which certificate identities.
+    pub identities: Option<Vec<IdentityRule>>,
+    /// By whom in a group of `trust.groups`.
+    pub principals: Option<String>,
+    /// By how many of them.
+    #[serde(default = "one_u32")]
+    pub at_least: u32,
 }
 
 /// `source.signatures.commit`.
@@ -649,6 +699,8 @@ pub struct CommitSignature {
     pub keys: Option<Vec<KeyId>>,
     /// By which certificate identities (gitsign).
     pub identities: Option<Vec<IdentityRule>>,
+    /// By whom in a group of `trust.groups`.
+    pub principals: Option<String>,
 }
 
 /// One of `inputs`.

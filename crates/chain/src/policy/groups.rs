@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use catenary_evidence::KeyId;
+
 use super::{
     document::{Group, Signer, Spec, Timestamping},
-    identity::SigningTime,
+    identity::{IdentityRule, SigningTime},
     place::Step,
     property::Speaker,
     validate::Fault,
@@ -55,12 +57,45 @@ pub fn resolve(spec: &mut Spec) -> Result<(), Fault> {
             put(&groups, place, signer)?;
         }
     }
+    if let Some(source) = &mut spec.source {
+        let commit = &mut source.signatures.commit;
+        let lists = (&commit.principals, &mut commit.keys, &mut commit.identities);
+        principals(&groups, "commit", lists)?;
+        if let Some(tag) = &mut source.signatures.tag {
+            principals(&groups, "tag", (&tag.principals, &mut tag.keys, &mut tag.identities))?;
+        }
+    }
     for rule in spec.trust.builders.iter_mut() {
         if rule.evidence.timestamp == Some(Timestamping::ReceivedAt) {
             received(&mut rule.signer);
         }
     }
     spec.trust.groups = groups;
+    Ok(())
+}
+
+type Lists<'d> = (&'d Option<String>, &'d mut Option<Vec<KeyId>>, &'d mut Option<Vec<IdentityRule>>);
+
+/// Adds the members of the group to the keys and identities of a git signature.
+fn principals(
+    groups: &BTreeMap<String, Group>,
+    of: &str,
+    (name, keys, identities): Lists<'_>,
+) -> Result<(), Fault> {
+    let Some(name) = name else { return Ok(()) };
+    let mut signer = Signer::Group(name.clone());
+    let place = ["spec", "source", "signatures", of, "principals"].map(Step::from).to_vec();
+    put(groups, place, &mut signer).map_err(|(mut place, why)| {
+        place.pop();
+        (place, why)
+    })?;
+    let Signer::Any(group) = signer else { return Ok(()) };
+    if !group.keys.is_empty() {
+        keys.get_or_insert_default().extend(group.keys);
+    }
+    if !group.identities.is_empty() {
+        identities.get_or_insert_default().extend(group.identities);
+    }
     Ok(())
 }
 

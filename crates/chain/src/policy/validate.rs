@@ -250,6 +250,29 @@ fn source(spec: &Spec, source: &Source) -> Result<(), Fault> {
     if source.min_level > 0 && spec.trust.sources.is_empty() {
         return fault(at("minLevel"), "`minLevel` needs a rule in `trust.sources`");
     }
+    listed(&source.reachable_from, at("reachableFrom"))?;
+    if source.reachable_from.is_some() && spec.trust.sources.is_empty() {
+        return fault(at("reachableFrom"), "`reachableFrom` needs a rule in `trust.sources`");
+    }
+    if let Some(continuity) = &source.continuity {
+        text(&continuity.control, path!["spec", "source", "continuity", "control"])?;
+        if spec.trust.sources.is_empty() {
+            return fault(at("continuity"), "`continuity` needs a rule in `trust.sources`");
+        }
+    }
+    if let Some(tag) = &source.signatures.tag {
+        let at = |member: &str| path!["spec", "source", "signatures", "tag", member];
+        listed(&tag.keys, at("keys"))?;
+        listed(&tag.identities, at("identities"))?;
+        if tag.at_least == 0 {
+            return fault(at("atLeast"), "a threshold of 0 asks for nothing");
+        }
+        let keys = tag.keys.as_ref().filter(|_| tag.identities.is_none());
+        if let Some(keys) = keys.filter(|keys| keys.len() < tag.at_least as usize) {
+            let why = format!("{} signers are asked for, of {} key(s)", tag.at_least, keys.len());
+            return fault(at("atLeast"), why);
+        }
+    }
     let commit = &source.signatures.commit;
     let at = |member: &str| path!["spec", "source", "signatures", "commit", member];
     listed(&commit.keys, at("keys"))?;

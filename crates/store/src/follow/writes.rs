@@ -82,7 +82,8 @@ fn object_nodes(object: &Object) -> Vec<Node> {
             nodes.push(Node::Content(manifest.config.digest));
             nodes.extend(manifest.layers.iter().map(|layer| Node::Content(layer.digest)));
         }
-        Body::Config(_) | Body::Commit(_) => {}
+        Body::Config(_) => {}
+        Body::Commit(commit) => nodes.extend(commit.parents.iter().copied().map(Node::Git)),
         Body::Tag(tag) => nodes.push(Node::Git(tag.target)),
     }
     nodes.sort();

@@ -292,6 +292,11 @@ impl Scene {
                         gathered.add_parent(child, *parent);
                     }
                 }
+                if let Node::Git(named) = node {
+                    for heir in self.evidence.heirs.get(&named).into_iter().flatten() {
+                        gathered.add_heir(named, *heir);
+                    }
+                }
                 if self.evidence.truncated.contains(&node) {
                     gathered.truncated.insert(node);
                 }
