@@ -38,6 +38,8 @@ mod revocation;
 mod signing;
 #[path = "stories/trust.rs"]
 mod trust;
+#[path = "stories/webhooks.rs"]
+mod webhooks;
 
 use acceptance::App;
 

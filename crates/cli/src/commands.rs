@@ -21,3 +21,4 @@ pub mod token;
 pub mod trust;
 pub mod verdict;
 pub mod vsa;
+pub mod webhook;

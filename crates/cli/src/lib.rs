@@ -65,6 +65,9 @@ enum Command {
     Application(commands::deployment::Application),
     /// What happened, and what happens.
     Events(commands::events::Events),
+    /// Receivers that are told what happens.
+    #[command(subcommand)]
+    Webhook(commands::webhook::Webhook),
     /// Verify evidence files offline, without a server.
     Check(commands::check::Check),
     /// Verify one Sigstore bundle (the conformance suite's client).
@@ -127,6 +130,7 @@ pub async fn main() -> std::process::ExitCode {
         Command::Deployment(command) => command.run(&client, &output).await,
         Command::Application(command) => command.run(&client, &output).await,
         Command::Events(command) => command.run(&client, &output).await,
+        Command::Webhook(command) => command.run(&client, &output).await,
         Command::Check(command) => command.run(&output),
         Command::VerifyBundle(command) => command.run(&output),
         Command::SignBundle(command) => command.run(&output).await,

@@ -14,6 +14,8 @@ use figment::{
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 
+use crate::webhook;
+
 /// Everything that an operator decides.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +50,12 @@ pub struct Config {
     /// Questions whose answers are watched, of those asked last, per tenant; what runs is always watched.
     #[serde(default = "default_watch_questions")]
     pub watch_questions: u32,
+    /// Hosts and networks that webhooks may lead to, besides public addresses; for those, without encryption, too. With commas.
+    #[serde(default)]
+    pub webhook_allow: String,
+    /// How often one event is tried before it is a dead letter.
+    #[serde(default = "default_webhook_attempts")]
+    pub webhook_attempts: u32,
     /// Connections at a time.
     #[serde(default = "default_connections")]
     pub connections: usize,
@@ -172,7 +180,8 @@ pub enum ConfigError {
 }
 
 /// Settings that the environment may give.
-const SETTINGS: [&str; 6] = ["listen", "data", "database_url", "keys", "checkpoints", "origin"];
+const SETTINGS: [&str; 8] =
+    ["listen", "data", "database_url", "keys", "checkpoints", "origin", "webhook_allow", "webhook_attempts"];
 
 /// Variables that other parts of the program read: the file itself, the ladder, the command line.
 const OTHERS: [&str; 4] = ["config", "ladder", "server", "token"];
@@ -192,6 +201,8 @@ impl Default for Config {
             oidc: Vec::new(),
             cache_bytes: default_cache_bytes(),
             watch_questions: default_watch_questions(),
+            webhook_allow: String::new(),
+            webhook_attempts: default_webhook_attempts(),
             connections: default_connections(),
         }
     }
@@ -221,6 +232,14 @@ impl Config {
         let config: Self = figment.extract().map_err(|e| ConfigError::Form(Box::new(e)))?;
         config.check()?;
         Ok(config)
+    }
+
+    /// How events are sent to receivers.
+    pub(crate) fn webhooks(&self) -> Result<webhook::Settings, ConfigError> {
+        let allowed = webhook::guard::Allowed::read(&self.webhook_allow);
+        let wrong = |why| ConfigError::Value { name: "webhook_allow".to_owned(), why };
+        let attempts = self.webhook_attempts.clamp(1, 1000);
+        Ok(webhook::Settings { allowed: std::sync::Arc::new(allowed.map_err(wrong)?), attempts })
     }
 
     /// The folder of the service keys.
@@ -253,7 +272,7 @@ impl Config {
         for issuer in &self.oidc {
             issuer.check()?;
         }
-        Ok(())
+        self.webhooks().map(|_| ())
     }
 }
 
@@ -326,6 +345,10 @@ fn default_lifetime() -> u64 {
 
 fn default_cache_bytes() -> u64 {
     64 * 1024 * 1024
+}
+
+fn default_webhook_attempts() -> u32 {
+    16
 }
 
 fn default_watch_questions() -> u32 {

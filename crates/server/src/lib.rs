@@ -28,6 +28,7 @@ mod trust;
 mod verdict;
 mod vsa;
 mod watch;
+mod webhook;
 mod when;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -71,6 +72,8 @@ pub(crate) struct App {
     pub(crate) watch_questions: u32,
     /// Events, and how far they are.
     pub(crate) feed: feed::Feed,
+    /// How events are sent to receivers.
+    pub(crate) webhooks: webhook::Settings,
     /// Places for streams of events.
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
     /// Work that outlives its request.
@@ -162,6 +165,7 @@ impl Server {
         app.tasks.spawn(trust::resume(app.clone(), stop.clone()));
         app.tasks.spawn(watch::run(app.clone(), stop.clone()));
         app.tasks.spawn(app.recorder.clone().run());
+        app.tasks.spawn(webhook::run(app.clone(), stop.clone()));
         let serving = tokio::spawn(listen::serve(listener, router, config.connections, stop.clone()));
         tracing::info!(%address, database = database.describe(), "serving");
         Ok(Self {
@@ -232,6 +236,7 @@ impl App {
             asked: watch::Asked::default(),
             watch_questions: config.watch_questions,
             feed: feed::Feed::default(),
+            webhooks: config.webhooks()?,
             streams: Arc::new(tokio::sync::Semaphore::new(STREAMS)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -93,6 +93,19 @@ impl Metrics {
         });
     }
 
+    /// One event that was sent to a receiver, or not.
+    pub fn delivery(&self, taken: bool) {
+        let outcome = if taken { "delivered" } else { "failed" };
+        with_local_recorder(&self.recorder, || {
+            counter!("catenary_webhook_deliveries_total", "outcome" => outcome).increment(1)
+        });
+    }
+
+    /// Events that receivers did not take, however often they were tried.
+    pub fn dead_letters(&self, count: u64) {
+        with_local_recorder(&self.recorder, || gauge!("catenary_webhook_dead_letters").set(count as f64));
+    }
+
     /// The text, with what is only known when it is asked for.
     pub fn render(&self, app: &App) -> String {
         let follower = &app.backend.follower;

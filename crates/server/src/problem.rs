@@ -197,6 +197,9 @@ pub enum Fault {
     /// Not a trust root.
     #[error(transparent)]
     Root(#[from] TrustRootError),
+    /// An address that events are not sent to.
+    #[error("events are not sent there: {0}")]
+    WebhookTarget(#[from] crate::webhook::guard::Refused),
     /// It exists, and is something else.
     #[error("{0}")]
     Conflict(String),
@@ -317,6 +320,7 @@ impl Fault {
             Self::PolicyRollback { .. } => (S::CONFLICT, "POL_ROLLBACK", "An older revision"),
             Self::Key(_) => (S::UNPROCESSABLE_ENTITY, "KEY_INVALID", "Key refused"),
             Self::Root(_) => (S::UNPROCESSABLE_ENTITY, "TRUST_ROOT_INVALID", "Trust root refused"),
+            Self::WebhookTarget(_) => (S::UNPROCESSABLE_ENTITY, "WEBHOOK_TARGET", "Receiver refused"),
             Self::Conflict(_) => (S::CONFLICT, "CONFLICT", "Conflict"),
             Self::Denied { .. } => (S::FORBIDDEN, "GATE_DENIED", "Denied"),
             Self::Undecided { .. } => (S::SERVICE_UNAVAILABLE, "GATE_INDETERMINATE", "Cannot be decided now"),
@@ -398,6 +402,10 @@ impl Fault {
             Self::Digest(_) => "send sha256:<64 lower-case hex digits>".into(),
             Self::Reference(_) => "send registry/repository@sha256:<64 lower-case hex digits>".into(),
             Self::Pagination(_) => "limit is 1 to 200; pass `next` of the page before as cursor".into(),
+            Self::WebhookTarget(_) => {
+                "use https and a public address, or have the operator name the host in CATENARY_WEBHOOK_ALLOW"
+                    .into()
+            }
             Self::BodyTooLarge { .. } => "send it in several requests".into(),
             Self::IndexAhead { .. } => "wait longer with wait=, at most 30s".into(),
             Self::LogBroken { .. } => "restore what is missing, or accept with `catenary log accept`".into(),
@@ -625,6 +633,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("TLOG_PROOF_INVALID", "The inclusion proof does not hold."),
     ("TLOG_CHECKPOINT_INVALID", "The log did not sign the checkpoint."),
     ("TSA_INVALID", "A timestamp is not over the signature, or not by the authority that it names."),
+    ("WEBHOOK_TARGET", "Events are not sent to this address."),
     ("CONFLICT", "It exists and is something else."),
     ("GATE_DENIED", "The verdict is no."),
     ("GATE_INDETERMINATE", "The verdict cannot be decided now."),

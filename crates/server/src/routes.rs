@@ -20,6 +20,7 @@ mod tenants;
 mod tokens;
 mod trust;
 mod verdicts;
+mod webhooks;
 
 pub(crate) use meta::TrustReadiness;
 pub(crate) use tokens::make as make_token;
@@ -75,6 +76,10 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(applications::list))
         .routes(routes!(applications::get))
         .routes(routes!(feed::events))
+        .routes(routes!(webhooks::list, webhooks::add))
+        .routes(routes!(webhooks::remove))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::redeliver))
         .routes(routes!(components::components))
         .routes(routes!(components::findings))
         .routes(routes!(archivista::upload))

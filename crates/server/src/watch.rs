@@ -151,7 +151,8 @@ pub async fn run(app: App, stop: CancellationToken) {
     }
 }
 
-fn instance_name() -> String {
+/// Names this instance among others.
+pub fn instance_name() -> String {
     let mut bytes = [0; 12];
     // Without randomness two instances may take one lease; the version still keeps them apart.
     let _ = aws_lc_rs::rand::fill(&mut bytes);

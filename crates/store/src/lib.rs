@@ -30,6 +30,7 @@ mod seal;
 mod sequencer;
 mod service_keys;
 pub mod watched;
+pub mod webhooks;
 
 use std::sync::{
     Arc,
