@@ -14,6 +14,8 @@ mod components;
 mod cosign;
 #[path = "stories/decisions.rs"]
 mod decisions;
+#[path = "stories/impact.rs"]
+mod impact;
 #[path = "stories/import.rs"]
 mod import;
 #[path = "stories/keyless.rs"]

@@ -68,6 +68,10 @@ enum Command {
     /// Receivers that are told what happens.
     #[command(subcommand)]
     Webhook(commands::webhook::Webhook),
+    /// What is hit by a key, an identity, a builder, a commit, a repository, an image, a package, a vulnerability.
+    Impact(Box<commands::impact::Impact>),
+    /// What a policy would change, before it is applied.
+    WhatIf(commands::impact::WhatIf),
     /// Verify evidence files offline, without a server.
     Check(commands::check::Check),
     /// Verify one Sigstore bundle (the conformance suite's client).
@@ -131,6 +135,8 @@ pub async fn main() -> std::process::ExitCode {
         Command::Application(command) => command.run(&client, &output).await,
         Command::Events(command) => command.run(&client, &output).await,
         Command::Webhook(command) => command.run(&client, &output).await,
+        Command::Impact(command) => command.run(&client, &output).await,
+        Command::WhatIf(command) => command.run(&client, &output).await,
         Command::Check(command) => command.run(&output),
         Command::VerifyBundle(command) => command.run(&output),
         Command::SignBundle(command) => command.run(&output).await,

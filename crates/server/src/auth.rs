@@ -136,6 +136,8 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/keys/{id}", READ),
     ("POST", "/v1/keys", ADMIN),
     ("POST", "/v1/keys/{id}/revoke", ADMIN),
+    ("GET", "/v1/impact", READ),
+    ("POST", "/v1/what-if", READ),
     ("GET", "/v1/revocations", READ),
     ("POST", "/v1/revocations", ADMIN),
     ("GET", "/v1/trust", READ),
@@ -304,8 +306,13 @@ mod tests {
         assert_eq!(may(Role::Submitter), sends);
         assert_eq!(may(Role::PlatformAdmin), ["GET /v1/tenants", "POST /v1/tenants"]);
         let reader = may(Role::Reader);
-        let reads =
-            ["POST /v1/verdicts", "POST /v1/verdict/vsa", "POST /v1/k8s/admit", "POST /v1/policies:lint"];
+        let reads = [
+            "POST /v1/verdicts",
+            "POST /v1/verdict/vsa",
+            "POST /v1/k8s/admit",
+            "POST /v1/policies:lint",
+            "POST /v1/what-if",
+        ];
         assert!(reader.iter().all(|r| r.starts_with("GET ") || reads.contains(&r.as_str())), "{reader:?}");
         for secret in
             ["GET /v1/tokens", "GET /v1/tenants", "GET /v1/artifacts/{digest}/evidence", "GET /v1/decisions"]

@@ -29,6 +29,7 @@ mod verdict;
 mod vsa;
 mod watch;
 mod webhook;
+mod whatif;
 mod when;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

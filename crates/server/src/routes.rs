@@ -10,6 +10,7 @@ mod decisions;
 mod deployments;
 mod events;
 mod feed;
+mod impact;
 mod keys;
 mod log;
 mod meta;
@@ -35,7 +36,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{App, problem::success, trust::Progress};
+use tokio::sync::mpsc;
+
+use crate::{
+    App,
+    problem::{Fault, success},
+    trust::Progress,
+};
 
 /// Every route, documented.
 pub(crate) fn all() -> OpenApiRouter<App> {
@@ -63,6 +70,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::get))
         .routes(routes!(keys::revoke))
+        .routes(routes!(impact::impact))
+        .routes(routes!(impact::what_if))
         .routes(routes!(revocations::list, revocations::add))
         .routes(routes!(trust::list, trust::add))
         .routes(routes!(trust::get))
@@ -150,4 +159,38 @@ pub(crate) fn added(progress: Progress, body: &impl Serialize) -> Response {
         Progress::Effective => kept(true, body),
         Progress::Working => success::accepted(json(body)),
     }
+}
+
+/// What writes JSON Lines as they come.
+pub(crate) struct Lines(mpsc::Sender<Bytes>);
+
+impl Lines {
+    /// Sends an object with its `type`. An error means that nobody reads any more.
+    pub(crate) async fn send(&self, kind: &str, line: &impl Serialize) -> Result<(), Fault> {
+        let mut line = serde_json::to_value(line).map_err(|_| Fault::Internal)?;
+        line["type"] = kind.into();
+        let text = format!("{line}\n");
+        self.0.send(text.into()).await.map_err(|_| Fault::Internal)
+    }
+}
+
+/// An answer of JSON Lines, written by a task. One that fails half-way ends with a line of type `problem`: without a last line
+/// of type `end`, it is not whole.
+pub(crate) fn lines<F>(app: App, write: impl FnOnce(Lines) -> F) -> Response
+where
+    F: Future<Output = Result<(), Fault>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(16);
+    let writing = write(Lines(sender.clone()));
+    let stop = app.stop.clone();
+    app.tasks.spawn(async move {
+        let ended = tokio::select! {
+            () = stop.cancelled() => Err(Fault::Busy),
+            ended = writing => ended,
+        };
+        if let Err(fault) = ended {
+            let _ = Lines(sender).send("problem", &fault.problem()).await;
+        }
+    });
+    feed::streamed(receiver, "application/x-ndjson")
 }

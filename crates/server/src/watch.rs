@@ -5,7 +5,7 @@
 //! alone can change it. Row, event and progress are one transaction (`catenary_store::watched`), so that nothing is lost or told twice,
 //! whatever stops in between and however many instances there are.
 
-mod evaluate;
+pub mod evaluate;
 mod tell;
 
 use std::{

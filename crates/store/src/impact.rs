@@ -122,6 +122,8 @@ pub struct Asked {
     pub environment: Option<String>,
     /// `os/architecture[/variant]`.
     pub platform: Option<String>,
+    /// What else was said (JSON).
+    pub context: String,
     /// The answer, as far as the log was followed.
     pub outcome: String,
     /// Whether that allows it.
@@ -133,7 +135,7 @@ pub struct Asked {
 }
 
 /// The columns of [`Asked`].
-const ASKED: &str = "select w.key, w.image, w.environment, w.platform, w.outcome, w.allowed, w.reason,
+const ASKED: &str = "select w.key, w.image, w.environment, w.platform, w.context, w.outcome, w.allowed, w.reason,
     array(select d.environment || '/' || d.application || '/' || d.workload from deployment d
           where d.tenant = w.tenant and d.question = w.key and d.until_us is null order by 1 limit 100) as running
     from watched w where w.tenant = ";
@@ -191,6 +193,7 @@ impl Store {
                 image: row.try_get("image")?,
                 environment: row.try_get("environment")?,
                 platform: row.try_get("platform")?,
+                context: row.try_get("context")?,
                 outcome: row.try_get("outcome")?,
                 allowed: row.try_get("allowed")?,
                 reason: row.try_get("reason")?,

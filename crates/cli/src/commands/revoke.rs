@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
+use super::impact;
 use crate::{
     client::Client,
     draw::{items, string},
@@ -81,6 +82,9 @@ pub struct How {
     /// Why: shown in every verdict that it changes.
     #[arg(long)]
     reason: String,
+    /// Only show what it would change.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Revoke {
@@ -114,7 +118,11 @@ impl Revoke {
                 return Ok(Exit::Allowed);
             }
         };
-        revoke(json!({ kind: one.name }), one.how, client, output).await
+        let name = match kind {
+            "commit" if !one.name.contains(':') => format!("gitCommit:{}", one.name),
+            _ => one.name,
+        };
+        revoke(json!({ kind: name }), one.how, client, output).await
     }
 }
 
@@ -122,6 +130,10 @@ async fn revoke(mut body: Value, how: How, client: &Client, output: &Output) -> 
     body["reason"] = json!(how.reason);
     if let Some(from) = how.from {
         body["from"] = json!(from);
+    }
+    if how.dry_run {
+        impact::report(json!({ "revocation": body }), client, output).await?;
+        return Ok(Exit::Allowed);
     }
     let answer = client.post("/v1/revocations", &body).await?;
     output.show(&answer, |a| format!("{}no answer begun from now on, on any instance, can miss it", line(a)));

@@ -125,14 +125,19 @@ async fn stream(
     let (sender, receiver) = mpsc::channel(BUFFERED);
     let tasks = app.tasks.clone();
     tasks.spawn(send(app, who.tenant, headers, types, at, sender, place));
+    Ok(streamed(receiver, "text/event-stream"))
+}
+
+/// An answer that is sent as it comes.
+pub(super) fn streamed(receiver: mpsc::Receiver<Bytes>, media_type: &'static str) -> Response {
     let mut response = Response::new(Body::new(Stream(receiver)));
     let out = response.headers_mut();
-    out.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     out.insert(header::VARY, HeaderValue::from_static("Authorization"));
     // Proxies that would wait for the end of the answer are told not to.
     out.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 /// Sends until the reader goes, its credential ends, or the service stops.

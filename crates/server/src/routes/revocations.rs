@@ -27,7 +27,7 @@ pub(crate) struct NewRevocation {
     attestation: Option<String>,
     /// An image's digest.
     artifact: Option<String>,
-    /// A commit, as 40 or 64 hexadecimal digits.
+    /// A commit: `gitCommit:` and 40 or 64 hexadecimal digits.
     commit: Option<String>,
     /// An authority of a trust root, by the id under which `GET /v1/trust` lists it.
     authority: Option<String>,

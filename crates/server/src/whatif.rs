@@ -1,0 +1,166 @@
+//! What would change: every watched question under the trust and policies of now, and under those of a change that is only
+//! thought of.
+
+use std::sync::Arc;
+
+use catenary_chain::{
+    Control, Question, Verdict,
+    control::{Entry, Revocation},
+    policy::Policy,
+};
+use catenary_store::{follow::Snapshot, impact::Asked};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{App, problem::Fault, verdict, watch};
+
+/// A change that is only thought of.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Change {
+    /// A revocation, as `POST /v1/revocations` takes it.
+    pub revocation: Option<Revocation>,
+    /// A policy, as text.
+    pub policy: Option<String>,
+}
+
+impl Change {
+    /// The control state with it.
+    pub fn apply(&self, snapshot: &Snapshot) -> Result<Control, Fault> {
+        let mut control = (*snapshot.control).clone();
+        let entry = match (&self.revocation, &self.policy) {
+            (Some(revocation), None) => Entry::Revocation(revocation.clone()),
+            (None, Some(document)) => {
+                let name = Policy::parse(document).map_err(Fault::Policy)?.name().to_owned();
+                let revision = control.policies.get(&name).map_or(0, |active| active.revision) + 1;
+                Entry::PolicyApplied { name, revision, document: document.clone() }
+            }
+            _ => return Err(Fault::Query("give exactly one of `revocation` and `policy`".into())),
+        };
+        control.apply(snapshot.size, &entry);
+        Ok(control)
+    }
+}
+
+/// What a verdict says, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Said {
+    /// `PASSED`, `FAILED`, `INDETERMINATE`.
+    outcome: String,
+    /// After mode and exceptions.
+    allowed: bool,
+    /// Codes of its errors.
+    codes: Vec<String>,
+}
+
+impl Said {
+    fn of(verdict: &Verdict) -> Self {
+        let mut codes: Vec<String> = verdict.errors().map(|reason| reason.code.to_string()).collect();
+        codes.dedup();
+        let outcome = watch::outcome_text(verdict.outcome).to_owned();
+        Self { outcome, allowed: verdict.allowed, codes }
+    }
+}
+
+/// What mends one reason.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Mend {
+    /// The reason's code.
+    code: String,
+    /// The policy member that asks for it.
+    rule: String,
+    /// What to do.
+    hint: String,
+    /// What the policy wants.
+    expected: serde_json::Value,
+    /// What was found.
+    actual: serde_json::Value,
+}
+
+/// An answer that would change.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Flip {
+    /// `registry/repository@digest`.
+    image: String,
+    /// In which environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<String>,
+    /// `os/architecture[/variant]`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+    /// Where it runs: `environment/application/workload`.
+    running: Vec<String>,
+    /// Now.
+    old: Said,
+    /// With the change.
+    new: Said,
+    /// What would mend it: of the ways that are known, the one with the fewest steps.
+    mends: Vec<Mend>,
+}
+
+/// Part of the answers.
+pub struct Part {
+    /// Those that would change.
+    pub flips: Vec<Flip>,
+    /// How many were looked at.
+    pub examined: usize,
+    /// How many of these would not be allowed any more.
+    pub denied: usize,
+    /// How many would be allowed.
+    pub allowed: usize,
+    /// Where the next part begins; nothing after the last.
+    pub next: Option<[u8; 32]>,
+}
+
+/// Looks at up to `limit` watched questions after `after`, in the order of their keys.
+pub async fn part(
+    app: &App,
+    snapshot: &Arc<Snapshot>,
+    changed: &Arc<Control>,
+    running_only: bool,
+    after: Option<[u8; 32]>,
+    limit: u32,
+) -> Result<Part, Fault> {
+    let rows = app.backend.store.asked(&snapshot.tenant, running_only, after, limit).await?;
+    let next = rows.last().filter(|_| rows.len() >= limit as usize).map(|last| last.key);
+    let examined = rows.len();
+    let questions = rows.iter().map(question).collect::<Result<Vec<_>, _>>()?;
+    let controls = [snapshot.control.clone(), changed.clone()];
+    let answers = watch::evaluate::under(app, snapshot, &controls, questions).await?;
+    let mut part = Part { flips: Vec::new(), examined, denied: 0, allowed: 0, next };
+    for (row, answers) in rows.into_iter().zip(answers) {
+        let [old, new] = &answers[..] else { return Err(Fault::Internal) };
+        let (old, new) = (&old.verdict, &new.verdict);
+        if (old.outcome, old.allowed) == (new.outcome, new.allowed) {
+            continue;
+        }
+        part.denied += usize::from(old.allowed && !new.allowed);
+        part.allowed += usize::from(!old.allowed && new.allowed);
+        part.flips.push(flip(row, old, new));
+    }
+    Ok(part)
+}
+
+fn question(row: &Asked) -> Result<Question, Fault> {
+    let question = verdict::question(&row.image, row.environment.as_deref(), row.platform.as_deref())?;
+    verdict::in_context(question, serde_json::from_str(&row.context).map_err(|_| Fault::Internal)?)
+}
+
+fn flip(row: Asked, old: &Verdict, new: &Verdict) -> Flip {
+    let mends = new.errors().map(|reason| Mend {
+        code: reason.code.to_string(),
+        rule: reason.rule.clone(),
+        hint: reason.remediation.hint.clone(),
+        expected: reason.expected.clone(),
+        actual: reason.actual.clone(),
+    });
+    Flip {
+        mends: mends.collect(),
+        image: row.image,
+        environment: row.environment,
+        platform: row.platform,
+        running: row.running,
+        old: Said::of(old),
+        new: Said::of(new),
+    }
+}
