@@ -167,7 +167,7 @@ async fn another_verifier_stands_for_a_build_and_this_service_never_for_itself()
     let registered = stage.add_key("looks like another", &pem, None).await.is(201);
     let id = registered.text("id").to_owned();
     stage.submit(own).await.is(201);
-    delegate(&stage, &id, "{prefix: \"https://\"}").await;
+    delegate(&stage, &id, "{regex: \"https://[^/]+/catenary\"}").await;
     stage.judge().await.denies("VSA_SELF_ISSUED");
     app.log_is_clean();
 }

@@ -116,6 +116,7 @@ pub fn of_input(
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Got {
     Signer,
+    Revoked,
     Own,
     Verifier,
     Resource,
@@ -164,22 +165,28 @@ fn find(
                 }
             }
         }
-        // The verifier's latest word, and of two at one moment the worse.
-        let latest = candidates.iter().max_by_key(|c| (c.at, !c.claim.passed, c.statement.fact.id));
-        let Some(latest) = latest else { continue };
-        match says(world, latest, rule, digest, wanted) {
-            Ok(accepted) => return Ok(accepted),
-            Err((got, reason)) => keep(got, reason.with_evidence([latest.statement.fact.id])),
+        // The verifier's latest word; of several at one moment each must do.
+        let Some(at) = candidates.iter().map(|c| c.at).max() else { continue };
+        let (mut accepted, mut stands) = (None, true);
+        for latest in candidates.iter().filter(|c| c.at == at) {
+            match says(world, latest, rule, digest, wanted) {
+                Ok(found) => accepted = Some(found),
+                Err((got, reason)) => {
+                    stands = false;
+                    keep(got, reason.with_evidence([latest.statement.fact.id]));
+                }
+            }
+        }
+        if let Some(accepted) = accepted.filter(|_| stands) {
+            return Ok(accepted);
         }
     }
     let reason = match closest {
         Some((got, reason)) if got > Got::Signer => reason,
-        other => {
+        _ => {
             let ids: Vec<String> = verifiers.iter().map(|rule| rule.id.clone()).collect();
             let message = format!("no summary by a trusted verifier is about {digest}");
-            let reason =
-                Reason::error(Code::VsaMissing, digest, wanted.place, message).because(ids, summaries);
-            other.map(|(_, reason)| reason).filter(|r| r.code != Code::VsaMissing).unwrap_or(reason)
+            Reason::error(Code::VsaMissing, digest, wanted.place, message).because(ids, summaries)
         }
     };
     Err(Box::new(reason))
@@ -198,8 +205,10 @@ fn names(
 ) -> Result<(), Not> {
     let not = |got, code, message: String| Err((got, code, message));
     if !world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until) {
-        let code = world.revocation(statement, &rule.signer).unwrap_or(Code::VsaMissing);
-        return not(Got::Signer, code, "the summary is by a signer that does not count".to_owned());
+        let revoked = world.revocation(statement, &rule.signer);
+        let got = if revoked.is_some() { Got::Revoked } else { Got::Signer };
+        let code = revoked.unwrap_or(Code::VsaMissing);
+        return not(got, code, "the summary is by a signer that does not count".to_owned());
     }
     if world.is_own_verdict(statement) {
         let message = format!("{} is this service itself", claim.verifier_id);
