@@ -31,11 +31,15 @@ pub enum Fault {
     UnanchoredNames,
     /// Certificates count whoever vouches for them, whenever.
     IgnoreVouchers,
+    /// Of one signer's results the oldest decides.
+    OldestResult,
+    /// A verification summary stands for every repository.
+    AnyResource,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::IgnoreRevocation,
         Self::AnyPlatform,
         Self::IgnoreBuilderPair,
@@ -49,6 +53,8 @@ impl Fault {
         Self::IgnoreCertificate,
         Self::UnanchoredNames,
         Self::IgnoreVouchers,
+        Self::OldestResult,
+        Self::AnyResource,
     ];
 }
 

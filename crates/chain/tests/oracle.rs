@@ -7,11 +7,15 @@
 
 #[path = "oracle/decide.rs"]
 mod decide;
+#[path = "oracle/decide_more.rs"]
+mod decide_more;
 #[path = "oracle/faulty.rs"]
 #[cfg(feature = "faults")]
 mod faulty;
 #[path = "oracle/generator.rs"]
 mod generator;
+#[path = "oracle/generator_more.rs"]
+mod generator_more;
 #[path = "oracle/laws.rs"]
 mod laws;
 #[path = "oracle/mutate.rs"]
@@ -22,6 +26,8 @@ mod render;
 mod rng;
 #[path = "oracle/world.rs"]
 mod world;
+#[path = "oracle/world_more.rs"]
+mod world_more;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,27 +66,14 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("BLD_REBUILD_MISMATCH", NOT_ASKED),
     ("ATT_TLOG_MISSING", NOT_ASKED),
     ("ATT_TIMESTAMP_MISSING", NOT_ASKED),
-    ("VSA_MISSING", NO_DELEGATION),
-    ("VSA_SELF_ISSUED", NO_DELEGATION),
-    ("VSA_RESOURCE_MISMATCH", NO_DELEGATION),
-    ("VSA_POLICY_NOT_ALLOWED", NO_DELEGATION),
-    ("VSA_LEVEL_TOO_LOW", NO_DELEGATION),
-    ("VSA_STALE", NO_DELEGATION),
-    ("VSA_DEPTH", NO_DELEGATION),
     ("DEP_BASE_STALE", NO_DELEGATION),
-    ("PRP_MISSING", NO_PROPERTIES),
-    ("PRP_SBOM_MISSING", NO_PROPERTIES),
-    ("PRP_APPROVAL_MISSING", NO_PROPERTIES),
-    ("PRP_SIGNER_NOT_TRUSTED", NO_PROPERTIES),
-    ("PRP_FAILED", NO_PROPERTIES),
-    ("PRP_STALE", NO_PROPERTIES),
     ("PRP_VULN_THRESHOLD", NO_PROPERTIES),
     ("PRP_VEX_AFFECTED", NO_PROPERTIES),
 ];
 
-const NO_PROPERTIES: &str = "these worlds have no properties; evaluate/tests/properties.rs judges them";
+const NO_PROPERTIES: &str = "these worlds have no scans and no VEX; evaluate/tests/properties.rs judges them";
 
-const NO_DELEGATION: &str = "in these worlds nobody delegates; evaluate/tests/summaries.rs judges that";
+const NO_DELEGATION: &str = "in these worlds inputs have no age; evaluate/tests/summaries.rs judges that";
 
 const KEYS_ONLY: &str =
     "in these worlds only keys are revoked; evaluate/tests/revocations.rs judges the rest";

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::decide_more::Delegated;
 use super::world::{
     Body, Build, BuilderRule, Certificate, Claim, Commit, Event, Identity, Key, Node, Person, Policy, Signer,
     Since, SourceRule, SourceSection, Statement, Summary, World,
@@ -35,7 +36,7 @@ pub fn glob(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-fn any_glob(patterns: &[String], text: &str) -> bool {
+pub fn any_glob(patterns: &[String], text: &str) -> bool {
     patterns.iter().any(|p| glob(p.as_bytes(), text.as_bytes()))
 }
 
@@ -76,8 +77,11 @@ struct Good<'a> {
     domain: String,
 }
 
+/// The good statements, and whether they are enough.
+type Built<'a> = Result<Vec<Good<'a>>, Vec<Good<'a>>>;
+
 pub struct Oracle<'a> {
-    world: &'a World,
+    pub world: &'a World,
 }
 
 enum Selected<'a> {
@@ -227,7 +231,35 @@ impl<'a> Oracle<'a> {
             self.touch(Node::Content(child), &mut out);
         }
         // None: R1 is not asked. Some(Err): not covered.
-        let built = policy.build.as_ref().map(|_| self.build(a, policy, depth, &mut out, resolve));
+        let mut chained = Judged::default();
+        let mut built = policy.build.as_ref().map(|_| self.build(a, policy, depth, &mut chained, resolve));
+        out.limit |= chained.limit;
+        let enough = built.is_some() && chained.errors.is_empty();
+        match self.delegated(a, resource, policy, depth, enough) {
+            Delegated::No => {}
+            Delegated::Stands => {
+                chained.errors.retain(|code| ["SRC_AMBIGUOUS", "BLD_CONFLICT"].contains(code));
+                built = built.map(|_| Err(Vec::new()));
+                if policy.max_age.is_some() {
+                    out.errors.insert("TIM_TOO_OLD");
+                }
+            }
+            Delegated::Not(code) => drop(chained.errors.insert(code)),
+        }
+        out.errors.extend(chained.errors);
+        let good = built.as_ref().map(|b| b.as_ref().unwrap_or_else(|good| good));
+        // Good statements of platforms name their commit, whether or not they are enough.
+        let commits = good.map(|good| good.iter().filter_map(|g| g.build.source.as_ref()?.commit).collect());
+        let commits: BTreeSet<u32> = commits.unwrap_or_default();
+        if !policy.more.require.is_empty() || policy.more.failed_tests.is_some() {
+            let asked = policy.more.failed_tests.is_some() || policy.more.require.iter().any(|r| r.source);
+            for commit in &commits {
+                if asked {
+                    self.touch(Node::Git(*commit), &mut out);
+                }
+            }
+        }
+        out.errors.extend(self.properties(a, resource, policy, &commits));
         if policy.registry.is_some() {
             self.registry(a, resource, policy, built.as_ref(), &mut out);
         }
@@ -251,12 +283,12 @@ impl<'a> Oracle<'a> {
             || self.present().any(|s| self.names(s, Node::Content(a)))
     }
 
-    fn present(&self) -> impl Iterator<Item = &'a Statement> {
+    pub fn present(&self) -> impl Iterator<Item = &'a Statement> {
         self.world.statements.iter().filter(|s| !s.damaged)
     }
 
     /// Runnable children of an index with their platforms.
-    fn runnable(&self, a: u32) -> Vec<(u32, Option<String>)> {
+    pub fn runnable(&self, a: u32) -> Vec<(u32, Option<String>)> {
         match self.world.document(a) {
             Some(Body::Index { children, .. }) => {
                 children.iter().filter(|c| c.runs()).map(|c| (c.digest, c.platform.clone())).collect()
@@ -279,7 +311,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// Indexes that have `a` as a runnable child.
-    fn parents(&self, a: u32) -> Vec<u32> {
+    pub fn parents(&self, a: u32) -> Vec<u32> {
         self.all_parents(a).into_iter().filter(|p| self.runnable(*p).iter().any(|(c, _)| *c == a)).collect()
     }
 
@@ -296,7 +328,12 @@ impl<'a> Oracle<'a> {
         match self.world.document(a) {
             None => {
                 let one_kind = policy.kinds.as_ref().is_some_and(|k| k.len() == 1);
-                if policy.platforms.is_some() || !policy.inputs.is_empty() || one_kind || platform.is_some() {
+                if policy.platforms.is_some()
+                    || !policy.inputs.is_empty()
+                    || one_kind
+                    || platform.is_some()
+                    || Self::needs_bytes(policy)
+                {
                     out.errors.insert("ART_MANIFEST_MISSING");
                 }
             }
@@ -347,7 +384,7 @@ impl<'a> Oracle<'a> {
 
     // ---- who counts ----
 
-    fn named(&self, signer: &Signer) -> Vec<u32> {
+    pub fn named(&self, signer: &Signer) -> Vec<u32> {
         match signer {
             Signer::Keys(keys) => keys.clone(),
             Signer::Service(name) => (0..self.world.keys.len() as u32)
@@ -357,12 +394,12 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    fn key_counts(&self, key: u32, at: i64) -> bool {
+    pub fn key_counts(&self, key: u32, at: i64) -> bool {
         let key = &self.world.keys[key as usize];
         key.effective && !is_revoked(key, at) && within(key.from, key.until, at)
     }
 
-    fn counts(&self, s: &Statement, signer: &Signer, from: Option<i64>, until: Option<i64>) -> bool {
+    pub fn counts(&self, s: &Statement, signer: &Signer, from: Option<i64>, until: Option<i64>) -> bool {
         let named = self.named(signer);
         !self.certificates(s, signer, from, until).is_empty()
             || within(from, until, s.received)
@@ -372,7 +409,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// The certificates of a statement that count for a rule.
-    fn certificates<'s>(
+    pub fn certificates<'s>(
         &self,
         s: &'s Statement,
         signer: &Signer,
@@ -402,13 +439,13 @@ impl<'a> Oracle<'a> {
     }
 
     /// When a statement is proven to have existed.
-    fn existed(s: &Statement) -> i64 {
+    pub fn existed(s: &Statement) -> i64 {
         let proven = s.certificates.iter().filter(|c| believed(s, c)).filter_map(|c| c.proven);
         proven.chain([s.received]).min().unwrap_or(s.received)
     }
 
     /// Whether no earlier attestation carries the same payload by the same signer.
-    fn first_copy(&self, s: &Statement, signer: u32) -> bool {
+    pub fn first_copy(&self, s: &Statement, signer: u32) -> bool {
         !self.present().any(|o| {
             o.payload == s.payload && o.signers.contains(&signer) && (o.received, o.id) < (s.received, s.id)
         })
@@ -416,7 +453,7 @@ impl<'a> Oracle<'a> {
 
     /// Whether a subject names the node, and none that does is in conflict: a `sha512` beside the digest of
     /// known bytes, and not theirs.
-    fn names(&self, s: &Statement, node: Node) -> bool {
+    pub fn names(&self, s: &Statement, node: Node) -> bool {
         let naming: Vec<&Vec<Node>> = s.subjects.iter().filter(|set| set.contains(&node)).collect();
         let conflict = |set: &Vec<Node>| {
             set.iter().any(|n| match n {
@@ -438,7 +475,7 @@ impl<'a> Oracle<'a> {
         depth: u32,
         out: &mut Judged,
         resolve: &mut Resolve<'_>,
-    ) -> Result<Vec<Good<'a>>, ()> {
+    ) -> Built<'a> {
         let section = policy.build.as_ref().expect("asked only with a build section");
         let rules: Vec<&BuilderRule> = policy
             .builders
@@ -521,7 +558,7 @@ impl<'a> Oracle<'a> {
             wrong.insert("BLD_CONFLICT");
         }
         out.errors.extend(wrong);
-        if uncovered.is_some() { Err(()) } else { Ok(good) }
+        if uncovered.is_some() { Err(good) } else { Ok(good) }
     }
 
     /// `None`: covered. `Some(None)`: nothing is good. Else the code.
@@ -818,14 +855,7 @@ impl<'a> Oracle<'a> {
 
     // ---- R4 ----
 
-    fn registry(
-        &self,
-        a: u32,
-        resource: &str,
-        policy: &Policy,
-        built: Option<&Result<Vec<Good<'a>>, ()>>,
-        out: &mut Judged,
-    ) {
+    fn registry(&self, a: u32, resource: &str, policy: &Policy, built: Option<&Built<'_>>, out: &mut Judged) {
         let section = policy.registry.as_ref().expect("asked only with a registry section");
         let mut nodes = vec![a];
         nodes.extend(self.all_parents(a));
@@ -953,7 +983,7 @@ fn contradictions(b: &Build, policy: &Policy, certificates: &[&Certificate], bro
     }
 }
 
-fn is_revoked(key: &Key, received: i64) -> bool {
+pub fn is_revoked(key: &Key, received: i64) -> bool {
     match key.revoked {
         None => false,
         Some(Since::Ever) => true,
@@ -961,15 +991,15 @@ fn is_revoked(key: &Key, received: i64) -> bool {
     }
 }
 
-fn within(from: Option<i64>, until: Option<i64>, at: i64) -> bool {
+pub fn within(from: Option<i64>, until: Option<i64>, at: i64) -> bool {
     from.is_none_or(|f| f <= at) && until.is_none_or(|u| at < u)
 }
 
-fn is_listed(list: &[String], platform: Option<&str>) -> bool {
+pub fn is_listed(list: &[String], platform: Option<&str>) -> bool {
     platform.is_some_and(|p| list.iter().any(|l| same_platform(l, p)))
 }
 
-fn matches(matcher: &(&str, String), text: &str) -> bool {
+pub fn matches(matcher: &(&str, String), text: &str) -> bool {
     match matcher.0 {
         "exact" => matcher.1 == text,
         "prefix" => text.starts_with(&matcher.1),

@@ -1,13 +1,14 @@
 //! Seeded worlds: a good one, then a few mutations.
 
 use super::{
-    mutate,
+    generator_more, mutate,
     rng::Rng,
     world::{
         Ask, Body, Build, BuildSection, BuilderRule, Certificate, Child, Claim, Commit, Dependency, Event,
         Holder, Identity, InputRule, Key, Node, Object, Policy, RegistryRule, RegistrySection, Signer,
         Source, SourceRule, SourceSection, Statement, Summary, World,
     },
+    world_more::More,
 };
 
 pub const APP: &str = "registry.acme.test/acme/app";
@@ -35,6 +36,8 @@ pub const K_COLLECTOR: u32 = 3;
 pub const K_STRANGER: u32 = 4;
 pub const K_PERSON: u32 = 5;
 pub const K_VCS2: u32 = 6;
+pub const K_TEST: u32 = 7;
+pub const K_VERIFIER: u32 = 8;
 
 // Documents.
 pub const INDEX: u32 = 1;
@@ -108,6 +111,7 @@ fn policy(name: &str, resources: &str) -> Policy {
         max_age: None,
         skew: None,
         order: None,
+        more: More::default(),
     }
 }
 
@@ -187,7 +191,17 @@ fn good(seed: u64, rng: &mut Rng) -> World {
     let mut world = World {
         seed,
         now: NOW,
-        keys: vec![key(None), key(None), key(None), key(Some("collector")), key(None), key(None), key(None)],
+        keys: vec![
+            key(None),
+            key(None),
+            key(None),
+            key(Some("collector")),
+            key(None),
+            key(None),
+            key(None),
+            key(None),
+            key(None),
+        ],
         policies: Vec::new(),
         statements: Vec::new(),
         objects: Vec::new(),
@@ -219,6 +233,7 @@ fn good(seed: u64, rng: &mut Rng) -> World {
     }
     times(&mut prod, rng);
     world.policies.insert(0, prod);
+    generator_more::add(&mut world, rng);
     if rng.chance(15) {
         // A policy of lower priority that could never hold.
         let mut fallback = policy("fallback", "**");

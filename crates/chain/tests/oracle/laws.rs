@@ -24,8 +24,9 @@ fn essence(v: &Verdict) -> (Outcome, bool, String, String, jiff::Timestamp) {
     (v.outcome, v.allowed, v.mode.clone(), links, v.valid_until)
 }
 
-/// Codes whose absence is not proof: removing what causes them may mend a chain.
-const AMBIGUITY: &[&str] = &["SRC_AMBIGUOUS", "BLD_CONFLICT"];
+/// Codes of trusted statements that speak against the image: removing what causes them may mend a chain.
+const AMBIGUITY: &[&str] =
+    &["SRC_AMBIGUOUS", "BLD_CONFLICT", "PRP_FAILED", "VSA_FAILED", "VSA_LEVEL_TOO_LOW"];
 
 fn untrusted(s: &Statement) -> bool {
     // No policy of these worlds that decides names the stranger, but for rules added by a mutation.

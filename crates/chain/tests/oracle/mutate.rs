@@ -6,14 +6,16 @@ use super::{
         K_STRANGER, K_VCS, K_VCS2, M_AMD, M_ARM, NOW, OS, REPO, STAGING, T0, TOOL, TOOL_IMAGE, VERIFIER,
         about, builder_rule, dep, input, say,
     },
+    generator_more,
     rng::Rng,
     world::{
         Body, Build, Certificate, Child, Claim, Commit, Event, Holder, Node, Object, Policy, Signer, Since,
         SourceRule, Statement, Summary, World,
     },
+    world_more::Speaker,
 };
 
-type Mutation = (&'static str, fn(&mut World, &mut Rng) -> Option<()>);
+pub type Mutation = (&'static str, fn(&mut World, &mut Rng) -> Option<()>);
 
 /// Mutations that fit few worlds, and are tried more often.
 const RARE: &[&str] = &[
@@ -40,7 +42,13 @@ const RARE: &[&str] = &[
 pub fn mutate(world: &mut World, rng: &mut Rng) {
     for _ in 0..12 {
         let (mut name, mut apply) = rng.pick(MUTATIONS);
-        if rng.chance(18) {
+        // What only some worlds have is broken more often in those.
+        let more = &world.policies[0].more;
+        let delegates = world.policies.iter().any(|p| !p.more.verifiers.is_empty());
+        let has_more = delegates || !more.require.is_empty() || more.failed_tests.is_some();
+        if has_more && rng.chance(if delegates { 60 } else { 45 }) {
+            (name, apply) = rng.pick(generator_more::MUTATIONS);
+        } else if rng.chance(18) {
             let rare = rng.pick(RARE);
             (name, apply) =
                 *MUTATIONS.iter().find(|(n, _)| *n == rare).expect("each rare mutation is in the list");
@@ -81,7 +89,17 @@ fn can_be_saved(p: &Policy) -> bool {
         !p.sources.is_empty() || (s.review.is_none() && s.min_level == 0 && s.properties.is_none())
     });
     let platforms = p.platforms.as_ref().is_none_or(|list| !list.is_empty());
+    let asks = p.build.is_some()
+        || p.more.require.iter().all(|r| !r.source)
+            && (p.registry.is_some() || p.more.summary.is_some() || !p.more.require.is_empty());
+    let spoken = |s: &Speaker| match s {
+        Speaker::AnyOf(ids) => ids.iter().all(|id| p.builders.iter().any(|r| r.id == *id)),
+        Speaker::Signer(_) => true,
+    };
+    let speakers = p.more.require.iter().map(|r| &r.signer).chain(&p.more.failed_tests);
     platforms
+        && asks
+        && speakers.into_iter().all(spoken)
         && unique(p.builders.iter().map(|r| &r.id))
         && unique(p.sources.iter().map(|r| &r.id))
         && enough

@@ -23,6 +23,8 @@ use catenary_evidence::{
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::world_more::{Require, Speaker, VerifierRule};
+
 use super::world::{Body, Certificate, Claim, Node, Object, Policy, Signer, Since, Statement, World};
 
 fn at(seconds: i64) -> Timestamp {
@@ -293,7 +295,13 @@ fn document(p: &Policy) -> Value {
                         ("extraPlatforms", flag(p.extra_allowed, json!("allow"))),
                     ]),
                 ),
-                ("trust", json!({"builders": builders, "sources": sources, "registries": registries})),
+                (
+                    "trust",
+                    json!({"builders": builders, "sources": sources, "registries": registries, "verifiers": verifiers(p)}),
+                ),
+                ("summary", summary(p)),
+                ("require", json!(p.more.require.iter().map(require).collect::<Vec<_>>())),
+                ("negatives", negatives(p)),
                 ("build", json!(build)),
                 ("source", json!(source)),
                 ("inputs", json!(inputs)),
@@ -309,6 +317,62 @@ fn document(p: &Policy) -> Value {
             ]),
         ),
     ])
+}
+
+fn verifiers(p: &Policy) -> Vec<Value> {
+    let one = |r: &VerifierRule| {
+        members(vec![
+            ("id", json!(r.id)),
+            ("signer", signer(&r.signer)),
+            ("verifierId", json!({r.verifier.0: r.verifier.1})),
+            ("policies", json!(r.policies)),
+            ("maxLevel", json!(r.max_level)),
+            ("resources", json!(r.resources)),
+            ("validFrom", time(r.from)),
+            ("validUntil", time(r.until)),
+        ])
+    };
+    p.more.verifiers.iter().map(one).collect()
+}
+
+fn summary(p: &Policy) -> Value {
+    p.more.summary.as_ref().map_or(Value::Null, |s| {
+        members(vec![
+            ("from", json!(s.from)),
+            ("levels", s.build.map_or(Value::Null, |level| json!({"SLSA_BUILD": level}))),
+            ("maxAge", seconds(s.max_age)),
+            ("depth", json!(s.depth)),
+        ])
+    })
+}
+
+fn speaker(s: &Speaker) -> Value {
+    match s {
+        Speaker::Signer(s) => signer(s),
+        Speaker::AnyOf(ids) => json!({"anyOf": ids}),
+    }
+}
+
+fn require(r: &Require) -> Value {
+    members(vec![
+        ("id", json!(r.id)),
+        ("predicate", json!(r.kinds)),
+        ("signer", speaker(&r.signer)),
+        ("subject", flag(r.source, json!("source"))),
+        ("perPlatform", flag(r.per_platform, json!(true))),
+        ("atLeast", json!(r.at_least)),
+        ("maxAge", seconds(r.max_age)),
+        ("result", json!(r.result)),
+        ("properties", json!(r.properties)),
+        ("mode", json!(r.mode)),
+    ])
+}
+
+fn negatives(p: &Policy) -> Value {
+    let summaries = p.more.failed_summaries.as_ref();
+    let summaries = summaries.map_or(Value::Null, |from| members(vec![("from", json!(from))]));
+    let tests = p.more.failed_tests.as_ref().map_or(Value::Null, |s| json!({"signer": speaker(s)}));
+    members(vec![("tests", tests), ("summaries", summaries)])
 }
 
 fn digests(nodes: &[Node]) -> DigestSet {
@@ -405,6 +469,38 @@ fn claim(claim: &Claim) -> facts::Claim {
             properties: s.properties.clone(),
             time_verified: None,
         }),
+        Claim::Vsa(v) => facts::Claim::Summary(facts::Summary {
+            verifier_id: v.verifier.clone(),
+            resource_uri: v.resource.clone(),
+            policy_uri: Some(v.policy.clone()),
+            policy_digest: None,
+            passed: v.passed,
+            levels: (v.build.map(|level| ("BUILD".to_owned(), level)))
+                .into_iter()
+                .chain(v.source.map(|level| ("SOURCE".to_owned(), level)))
+                .collect(),
+            repeated: v.twice.then(|| "BUILD".to_owned()).into_iter().collect(),
+            properties: Vec::new(),
+            time_verified: v.verified.map(at),
+        }),
+        Claim::Test(result) => facts::Claim::Test(facts::TestResult {
+            result: (*result).to_owned(),
+            url: None,
+            passed: 1,
+            warned: 0,
+            failed: 0,
+        }),
+        Claim::Svr(properties, created) => facts::Claim::Verification(facts::VerificationResult {
+            verifier_id: "https://svr.acme.test".into(),
+            created: created.map(at),
+            properties: properties.clone(),
+        }),
+        Claim::Sbom(created) => facts::Claim::Sbom(facts::Sbom {
+            format: "cyclonedx-1.6".into(),
+            name: None,
+            created: created.map(at),
+            components: 1,
+        }),
         Claim::Event(e) => facts::Claim::Registry(facts::RegistryEvent {
             event: if e.promotion.is_some() { RegistryAction::Promote } else { RegistryAction::Push },
             resource: e.resource.clone(),
@@ -462,7 +558,10 @@ fn attestation(s: &Statement) -> Attestation {
     Attestation {
         id: statement_id(s.id),
         payload: hash("payload", s.payload),
-        predicate_type: "urn:test".into(),
+        predicate_type: match s.claim {
+            Claim::Sbom(_) => facts::CYCLONEDX.into(),
+            _ => "urn:test".into(),
+        },
         subjects: s
             .subjects
             .iter()

@@ -1,5 +1,7 @@
 //! The oracle's own form of a question, its policies and its evidence: plain numbers and texts.
 
+use super::world_more::{More, Vsa};
+
 /// What a digest names. Numbers stand for digests; the oracle never sees a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Node {
@@ -172,6 +174,7 @@ pub struct Policy {
     pub max_age: Option<i64>,
     pub skew: Option<i64>,
     pub order: Option<Vec<&'static str>>,
+    pub more: More,
 }
 
 #[derive(Debug, Clone)]
@@ -244,6 +247,14 @@ pub enum Claim {
     Commit(Commit),
     Summary(Summary),
     Event(Event),
+    /// A summary of an image.
+    Vsa(Vsa),
+    /// `PASSED`, `WARNED` or `FAILED`.
+    Test(&'static str),
+    /// What holds, and when that was found.
+    Svr(Vec<String>, Option<i64>),
+    /// When it was made.
+    Sbom(Option<i64>),
     Other,
 }
 
