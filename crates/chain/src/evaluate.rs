@@ -15,6 +15,7 @@ mod inputs;
 mod layout;
 mod near;
 mod negative;
+mod rebuild;
 mod registry;
 mod require;
 mod select;
@@ -154,6 +155,10 @@ pub fn evaluate_until(
         as_of: now,
         valid_until,
         levels: if outcome == Outcome::Passed { chain.levels.clone() } else { BTreeMap::new() },
+        properties: match outcome {
+            Outcome::Passed => chain.properties.iter().cloned().collect(),
+            _ => Vec::new(),
+        },
         summary: summary(question, outcome, &reasons),
         links: chain.links.clone(),
         reasons,
@@ -250,6 +255,7 @@ pub(crate) struct Chain {
     pub reasons: Vec<Reason>,
     pub links: Vec<Link>,
     pub levels: BTreeMap<String, u8>,
+    pub properties: BTreeSet<String>,
     pub media_type: Option<String>,
     /// When the newest of the builds that cover it was made.
     pub newest: Option<Timestamp>,
@@ -360,7 +366,7 @@ impl World<'_> {
 
         let mut links: Vec<Link> = denied_link.into_iter().collect();
         links.push(artifact.link());
-        let mut levels = BTreeMap::new();
+        let (mut levels, mut properties) = (BTreeMap::new(), BTreeSet::new());
         let mut reasons: Vec<Reason> = expired.into_iter().collect();
         reasons.extend(denied);
         reasons.extend(artifact.reasons);
@@ -369,6 +375,7 @@ impl World<'_> {
             links.append(&mut built.links);
             reasons.append(&mut built.reasons);
             levels = std::mem::take(&mut built.levels);
+            properties = std::mem::take(&mut built.properties);
         }
         if let Some(registered) = registered {
             links.push(registered.link);
@@ -405,7 +412,7 @@ impl World<'_> {
             }
         }
         let media_type = artifact.media_type;
-        Chain { policy: Some(decides), reasons: unique, links, levels, media_type, newest }
+        Chain { policy: Some(decides), reasons: unique, links, levels, properties, media_type, newest }
     }
 
     /// R5, when the policy has it and the evidence of the build does not suffice.

@@ -223,6 +223,8 @@ codes! {
         "Sign with a transparency log, or leave evidence.tlog out.";
     BldThreshold "BLD_THRESHOLD" "Fewer independent builders agree than build.builders.atLeast asks for.",
         "Add a build by a builder of another trust domain.";
+    BldRebuildMismatch "BLD_REBUILD_MISMATCH" "Another trusted builder made other images of the same commit.",
+        "Compare the two builds (diffoscope), and treat a difference that nobody can explain as an incident.";
     BldConflict "BLD_CONFLICT" "Trusted builds of the artifact disagree about its source.",
         "Find out which build is right, and revoke or replace the other.";
     SrcAmbiguous "SRC_AMBIGUOUS" "Trusted build statements name different source commits for the artifact.",

@@ -70,6 +70,9 @@ pub struct Verdict {
     pub valid_until: Timestamp,
     /// Levels reached, for example `SLSA_BUILD` → 3.
     pub levels: BTreeMap<String, u8>,
+    /// Properties beside the levels, for example `SLSA_BUILD_REPRODUCED`; absent when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub properties: Vec<String>,
     /// The links of the chain, in the order source, build, inputs, registry, time.
     pub links: Vec<Link>,
     /// Everything that is wrong, most specific first.

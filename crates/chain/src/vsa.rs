@@ -44,7 +44,10 @@ pub fn statement(verdict: &Verdict, verifier_id: &str) -> Value {
         .collect();
     // SLSA: at most one level a track, and only `FAILED` when the verification failed.
     let levels: Vec<String> = match passed {
-        true => verdict.levels.iter().map(|(track, level)| format!("{track}_LEVEL_{level}")).collect(),
+        true => {
+            let levels = verdict.levels.iter().map(|(track, level)| format!("{track}_LEVEL_{level}"));
+            levels.chain(verdict.properties.iter().cloned()).collect()
+        }
         false => vec!["FAILED".to_owned()],
     };
     json!({

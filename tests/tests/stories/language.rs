@@ -1,6 +1,13 @@
 //! What a policy can say beyond names and digests, and what people see of it.
 
 use acceptance::{App, Stage, http::escape};
+use catenary_testkit::{
+    Key,
+    ci_run::CiRun,
+    git::{Commit, Tag},
+    oci::Blob,
+    world::MAIN,
+};
 use serde_json::json;
 
 const FREEZE: &str = r#"  deny:
@@ -59,5 +66,98 @@ async fn a_misspelt_expression_is_refused_and_the_active_policy_stays() {
     let refused = stage.apply("prod", &format!("{}{wrong}", stage.world.policy())).await;
     let refused = refused.is_problem(422, "POL_INVALID").0.to_string();
     assert!(refused.contains("no variable `context`") && refused.contains("spec.deny[0].when"), "{refused}");
+    stage.judge().await.passes();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_counts_when_its_whole_run_succeeded() {
+    let stage = Stage::empty().await;
+    stage.post_world().await;
+    let world = &stage.world;
+    let policy =
+        world.policy().replace("build: {minLevel: 2,", "build: {minLevel: 2, run: {conclusion: [success]},");
+    let groups = format!("  trust:\n    groups: {{ci: {{keys: [\"{}\"]}}}}\n", world.k_ci.id());
+    let named = format!("{groups}    runs: [{{id: ci, signer: {{group: ci}}}}]\n");
+    stage.apply("prod", &policy.replacen("  trust:\n", &named, 1)).await.is(201);
+    let unknown = stage.judge().await;
+    assert_eq!(unknown.denies("BLD_RUN_UNKNOWN").0["reasons"][0]["retryable"], true);
+
+    let ended = |conclusion: &str, key: &Key| {
+        CiRun {
+            subjects: world.build.body.subjects.clone(),
+            invocation: world.build.body.invocation.clone(),
+            conclusion: conclusion.into(),
+            finished_on: Some(world.now),
+        }
+        .statement()
+        .signed_by(key)
+    };
+    // Who is not named tells nothing.
+    stage.post_envelopes(&[ended("success", &world.k_reg)]).await;
+    stage.judge().await.denies("BLD_RUN_UNKNOWN");
+    stage.post_envelopes(&[ended("success", &world.k_ci)]).await;
+    stage.judge().await.passes();
+    // The image was pushed, and then the run failed after all.
+    stage.post_envelopes(&[ended("failure", &world.k_ci)]).await;
+    stage.judge().await.denies("BLD_RUN_FAILED");
+    // Tried only, it is said and breaks nothing.
+    let tried = policy.replacen("build: {", "build: {mode: warn, ", 1);
+    stage.apply("prod", &tried).await.is(201);
+    let verdict = stage.judge().await.passes();
+    let warned =
+        verdict.list("reasons").iter().any(|r| r["code"] == "BLD_RUN_FAILED" && r["severity"] == "warning");
+    assert!(warned, "{:?}", verdict.list("reasons"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_built_from_a_signed_tag_of_a_merged_commit() {
+    let mut stage = Stage::empty().await;
+    stage.world.build.body.source_ref = "refs/tags/v1".into();
+    let fork = &mut stage.world.source.body;
+    fork.reference = "refs/tags/v1".into();
+    stage.post_world().await;
+    let (world, at) = (&stage.world, stage.world.now);
+    let manager = &world.k_dev;
+    let asks = format!("refs: [\"{MAIN}\", \"refs/tags/v*\"]\n    reachableFrom: [\"{MAIN}\"]");
+    let policy = world
+        .policy()
+        .replace(&format!("refs: [\"{MAIN}\"]"), &asks)
+        .replace("signatures: {", "signatures: {tag: {required: true, principals: managers}, ")
+        .replacen(
+            "  trust:\n",
+            &format!("  trust:\n    groups: {{managers: {{keys: [\"{}\"]}}}}\n", manager.id()),
+            1,
+        );
+    stage.apply("prod", &policy).await.is(201);
+    let codes = stage.judge().await.codes();
+    assert_eq!(codes, ["SRC_NOT_REACHABLE", "SRC_TAG_UNSIGNED"]);
+
+    // Somebody tags it, and then a release manager does.
+    let tag = Tag::new(&world.commit.oid(), "v1", "Rel <rel@acme.test>", at);
+    for (signer, code) in [(&world.k_mallory, Some("SRC_SIGNER_NOT_TRUSTED")), (manager, None)] {
+        let signed = tag.clone().signed_by(signer);
+        stage.push_object(&Blob::new("application/x-git-tag", signed.bytes())).await.is(201);
+        let codes = stage.judge().await.codes();
+        let expected: Vec<&str> = ["SRC_NOT_REACHABLE"].into_iter().chain(code).collect();
+        assert_eq!(codes, expected);
+    }
+    // It was merged two commits ago: the commits in between prove it, and the forge says where main is.
+    let next = |parents: &[&str], message: &str| {
+        let mut commit = Commit::new(&world.commit.tree, "Dev <dev@acme.test>", at, message);
+        commit.parents = parents.iter().map(|parent| (*parent).to_owned()).collect();
+        commit
+    };
+    let between = next(&[&world.commit.oid()], "more\n");
+    let merge = next(&[&"1".repeat(40), &between.oid()], "merge\n");
+    let mut evidence = world.source.body.clone();
+    evidence.commit = merge.oid();
+    evidence.reference = MAIN.into();
+    evidence.review = None;
+    evidence.signature = None;
+    stage.post_envelopes(&[evidence.statement().signed_by(&world.k_vcs)]).await;
+    assert_eq!(stage.judge().await.codes(), ["SRC_NOT_REACHABLE"]);
+    for commit in [&merge, &between] {
+        stage.push_object(&Blob::new("application/x-git-commit", commit.bytes())).await.is(201);
+    }
     stage.judge().await.passes();
 }

@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     artifact::Artifact,
-    assert, certificate, conduct, ids, inputs, source, time,
+    assert, certificate, conduct, ids, inputs, rebuild, source, time,
     world::{Statement, World},
 };
 
@@ -34,17 +34,29 @@ pub struct Built<'a> {
     /// Source, build and input links.
     pub links: Vec<Link>,
     pub levels: BTreeMap<String, u8>,
+    /// Properties that the builds have.
+    pub properties: BTreeSet<String>,
 }
+
+/// Builders of two trust domains made the same artifact (SLSA 1.2).
+const REPRODUCED: &str = "SLSA_BUILD_REPRODUCED";
 
 impl Built<'_> {
     /// What is left when a verification summary stands for it: contradictions of trusted builds and revocations speak
     /// against the image whoever verified it, and what could not be decided still cannot.
     pub fn discharged(mut self) -> Self {
-        let negative = [Code::SrcAmbiguous, Code::BldConflict, Code::SrcRevoked, Code::ArtDenied];
+        let negative = [
+            Code::SrcAmbiguous,
+            Code::BldConflict,
+            Code::BldRebuildMismatch,
+            Code::SrcRevoked,
+            Code::ArtDenied,
+        ];
         let stays = |code: Code| negative.contains(&code) || code.is_indeterminate();
         self.reasons.retain(|reason| stays(reason.code));
         self.links.clear();
         self.levels.clear();
+        self.properties.clear();
         self.good.clear();
         self.covered = false;
         self
@@ -109,12 +121,17 @@ pub fn judge<'a, 's>(
     if rules.run.is_some() {
         nodes.extend(world.parents(artifact.digest).into_iter().map(Node::Content));
     }
+    let around = match rules.builders.at_least >= 2 {
+        true => rebuild::around(world, artifact),
+        false => rebuild::Around::default(),
+    };
     let mut findings: BTreeMap<Sha256, Findings> = BTreeMap::new();
     let mut exams: Vec<Exam<'a, 's>> = Vec::new();
     let mut others: Vec<&'a Statement> = Vec::new();
 
     for (x, digest) in xs.iter().enumerate() {
-        for statement in about(world, *digest, x == 0) {
+        let twins = if x == 0 { &around.twins[..] } else { &[] };
+        for statement in about(world, *digest, x == 0, twins) {
             let Claim::Build(build) = &statement.fact.claim else { continue };
             let mut counted = false;
             for (index, rule) in builders.iter().enumerate() {
@@ -172,7 +189,15 @@ pub fn judge<'a, 's>(
         let shared = findings.get(&exam.statement.fact.id).map_or(0, |f| errors(&f.reasons));
         exam.errors = errors(&exam.reasons) + shared;
     }
-    conclude(world, artifact, spec, rules, &builders, &xs, &exams, &findings, &others)
+    let mut built = conclude(world, artifact, spec, rules, &builders, &xs, &exams, &findings, &others);
+    let good = || exams.iter().filter(|exam| exam.is_good());
+    let domains = good().map(|exam| exam.domain).collect();
+    let commits = good().filter_map(|exam| exam.build.source.as_ref()?.commit).collect();
+    let mismatch = rebuild::mismatch(world, artifact, &around, &builders, &domains, &commits);
+    // Where enough others agree it is told, and breaks nothing.
+    let mode = if built.covered { rules.mode.max(Mode::Warn) } else { rules.mode };
+    built.reasons.extend(mismatch.map(|reason| reason.under(mode)));
+    built
 }
 
 fn errors(reasons: &[Reason]) -> usize {
@@ -192,9 +217,15 @@ fn domain(rule: &BuilderRule) -> &str {
 }
 
 /// Statements about `digest`, and, for the artifact itself, about the indexes that hold it as a runnable child.
-fn about<'a>(world: &mut World<'a>, digest: Digest, with_parents: bool) -> Vec<&'a Statement> {
+fn about<'a>(
+    world: &mut World<'a>,
+    digest: Digest,
+    with_parents: bool,
+    twins: &[Digest],
+) -> Vec<&'a Statement> {
     let mut found: BTreeMap<Sha256, &Statement> = BTreeMap::new();
     let mut nodes = vec![Node::Content(digest)];
+    nodes.extend(twins.iter().copied().map(Node::Content));
     if with_parents {
         for parent in world.parents(digest) {
             let revoked = world.denied(parent).is_some_and(|(image, _)| image == parent);
@@ -417,7 +448,9 @@ fn conclude<'a>(
         let reason = Reason::error(Code::BldThreshold, node, "build.builders.atLeast", message);
         let evidence = good.iter().map(|exam| exam.statement.fact.id);
         let reason = reason.because(rules.builders.at_least, found).with_evidence(evidence);
-        reasons.push(reason.under(rules.mode));
+        // How old the builds are is asked only when there are enough.
+        let aged = spec.time.max_artifact_age.is_some() && spec.time.mode == Mode::Enforce;
+        reasons.push(reason.under(if aged { Mode::Enforce } else { rules.mode }));
     } else if let Some(exam) = closest {
         reasons.extend(exam.reasons.iter().cloned());
         if let Some(found) = findings.get(&exam.statement.fact.id) {
@@ -446,6 +479,7 @@ fn conclude<'a>(
 
     // Warnings of what is good; those of the closest are among its reasons already.
     for exam in &good {
+        reasons.extend(exam.reasons.iter().filter(|r| !r.is_error()).cloned());
         if let Some(found) = findings.get(&exam.statement.fact.id) {
             reasons.extend(found.reasons.iter().filter(|r| !r.is_error()).cloned());
         }
@@ -480,7 +514,11 @@ fn conclude<'a>(
         }
     }
     leaves.extend(reasons);
-    Built { covered, good: good_statements, reasons: leaves, links, levels }
+    let agreed = common.as_ref().map_or(0, BTreeSet::len).max(direct.len());
+    let disagree = leaves.iter().any(|reason| matches!(reason.code, Code::SrcAmbiguous | Code::BldConflict));
+    let reproduced = covered && agreed >= 2 && !disagree && rules.mode == Mode::Enforce;
+    let properties = reproduced.then(|| REPRODUCED.to_owned()).into_iter().collect();
+    Built { covered, good: good_statements, reasons: leaves, links, levels, properties }
 }
 
 /// Trusted builds that name different commits: one of them is wrong, and nobody can say which.

@@ -13,6 +13,7 @@ use catenary_evidence::{
 use jiff::Timestamp;
 
 use crate::{
+    expr,
     policy::{
         Spec,
         property::{About, Grade, Honour, Kind, Require, Vulnerabilities},
@@ -23,7 +24,7 @@ use crate::{
 
 use super::{
     artifact::Artifact,
-    later,
+    assert, later,
     vex::{self, Image},
     voice,
     world::{Statement, World},
@@ -170,7 +171,7 @@ impl Asked<'_> {
             return vec![self.nobody(world, node, &others)];
         }
         let image = self.image(world, part);
-        let excuses = Excuses { about: &about, signed: &signed, image: &image };
+        let excuses = Excuses { part, about: &about, signed: &signed, image: &image };
         let (mut well, mut reasons) = (0, Vec::new());
         for kinds in latest.into_values() {
             let statements = kinds.into_values().flat_map(|(at, all)| all.into_iter().map(move |s| (at, s)));
@@ -215,7 +216,8 @@ impl Asked<'_> {
         let failed = self
             .result(node, &statement.fact.claim)
             .or_else(|| self.properties(node, &statement.fact.claim))
-            .or_else(|| self.findings(world, node, &statement.fact.claim, excuses));
+            .or_else(|| self.findings(world, node, &statement.fact.claim, excuses))
+            .or_else(|| self.asserts(world, node, statement, excuses.part));
         if let Some(reason) = failed.or_else(|| self.affected(world, node, statement, excuses)) {
             return Stands::Badly(reason.with_evidence([id]));
         }
@@ -264,6 +266,24 @@ impl Asked<'_> {
         let message = format!("`{}` does not say {}", self.rule.id, absent.join(", "));
         let reason = self.error(Code::PrpFailed, node, "require.properties", message);
         Some(reason.because(wanted.clone(), found.to_vec()))
+    }
+
+    /// The first expression that does not hold, or has no answer.
+    fn asserts(
+        &self,
+        world: &mut World<'_>,
+        node: &str,
+        statement: &Statement,
+        part: Digest,
+    ) -> Option<Reason> {
+        if self.rule.assert.is_empty() {
+            return None;
+        }
+        let attestation = expr::attestation(&statement.fact, statement.received_at);
+        let bindings = assert::bindings(world, part, self.resource).with("att", attestation);
+        let (rule, code) = ("require.assert", Code::PrpFailed);
+        let asked = assert::Asked { node, rule, stage: "property", code };
+        assert::asserts(world, &self.rule.assert, &bindings, &asked).into_iter().next()
     }
 
     /// Whether a scan keeps the limits.
@@ -372,6 +392,8 @@ impl Asked<'_> {
 
 /// What may excuse findings of one part of the image.
 struct Excuses<'b, 'a> {
+    /// The part.
+    part: Digest,
     /// Every statement about it.
     about: &'b BTreeMap<Sha256, &'a Statement>,
     /// Those of the rule's kinds, with the trusted signers of each.

@@ -189,7 +189,15 @@ pub fn params(build: &Build) -> Value {
 
 /// `att`: a statement whose signer counts. `claim` is its predicate in the normal form that the API shows.
 pub fn attestation(fact: &Attestation, received: Timestamp) -> Value {
-    let claim = serde_json::to_value(&fact.claim).unwrap_or_default();
+    let mut claim = serde_json::to_value(&fact.claim).unwrap_or_default();
+    // Of a list that was cut nothing may be said of all its elements: it is not there, and asking for it is an error.
+    for cut in ["findings", "statements"] {
+        if claim[cut]["more"] == true
+            && let Some(members) = claim.as_object_mut()
+        {
+            members.remove(cut);
+        }
+    }
     Value::members([
         ("predicateType", Some(Value::text(&fact.predicate_type))),
         ("signers", Some(Value::list(fact.signers().map(|signer| Value::text(signer.to_string()))))),

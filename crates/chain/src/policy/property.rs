@@ -7,6 +7,8 @@ use catenary_evidence::predicate::{self, Claim, Severity};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::expr::Assert;
+
 use super::document::{Mode, Signer, SignerWire, duration};
 
 /// One of `require`.
@@ -36,6 +38,9 @@ pub struct Require {
     pub properties: Option<Vec<String>>,
     /// How many findings a scan may have.
     pub vulnerabilities: Option<Vulnerabilities>,
+    /// What must be true of the statement.
+    #[serde(default)]
+    pub assert: Vec<Assert>,
     /// What it means when nothing serves.
     #[serde(default)]
     pub mode: Mode,

@@ -162,12 +162,16 @@ fn unique<'a>(list: &str, ids: impl Iterator<Item = &'a str>) -> Result<(), Faul
 }
 
 fn sections(spec: &Spec) -> Result<(), Fault> {
-    let asks = spec.build.is_some() || spec.source.is_some() || spec.registry.is_some();
-    let required = spec.require.iter().any(|rule| rule.mode == Mode::Enforce);
-    if !asks && spec.layouts.is_empty() && spec.summary.is_none() && !required {
+    let enforced = |mode: Mode| mode == Mode::Enforce;
+    let asks = spec.build.as_ref().is_some_and(|build| enforced(build.mode))
+        || spec.source.as_ref().is_some_and(|source| enforced(source.mode))
+        || spec.registry.as_ref().is_some_and(|registry| enforced(registry.mode))
+        || spec.layouts.iter().any(|layout| enforced(layout.mode))
+        || spec.require.iter().any(|rule| enforced(rule.mode));
+    if !asks && spec.summary.is_none() {
         return fault(
             path!["spec"],
-            "an empty policy proves nothing: give `build`, `source`, `registry`, `layouts`, `summary` or `require`",
+            "an empty policy proves nothing: give, and enforce, `build`, `source`, `registry`, `layouts`, `summary` or `require`",
         );
     }
     if spec.build.is_none() {

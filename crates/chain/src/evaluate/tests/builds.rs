@@ -160,7 +160,8 @@ fn tried(section: &str, mode: &str) -> String {
 #[test]
 fn a_rule_that_is_only_tried_breaks_nothing_and_is_said() {
     type Break = fn(&mut Build);
-    let breaks: [(&str, Break, crate::Code); 4] = [
+    let breaks: [(&str, Break, crate::Code); 5] = [
+        ("build", |b| b.builder_id = "https://evil.test".into(), BldBuilderNotTrusted),
         ("build", |b| b.unknown_params.push("x".into()), BldParamUnexpected),
         ("source", |b| b.source.as_mut().unwrap().reference = None, SrcRefNotAllowed),
         ("inputs", |b| b.dependencies.push(base("base", "evil.test/base")), DepBaseNotAllowed),
@@ -210,4 +211,94 @@ fn what_was_revoked_stays_revoked_under_a_rule_that_is_only_tried() {
     let mut scene = scene(&tried("source", "shadow"), |_| {});
     scene.withdraw(crate::control::Target::Commit(commit_id("c1")), None);
     check("the commit", &scene.ask("app"), &[SrcRevoked]);
+}
+
+/// The golden policy, which wants two builders that agree.
+fn twice() -> String {
+    policy("  build: {builders: {atLeast: 2, agreeOn: [source.commit]}}\n")
+}
+
+/// An index that ci built, of which every image is known.
+fn indexes() -> Scene {
+    let mut scene = Scene::empty();
+    scene.policy("prod", &twice());
+    scene.manifest("m1", "amd64", &["l1"]);
+    scene.manifest("m2", "arm64", &["l2"]);
+    scene.manifest("other", "arm64", &["l3"]);
+    scene.index("asked", &[("m1", "amd64"), ("m2", "arm64")]);
+    scene.commit("c1", |_| {});
+    scene.build(&["asked"], |_| {});
+    scene.push("asked", APP);
+    scene
+}
+
+fn rebuilt(scene: &mut Scene, of: &str, change: impl FnOnce(&mut Build)) {
+    scene.build_by(&["ci2"], &[of], |build| {
+        build.builder_id = "https://ci2.acme.test".into();
+        change(build);
+    });
+}
+
+#[test]
+fn chain24_a_rebuild_whose_images_are_the_same_counts() {
+    let mut scene = indexes();
+    check("one builder", &scene.ask("asked"), &[BldThreshold]);
+    // Its index is another one: the images in another order, or what was said of the build beside them.
+    scene.index("again", &[("m2", "arm64"), ("m1", "amd64")]);
+    check("an index that nobody built", &scene.ask("asked"), &[BldThreshold]);
+    rebuilt(&mut scene, "again", |_| {});
+    let verdict = scene.ask("asked");
+    check("two builders", &verdict, &[]);
+    assert_eq!(verdict.properties, ["SLSA_BUILD_REPRODUCED"]);
+    // The same operator twice is one.
+    let mut same = indexes();
+    same.index("again", &[("m2", "arm64"), ("m1", "amd64")]);
+    same.build(&["again"], |_| {});
+    check("one operator", &same.ask("asked"), &[BldThreshold]);
+    assert!(same.ask("asked").properties.is_empty());
+    // From another commit it is no rebuild.
+    let mut other = indexes();
+    other.index("again", &[("m2", "arm64"), ("m1", "amd64")]);
+    rebuilt(&mut other, "again", |build| build.source.as_mut().unwrap().commit = Some(commit_id("c2")));
+    other.commit("c2", |_| {});
+    check("another commit", &other.ask("asked"), &[BldConflict, SrcAmbiguous]);
+}
+
+#[test]
+fn a_rebuild_that_made_something_else_is_told() {
+    let mut scene = indexes();
+    scene.index("again", &[("m1", "amd64"), ("other", "arm64")]);
+    check("an index that nobody built", &scene.ask("asked"), &[BldThreshold]);
+    rebuilt(&mut scene, "again", |_| {});
+    check("another image", &scene.ask("asked"), &[BldRebuildMismatch, BldThreshold]);
+    let mut stranger = indexes();
+    stranger.index("again", &[("m1", "amd64"), ("other", "arm64")]);
+    stranger.build_by(&["other"], &["again"], |_| {});
+    check("by a stranger", &stranger.ask("asked"), &[BldThreshold]);
+    // Fewer platforms are not another result.
+    let mut fewer = indexes();
+    fewer.index("again", &[("m1", "amd64")]);
+    rebuilt(&mut fewer, "again", |_| {});
+    check("one platform", &fewer.ask("asked"), &[BldThreshold]);
+}
+
+#[test]
+fn an_index_around_the_same_images_is_read_only_where_builders_must_agree() {
+    let mut scene = indexes();
+    scene.policy("prod", &policy(""));
+    scene.index("again", &[("m2", "arm64"), ("m1", "amd64")]);
+    scene.evidence.attestations.retain(|_, a| !matches!(a.fact.claim, Claim::Build(_)));
+    rebuilt(&mut scene, "again", |_| {});
+    check("one builder is enough, of this index", &scene.ask("asked"), &[BldNoProvenance]);
+}
+
+#[test]
+fn a_policy_that_enforces_nothing_is_refused() {
+    let document = |mode: &str| {
+        policy(&format!(
+            "  build: {{mode: {mode}}}\n  registry: {{mode: {mode}}}\n  source: {{mode: {mode}, repository: {{uri: \"https://git.acme.test/acme/app\"}}}}\n"
+        ))
+    };
+    assert_eq!(Policy::parse(&document("warn")).unwrap_err().path, "spec");
+    assert!(Policy::parse(&document("enforce")).is_ok());
 }

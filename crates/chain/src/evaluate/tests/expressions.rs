@@ -215,3 +215,35 @@ fn chain28_no_expression_is_taken_that_could_hang_the_evaluator() {
     });
     assert_eq!(told(&scene.ask("app")), (Outcome::Indeterminate, vec![PolEvalError], false));
 }
+
+#[test]
+fn a_required_statement_must_be_what_the_policy_asserts() {
+    use super::properties::{Says, finding, scan_of};
+    use catenary_evidence::predicate::{Findings, Severity};
+    let told = |expr: &str, more: &str, cut: bool| {
+        let rule = format!(
+            "  require: [{{id: scan, predicate: [vulns], signer: {{key: \"{}\"}}, assert: [{{id: a, expr: \"{expr}\"{more}}}]}}]\n",
+            key("vcs")
+        );
+        let mut scene = golden(&policy(&rule), &[]);
+        let mut claim = scan_of(Some(at(20)), vec![finding("CVE-1", Severity::High, "pkg:deb/debian/bash")]);
+        if let Claim::Scan(scan) = &mut claim {
+            scan.findings = Findings { more: cut, ..scan.findings.clone() };
+        }
+        scene.says(21, &["vcs"], "app", claim);
+        scene.ask("app")
+    };
+    let none = "!att.claim.findings.list.exists(f, f.severity == 'critical')";
+    check("no critical one", &told(none, "", false), &[]);
+    check("a high one", &told(&none.replace("critical", "high"), "", false), &[PrpFailed]);
+    let cut = told(none, "", true);
+    assert_eq!(super::expressions::told(&cut), (Outcome::Indeterminate, vec![PolEvalError], false));
+    check("a list that was cut, and errors fail", &told(none, ", onError: fail", true), &[PrpFailed]);
+    check("the signer", &told("att.signers.size() == 1 && att.receivedAt < now", "", false), &[]);
+    let rule = format!(
+        "  require: [{{id: scan, predicate: [vulns], signer: {{key: \"{}\"}}, assert: [{{id: a, expr: \"att.clam == 1\"}}]}}]\n",
+        key("vcs")
+    );
+    let error = Policy::parse(&policy(&rule)).unwrap_err();
+    assert!(error.path == "spec.require[0].assert[0].expr" && error.message.contains("`claim`"), "{error}");
+}

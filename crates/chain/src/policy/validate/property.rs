@@ -10,9 +10,9 @@ use super::{
         identity::IdentityRule,
         property::{About, Honour, Kind, Negatives, Require, Speaker},
     },
-    Fault, MAX_LEVEL, fault, level, listed, text, texts, unique,
+    Fault, MAX_LEVEL, asserts, fault, level, listed, text, texts, unique,
 };
-use crate::policy::place::Step;
+use crate::{expr::Site, policy::place::Step};
 
 /// `trust.verifiers` and `trust.vex`.
 pub fn trust(spec: &Spec) -> Result<(), Fault> {
@@ -105,6 +105,7 @@ fn one(spec: &Spec, rule: &Require, at: &dyn Fn(&str) -> Vec<Step>) -> Result<()
         return fault(at("predicate"), "name at least one kind of statement");
     }
     speaker(spec, &rule.signer, at("signer"))?;
+    asserts(&rule.assert, Site::Require, at("assert"))?;
     if let Some(wanted) = rule.at_least {
         let most = distinct(spec, &rule.signer);
         if wanted == 0 {
