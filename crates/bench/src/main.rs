@@ -1,6 +1,8 @@
 //! Benchmarks of the pure crates, each as a ratio to a ceiling measured in the same run:
 //! `cargo run --release -p bench`. The service's own (ingest, verdict, overload) come with the speed work.
 
+mod evaluate;
+
 use std::{
     hint::black_box,
     sync::Arc,
@@ -19,7 +21,7 @@ use serde_json::json;
 const WINDOW: Duration = Duration::from_secs(2);
 
 fn main() -> Result<()> {
-    let cases = [verify()?, keyless()?, append()?];
+    let cases = [verify()?, keyless()?, append()?, evaluate::ordinary()?];
     println!("{:#}", json!({"cases": cases}));
     Ok(())
 }
