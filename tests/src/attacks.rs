@@ -89,6 +89,10 @@ pub const TABLE: &[(&str, &str, Answered)] = &[
     ("D23", "audit_chain_broken", Shown),
     ("H31", "body_too_large", Refused(413, "BODY_TOO_LARGE")),
     ("P11", "policy_conflict_strictest", Denied(&["POL_AMBIGUOUS"])),
+    ("P08", "policy_version_rollback", Refused(409, "POL_ROLLBACK")),
+    ("P13", "forbidden", Refused(403, "AUTH_ROLE")),
+    ("P16", "none", Shown),
+    ("O15", "approval_required", Refused(403, "APPROVAL_REQUIRED")),
     ("O01", "key_expired", Denied(&["BLD_SIGNER_NOT_TRUSTED", "BLD_NO_PROVENANCE"])),
     ("O14", "none", Shown),
     ("K01", "none", Allowed),
@@ -108,7 +112,7 @@ pub const REQUIRED: &[&str] = &[
     "H01", "H02", "H03", "H04", "H06", "H07", "H09", "H10", "H12", "H16", "H17", "H19", "H22", "H24", "H25",
     "H27", "H28", "H29", "H31", "H33", "H35", "H36", "H38", "H40", "H47", "H49", "H52", "D01", "D03", "D04",
     "D06", "D07", "D09", "D12", "D13", "D15", "D16", "D18", "D20", "D21", "D23", "K01", "K02", "K04", "K08",
-    "K09", "K12", "K14", "P11", "O01", "O14",
+    "K09", "K12", "K14", "P08", "P11", "P13", "P16", "O01", "O14", "O15",
 ];
 
 /// What Catenary answers to a case.

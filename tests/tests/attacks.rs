@@ -18,5 +18,7 @@ mod keyless;
 mod names;
 #[path = "attacks/oidc.rs"]
 mod oidc;
+#[path = "attacks/policy.rs"]
+mod policy;
 #[path = "attacks/statement.rs"]
 mod statement;

@@ -14,6 +14,8 @@ mod components;
 mod cosign;
 #[path = "stories/decisions.rs"]
 mod decisions;
+#[path = "stories/exceptions.rs"]
+mod exceptions;
 #[path = "stories/impact.rs"]
 mod impact;
 #[path = "stories/import.rs"]

@@ -16,7 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
 
-pub use crate::revocation::{Revocation, Revocations, Revoked, Target};
+pub use crate::{
+    exception::{Exception, ExceptionApproved, ExceptionWithdrawn, Exceptions},
+    life::{Activated, Approved, Drafted, Life, Tested},
+    revocation::{Revocation, Revocations, Revoked, Target},
+};
 
 /// The body of one control entry: canonical JSON, kept beside the log by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,27 @@ pub enum Entry {
         /// The document exactly as it was sent (YAML or JSON text).
         document: String,
     },
+    /// A revision was proposed.
+    #[serde(rename = "policy.drafted")]
+    PolicyDrafted(Drafted),
+    /// The tests inside a revision were run.
+    #[serde(rename = "policy.tested")]
+    PolicyTested(Tested),
+    /// Somebody approved a revision.
+    #[serde(rename = "policy.approved")]
+    PolicyApproved(Approved),
+    /// A revision that was there became active.
+    #[serde(rename = "policy.activated")]
+    PolicyActivated(Activated),
+    /// Somebody asked for an exception.
+    #[serde(rename = "exception.requested")]
+    ExceptionRequested(Exception),
+    /// Somebody approved an exception.
+    #[serde(rename = "exception.approved")]
+    ExceptionApproved(ExceptionApproved),
+    /// An exception does not hold any more.
+    #[serde(rename = "exception.withdrawn")]
+    ExceptionWithdrawn(ExceptionWithdrawn),
     /// Something is no longer trusted.
     #[serde(rename = "revocation")]
     Revocation(Revocation),
@@ -191,6 +216,9 @@ pub struct Token {
     /// Predicate types that a submitter may post; empty = all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predicate_types: Vec<String>,
+    /// The principal that made it, which could have kept its text; unknown of the first ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// The state after the first N entries of a tenant's log.
@@ -200,6 +228,10 @@ pub struct Control {
     pub keys: BTreeMap<KeyId, KeyState>,
     /// The active revision per policy name.
     pub policies: BTreeMap<String, ActivePolicy>,
+    /// Drafts, approvals and former revisions per policy name.
+    pub lives: BTreeMap<String, Life>,
+    /// Exceptions, asked for and approved.
+    pub exceptions: Exceptions,
     /// Tokens by public id.
     pub tokens: BTreeMap<String, TokenState>,
     /// Trust domains that entries are about; those compiled in are there without.
@@ -309,19 +341,15 @@ impl Control {
                 }
             }
             Entry::PolicyApplied { name, revision, document } => {
-                let policy = Policy::parse(document).map(Arc::new).map_err(|e| e.to_string());
-                let digest = Sha256::of(document.as_bytes());
-                let before = self.policies.remove(name);
-                let older = before.map_or_else(BTreeMap::new, |before| {
-                    let mut older = before.older;
-                    older.insert(before.digest, before.revision);
-                    older
-                });
-                let document = Arc::from(document.as_str());
-                let active = ActivePolicy { revision: *revision, digest, policy, document, older };
-                self.policies.insert(name.clone(), active);
-                self.epoch += 1;
+                self.policy_applied(index, name, *revision, document);
             }
+            Entry::PolicyDrafted(drafted) => self.policy_drafted(index, drafted),
+            Entry::PolicyTested(tested) => self.policy_tested(tested),
+            Entry::PolicyApproved(approved) => self.policy_approved(approved),
+            Entry::PolicyActivated(activated) => self.policy_activated(activated),
+            Entry::ExceptionRequested(exception) => self.exceptions.request(index, exception),
+            Entry::ExceptionApproved(approved) => self.exceptions.approve(approved),
+            Entry::ExceptionWithdrawn(withdrawn) => self.exceptions.withdraw(withdrawn),
             Entry::Revocation(revocation) => {
                 self.revocations.apply(index, revocation);
                 self.epoch += 1;

@@ -38,6 +38,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     control::Control,
+    exception::{self, Applied},
     gather::Evidence,
     policy::{IdentityRule, Mode, OnIndeterminate, Policy, Spec},
     reason::{Code, Reason, Severity},
@@ -119,7 +120,6 @@ pub fn evaluate_until(
         }
         reasons.push(reason);
     }
-    reasons.sort_by_key(|reason| reason.severity);
 
     let spec = chain.policy.as_ref().map(|decides| decides.policy.spec());
     let mode = spec.map_or(Mode::Enforce, |spec| spec.mode);
@@ -127,6 +127,22 @@ pub fn evaluate_until(
     let allowed = outcome == Outcome::Passed
         || mode != Mode::Enforce
         || (outcome == Outcome::Indeterminate && undecided_is_fine && !by_error);
+    let excused = match &chain.policy {
+        Some(decides) if !allowed && outcome == Outcome::Failed && exception::may_allow(&reasons) => {
+            exception::judge(
+                question,
+                &decides.view.name,
+                decides.policy.spec().exceptions.as_ref(),
+                control,
+                now,
+            )
+        }
+        _ => exception::Judged::default(),
+    };
+    let allowed = allowed || !excused.applied.is_empty();
+    world.horizons.extend(excused.applied.iter().map(|applied| applied.expires));
+    reasons.extend(excused.reasons);
+    reasons.sort_by_key(|reason| reason.severity);
 
     let holds = if outcome == Outcome::Passed { HOLDS } else { HOLDS_NOT };
     let horizon = later(now, holds);
@@ -159,7 +175,8 @@ pub fn evaluate_until(
             Outcome::Passed => chain.properties.iter().cloned().collect(),
             _ => Vec::new(),
         },
-        summary: summary(question, outcome, &reasons),
+        summary: summary(question, outcome, &reasons, &excused.applied),
+        exceptions: excused.applied,
         links: chain.links.clone(),
         reasons,
         near_misses,
@@ -439,7 +456,7 @@ fn said(question: &Question) -> BTreeMap<String, String> {
 }
 
 /// One line for people, at most 256 characters.
-fn summary(question: &Question, outcome: Outcome, reasons: &[Reason]) -> String {
+fn summary(question: &Question, outcome: Outcome, reasons: &[Reason], excused: &[Applied]) -> String {
     let digest = question.image.digest.to_string();
     let short: String = digest.chars().take(19).collect();
     let name = format!("{}@{short}", question.image.resource);
@@ -458,7 +475,8 @@ fn summary(question: &Question, outcome: Outcome, reasons: &[Reason]) -> String 
         Outcome::Failed => "FAILED",
         Outcome::Indeterminate => "INDETERMINATE",
     };
-    let line = format!("{outcome} {rest} [{name}]");
+    let but = excused.first().map(|e| format!(" but allowed by exception {} until {}:", e.id, e.expires));
+    let line = format!("{outcome}{} {rest} [{name}]", but.unwrap_or_default());
     match line.char_indices().nth(255) {
         Some((cut, _)) if line.chars().count() > 256 => format!("{}…", &line[..cut]),
         _ => line,

@@ -8,10 +8,12 @@
 pub mod context;
 pub mod control;
 pub mod evaluate;
+pub mod exception;
 pub mod expr;
 #[cfg(feature = "faults")]
 pub mod faults;
 pub mod gather;
+pub mod life;
 pub mod policy;
 pub mod reason;
 pub mod revocation;

@@ -6,6 +6,7 @@
 pub mod delegate;
 pub mod diff;
 pub mod document;
+pub mod exceptions;
 pub mod glob;
 mod groups;
 pub mod identity;
@@ -14,6 +15,7 @@ mod place;
 pub mod preset;
 pub mod property;
 pub mod short;
+pub mod trial;
 mod validate;
 mod yaml;
 
@@ -114,6 +116,22 @@ impl Policy {
         }
     }
 
+    /// `metadata.approvals`: how many others must approve before something takes the place of this policy.
+    pub fn approvals(&self) -> u32 {
+        self.document.metadata.approvals
+    }
+
+    /// Whether some question that `other` decides would be decided by this policy, as far as can be told: rather yes.
+    pub fn overrides(&self, other: &Self) -> bool {
+        let (mine, theirs) = (&self.spec().selects, &other.spec().selects);
+        let environments = match (&mine.environments, &theirs.environments) {
+            (Some(mine), Some(theirs)) => mine.iter().any(|environment| theirs.contains(environment)),
+            _ => true,
+        };
+        let resources = mine.resources.iter().any(|a| theirs.resources.iter().any(|b| a.may_meet(b)));
+        mine.priority > theirs.priority && environments && resources
+    }
+
     /// The rules.
     pub fn spec(&self) -> &Spec {
         &self.document.spec
@@ -172,6 +190,12 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
+/// `metadata.approvals` of a document that this engine cannot read otherwise.
+pub(crate) fn approvals_of(document: &str) -> u32 {
+    let asked = value(document).ok().and_then(|value| value["metadata"]["approvals"].as_u64());
+    asked.map_or(0, |asked| u32::try_from(asked).unwrap_or(u32::MAX))
+}
+
 /// A document as a value, whatever it means.
 fn value(document: &str) -> Result<serde_json::Value, serde_saphyr::Error> {
     serde_saphyr::from_str_with_options(document, options())
@@ -228,6 +252,10 @@ impl PolicyError {
     /// The same about the document that was written out: its places are those of what was sent.
     fn seen_in(mut self, document: &str) -> Self {
         (self.line, self.column) = place::of_text(document, &self.path);
+        // The parser's own words end with a place in what was written out.
+        if let Some((message, _)) = self.message.rsplit_once(" at line ") {
+            self.message = message.to_owned();
+        }
         self
     }
 

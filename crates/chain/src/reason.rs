@@ -161,6 +161,10 @@ codes! {
         "Ask `has(…)` before a member that may be missing, give the context that the expression reads, or set onError: fail.";
     PolDenied "POL_DENIED" "A deny rule of the policy holds.",
         "Read the rule's message; ask again when it no longer holds.";
+    ExcApplied "EXC_APPLIED" "The chain is broken, and an exception allows it for now.",
+        "Mend the chain before the exception ends.";
+    ExcExpired "EXC_EXPIRED" "An exception for the image has ended.",
+        "Mend the chain, or have a new exception approved.";
     ArtUnknown "ART_UNKNOWN" "Nothing is known about the digest.",
         "Check that the CI job posts its evidence and that the registry reports pushes, then ask again.";
     ArtManifestMissing "ART_MANIFEST_MISSING" "The bytes of the index or manifest are not known.",
@@ -357,7 +361,7 @@ impl Code {
     /// The stage that the code belongs to by its prefix.
     pub fn stage(self) -> &'static str {
         match self.as_str().split('_').next().unwrap_or_default() {
-            "POL" => "policy",
+            "POL" | "EXC" => "policy",
             "ART" => "artifact",
             "BLD" | "ATT" => "build",
             "SRC" => "source",

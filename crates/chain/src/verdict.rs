@@ -6,7 +6,7 @@ use catenary_evidence::{digest::Sha256, object::Platform, reference::ImageRefere
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::reason::Reason;
+use crate::{exception::Applied, reason::Reason};
 
 /// "May this digest run here?"
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct Verdict {
     pub id: Sha256,
     /// The pure outcome.
     pub outcome: Outcome,
-    /// After mode (and, later, exceptions). Absent in answers about a bare digest.
+    /// After mode and exceptions. Absent in answers about a bare digest.
     pub allowed: bool,
     /// The policy's mode: `enforce`, `warn`, `shadow`; `enforce` when no policy decides.
     pub mode: String,
@@ -77,6 +77,9 @@ pub struct Verdict {
     pub links: Vec<Link>,
     /// Everything that is wrong, most specific first.
     pub reasons: Vec<Reason>,
+    /// Exceptions by which a broken chain is allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Applied>,
     /// Evidence that exists and does not count, at most 20.
     pub near_misses: Vec<NearMiss>,
     /// Whether more near misses exist than are shown.

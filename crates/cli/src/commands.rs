@@ -7,6 +7,7 @@ pub mod decisions;
 pub mod demo;
 pub mod deployment;
 pub mod events;
+pub mod exception;
 pub mod impact;
 pub mod import;
 pub mod key;

@@ -55,6 +55,8 @@ pub fn outcome(verdict: &Value) -> String {
         _ => paint(BAD, word),
     };
     match verdict["allowed"].as_bool() {
+        // The summary beside it names the exception.
+        Some(true) if !items(&verdict["exceptions"]).is_empty() => styled,
         Some(true) if word != "PASSED" => {
             format!("{styled} (allowed: the policy's mode is {})", string(&verdict["mode"]))
         }

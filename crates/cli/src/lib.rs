@@ -96,6 +96,9 @@ enum Command {
     /// What is trusted, for which images.
     #[command(subcommand)]
     Policy(commands::policy::Policy),
+    /// One image, for a while, in spite of a broken chain.
+    #[command(subcommand)]
+    Exception(commands::exception::Exception),
     /// The tamper-evident log.
     #[command(subcommand)]
     Log(commands::log::Log),
@@ -147,6 +150,7 @@ pub async fn main() -> std::process::ExitCode {
         Command::Tenant(command) => command.run(&client, &output).await,
         Command::Policy(command) => command.run(&client, &output).await,
         Command::Decisions(command) => command.run(&client, &output).await,
+        Command::Exception(command) => command.run(&client, &output).await,
         Command::Log(command) => command.run(&client, &output).await,
         Command::Registry(command) => command.run(&client, &output).await,
         Command::VerifyVsa(command) => command.run(&output),

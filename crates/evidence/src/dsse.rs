@@ -126,7 +126,7 @@ pub fn is_in_toto(payload_type: &str) -> bool {
 
 /// Decodes base64 as the DSSE specification asks: either alphabet, padded or not. Nothing else is accepted, so
 /// that two decoders cannot see two payloads: mixed alphabets, white space, half padding, stray bits (E11).
-pub(crate) fn decode(text: &str, pointer: impl Fn() -> String) -> Result<Vec<u8>, Refusal> {
+pub fn decode(text: &str, pointer: impl Fn() -> String) -> Result<Vec<u8>, Refusal> {
     let refuse = |why| Refusal::Encoding { pointer: pointer(), why };
     let standard = text.contains(['+', '/']);
     let url_safe = text.contains(['-', '_']);

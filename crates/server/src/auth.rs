@@ -68,6 +68,8 @@ pub struct Principal {
     pub scope: Scope,
     /// Names it in the audit log: a token's public id, or issuer and claims.
     pub name: String,
+    /// Who it is, to tell people apart: `token:<id>` or `oidc:<issuer>#<sub>`.
+    pub identity: String,
 }
 
 impl Principal {
@@ -132,6 +134,16 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/policies/{name}", READ),
     ("PUT", "/v1/policies/{name}", ADMIN),
     ("POST", "/v1/policies:lint", READ),
+    ("POST", "/v1/policies/{name}/drafts", ADMIN),
+    ("GET", "/v1/policies/{name}/revisions", READ),
+    ("GET", "/v1/policies/{name}/revisions/{revision}", READ),
+    ("POST", "/v1/policies/{name}/revisions/{revision}/test", ADMIN),
+    ("POST", "/v1/policies/{name}/revisions/{revision}/approve", ADMIN),
+    ("POST", "/v1/policies/{name}/revisions/{revision}/activate", ADMIN),
+    ("GET", "/v1/exceptions", READ),
+    ("POST", "/v1/exceptions", ADMIN),
+    ("POST", "/v1/exceptions/{id}/approve", AUDIT),
+    ("POST", "/v1/exceptions/{id}/withdraw", AUDIT),
     ("GET", "/v1/keys", READ),
     ("GET", "/v1/keys/{id}", READ),
     ("POST", "/v1/keys", ADMIN),
@@ -260,6 +272,7 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Princ
             role: Role::Submitter,
             scope: admitted.scope,
             name: admitted.name,
+            identity: admitted.identity,
         });
     }
     let presented = token::parse(text)?;
@@ -273,7 +286,8 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Princ
         return Err(TokenError::Unknown.into());
     }
     let scope = Scope::new(&token.repositories, &token.predicate_types).map_err(|_| TokenError::Unknown)?;
-    Ok(Principal { tenant: presented.tenant.to_owned(), role, scope, name: token.id.clone() })
+    let identity = format!("{}{}", catenary_chain::life::TOKEN, token.id);
+    Ok(Principal { tenant: presented.tenant.to_owned(), role, scope, name: token.id.clone(), identity })
 }
 
 /// The bearer of exactly one `Authorization` header.
@@ -320,7 +334,16 @@ mod tests {
             assert!(!reader.contains(&secret.to_owned()), "{secret}");
         }
         let more: Vec<_> = may(Role::Auditor).into_iter().filter(|r| !reader.contains(r)).collect();
-        assert_eq!(more, ["GET /v1/artifacts/{digest}/evidence", "GET /v1/decisions", "GET /v1/tokens"]);
+        assert_eq!(
+            more,
+            [
+                "GET /v1/artifacts/{digest}/evidence",
+                "GET /v1/decisions",
+                "POST /v1/exceptions/{id}/approve",
+                "POST /v1/exceptions/{id}/withdraw",
+                "GET /v1/tokens"
+            ]
+        );
         let admin = may(Role::Admin);
         assert!(admin.iter().all(|r| !r.contains("/v1/tenants")));
         assert_eq!(

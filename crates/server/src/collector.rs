@@ -99,6 +99,7 @@ impl Collector {
             role: Role::Submitter,
             scope: Scope::default(),
             name: format!("collector {}", registry.config.name),
+            identity: "service:collector".into(),
         };
         if is_stated(app, &who, &resource, push).await? {
             return Ok(false);

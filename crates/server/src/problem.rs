@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use catenary_chain::policy::PolicyError;
+use catenary_chain::policy::{PolicyError, trial::Ran};
 use catenary_evidence::{
     Refusal,
     digest::{Digest, DigestError},
@@ -191,6 +191,44 @@ pub enum Fault {
         /// The active one.
         active: u64,
     },
+    /// A test inside a policy document does not pass.
+    #[error("{failed} of the document's tests fail; `{}`: {}", first.name, first.message.as_deref().unwrap_or(""))]
+    PolicyTest {
+        /// The first that fails.
+        first: Box<Ran>,
+        /// How many fail.
+        failed: usize,
+    },
+    /// A revision whose tests were not run yet.
+    #[error("the tests of `{name}` revision {revision} were not run, or did not pass")]
+    PolicyUntested {
+        /// The policy.
+        name: String,
+        /// The revision.
+        revision: u64,
+    },
+    /// Others must approve first.
+    #[error("`{name}` takes {need} approval(s) of others, and has {have}")]
+    ApprovalRequired {
+        /// What takes it.
+        name: String,
+        /// How many there are.
+        have: u32,
+        /// How many it takes.
+        need: u32,
+    },
+    /// Whoever proposes does not approve, nor does a token that they made or that made theirs.
+    #[error("`{0}` was proposed by you: somebody else approves it")]
+    ApprovalSelf(String),
+    /// The policy names other approvers.
+    #[error("the policy lets {approvers} approve exceptions")]
+    ApprovalRole {
+        /// Who may.
+        approvers: String,
+    },
+    /// An exception that the policy does not allow.
+    #[error("{0}")]
+    Exception(String),
     /// Not a key that can be registered.
     #[error("{0}")]
     Key(#[from] KeyError),
@@ -318,6 +356,12 @@ impl Fault {
             Self::Policy(e) => (S::UNPROCESSABLE_ENTITY, e.code.as_str(), "Policy refused"),
             Self::PolicyName { .. } => (S::UNPROCESSABLE_ENTITY, "POL_INVALID", "Policy refused"),
             Self::PolicyRollback { .. } => (S::CONFLICT, "POL_ROLLBACK", "An older revision"),
+            Self::PolicyTest { .. } => (S::UNPROCESSABLE_ENTITY, "POL_TEST_FAILED", "Tests fail"),
+            Self::PolicyUntested { .. } => (S::CONFLICT, "POL_UNTESTED", "Not tested"),
+            Self::ApprovalRequired { .. } => (S::FORBIDDEN, "APPROVAL_REQUIRED", "Approval required"),
+            Self::ApprovalSelf(_) => (S::FORBIDDEN, "APPROVAL_SELF", "Not by yourself"),
+            Self::ApprovalRole { .. } => (S::FORBIDDEN, "APPROVAL_ROLE", "Not an approver"),
+            Self::Exception(_) => (S::UNPROCESSABLE_ENTITY, "EXCEPTION_REFUSED", "Exception refused"),
             Self::Key(_) => (S::UNPROCESSABLE_ENTITY, "KEY_INVALID", "Key refused"),
             Self::Root(_) => (S::UNPROCESSABLE_ENTITY, "TRUST_ROOT_INVALID", "Trust root refused"),
             Self::WebhookTarget(_) => (S::UNPROCESSABLE_ENTITY, "WEBHOOK_TARGET", "Receiver refused"),
@@ -380,6 +424,10 @@ impl Fault {
                 let pointer = format!("/{}", e.path.trim_matches('.').replace('.', "/"));
                 (Some(pointer), (e.line > 0).then_some((e.line, e.column)))
             }
+            Self::PolicyTest { first, .. } => {
+                let pointer = format!("/{}", first.path.replace('.', "/"));
+                (Some(pointer), (first.line > 0).then_some((first.line, first.column)))
+            }
             _ => (None, None),
         }
     }
@@ -394,7 +442,22 @@ impl Fault {
             Self::Policy(e) => format!("did you mean `{}`?", e.suggestion.as_ref()?),
             Self::PolicyName { .. } => "put the document under its own metadata.name".into(),
             Self::PolicyRollback { .. } => {
-                "change the document, for example its comment, to bring it back on purpose".into()
+                "activate the old revision by its number to bring it back on purpose".into()
+            }
+            Self::PolicyTest { .. } => {
+                "correct the policy, or what the test expects; `catenary policy test FILE` runs it here"
+                    .into()
+            }
+            Self::PolicyUntested { name, revision } => {
+                format!(
+                    "send the fixtures to /v1/policies/{name}/revisions/{revision}/test, or use `catenary policy draft FILE`"
+                )
+            }
+            Self::ApprovalRequired { .. } => {
+                "draft it with `catenary policy draft`, let others approve it, then activate it".into()
+            }
+            Self::ApprovalSelf(_) => {
+                "ask somebody whose token you did not make, and who did not make yours".into()
             }
             Self::Tag { resource, resolved: Some(digest), .. } => format!("ask for {resource}@{digest}"),
             Self::Tag { resource, .. } => format!("ask for {resource}@sha256:<64 hex digits>"),
@@ -423,6 +486,10 @@ impl Fault {
         match self {
             Self::Tag { resolved, .. } => {
                 more.insert("resolved".into(), resolved.map_or(Value::Null, |d| d.to_string().into()));
+            }
+            Self::ApprovalRequired { have, need, .. } => {
+                more.insert("have".into(), (*have).into());
+                more.insert("need".into(), (*need).into());
             }
             Self::Denied { summary, codes } | Self::Undecided { summary, codes } => {
                 more.insert("allowed".into(), false.into());
@@ -616,6 +683,15 @@ pub const CODES: &[(&str, &str)] = &[
     ("OBJECT_MALFORMED", "The object is not what its media type says."),
     ("OBJECT_AMBIGUOUS", "The object can be read in two ways."),
     ("POL_ROLLBACK", "The bytes of an older revision."),
+    ("POL_TEST_FAILED", "A test inside the document does not pass; the active revision stays."),
+    ("POL_UNTESTED", "A revision with tests is activated only after they passed."),
+    (
+        "APPROVAL_REQUIRED",
+        "Others must approve first: metadata.approvals of the active revision says how many.",
+    ),
+    ("APPROVAL_SELF", "Whoever proposes something does not approve it, nor does a token that they made."),
+    ("APPROVAL_ROLE", "The policy's `exceptions.approvers` names somebody else."),
+    ("EXCEPTION_REFUSED", "The policy does not allow this exception."),
     ("KEY_INVALID", "Not a public key that Catenary verifies with."),
     ("TRUST_ROOT_INVALID", "Not a trusted root, or one with an authority that cannot be used."),
     ("CERT_UNTRUSTED", "No certificate authority of a trust domain issued the certificate."),

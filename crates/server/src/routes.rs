@@ -9,6 +9,7 @@ mod components;
 mod decisions;
 mod deployments;
 mod events;
+mod exceptions;
 mod feed;
 mod impact;
 mod keys;
@@ -16,6 +17,7 @@ mod log;
 mod meta;
 mod objects;
 mod policies;
+mod revisions;
 mod revocations;
 mod tenants;
 mod tokens;
@@ -67,6 +69,15 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(policies::list))
         .routes(routes!(policies::get, policies::apply))
         .routes(routes!(policies::lint))
+        .routes(routes!(revisions::draft))
+        .routes(routes!(revisions::list))
+        .routes(routes!(revisions::get))
+        .routes(routes!(revisions::test))
+        .routes(routes!(revisions::approve))
+        .routes(routes!(revisions::activate))
+        .routes(routes!(exceptions::list, exceptions::request))
+        .routes(routes!(exceptions::approve))
+        .routes(routes!(exceptions::withdraw))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::get))
         .routes(routes!(keys::revoke))

@@ -5,7 +5,11 @@ mod rows;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use catenary_chain::control::{Added, Effective, Entry, Target};
-use catenary_evidence::{attestation::Attestation, digest::Sha256, object::Object};
+use catenary_evidence::{
+    attestation::Attestation,
+    digest::{Digest, Sha256},
+    object::Object,
+};
 use catenary_tlog::{Frontier, Hash, Leaf, leaf::kind, leaf_hash};
 use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool};
@@ -152,6 +156,13 @@ fn control_members(entry: &Entry) -> (&'static str, Vec<(&'static str, String)>)
         Entry::PolicyApplied { name, revision, .. } => {
             (kind::POLICY_APPLIED, vec![("name", name.clone()), ("revision", revision.to_string())])
         }
+        Entry::PolicyDrafted(d) => (kind::POLICY_DRAFTED, of_revision(&d.name, d.revision)),
+        Entry::PolicyTested(t) => (kind::POLICY_TESTED, of_revision(&t.name, t.revision)),
+        Entry::PolicyApproved(a) => (kind::POLICY_APPROVED, of_revision(&a.name, a.revision)),
+        Entry::PolicyActivated(a) => (kind::POLICY_ACTIVATED, of_revision(&a.name, a.revision)),
+        Entry::ExceptionRequested(e) => (kind::EXCEPTION_REQUESTED, of_exception(&e.id, e.digest)),
+        Entry::ExceptionApproved(e) => (kind::EXCEPTION_APPROVED, of_exception(&e.id, e.digest)),
+        Entry::ExceptionWithdrawn(e) => (kind::EXCEPTION_WITHDRAWN, of_exception(&e.id, e.digest)),
         Entry::Revocation(revocation) => {
             (kind::REVOCATION, vec![(revocation.target.kind(), short(&revocation.target))])
         }
@@ -159,6 +170,14 @@ fn control_members(entry: &Entry) -> (&'static str, Vec<(&'static str, String)>)
         Entry::TokenRevoked { id, .. } => (kind::TOKEN_REVOKED, vec![("token", id.clone())]),
         Entry::TenantCreated { name, .. } => (kind::TENANT_CREATED, vec![("name", name.clone())]),
     }
+}
+
+fn of_revision(name: &str, revision: u64) -> Vec<(&'static str, String)> {
+    vec![("name", name.to_owned()), ("revision", revision.to_string())]
+}
+
+fn of_exception(id: &str, digest: Digest) -> Vec<(&'static str, String)> {
+    vec![("exception", id.to_owned()), ("digest", digest.to_string())]
 }
 
 /// What writes batches.

@@ -455,7 +455,17 @@ impl Follower {
 /// Whether an instance that has not seen the entry could still give an answer that it forbids. Those
 /// that only add something to be used later need not be waited for.
 fn takes_away(entry: &Entry) -> bool {
-    !matches!(entry, Entry::TokenCreated(_) | Entry::TenantCreated { .. } | Entry::TrustAdded(_))
+    !matches!(
+        entry,
+        Entry::TokenCreated(_)
+            | Entry::TenantCreated { .. }
+            | Entry::TrustAdded(_)
+            | Entry::PolicyDrafted(_)
+            | Entry::PolicyTested(_)
+            | Entry::PolicyApproved(_)
+            | Entry::ExceptionRequested(_)
+            | Entry::ExceptionApproved(_)
+    )
 }
 
 impl Shared {

@@ -331,6 +331,7 @@ async fn tiles_are_compared_with_the_entries() {
             expires: "2030-01-01T00:00:00Z".parse().unwrap(),
             repositories: Vec::new(),
             predicate_types: Vec::new(),
+            by: None,
         }))
     };
     for start in [0, 200, 400] {

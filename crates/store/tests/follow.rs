@@ -124,6 +124,7 @@ fn a_token(n: usize) -> Token {
         expires: jiff::Timestamp::MAX,
         repositories: Vec::new(),
         predicate_types: Vec::new(),
+        by: None,
     }
 }
 

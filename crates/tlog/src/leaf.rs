@@ -36,6 +36,20 @@ pub mod kind {
     pub const TRUST_WITHDRAWN: &str = "trust.withdrawn";
     /// A policy revision became active.
     pub const POLICY_APPLIED: &str = "policy.applied";
+    /// A policy revision was proposed.
+    pub const POLICY_DRAFTED: &str = "policy.drafted";
+    /// The tests inside a policy revision were run.
+    pub const POLICY_TESTED: &str = "policy.tested";
+    /// A policy revision was approved.
+    pub const POLICY_APPROVED: &str = "policy.approved";
+    /// A policy revision that was there became active.
+    pub const POLICY_ACTIVATED: &str = "policy.activated";
+    /// An exception was asked for.
+    pub const EXCEPTION_REQUESTED: &str = "exception.requested";
+    /// An exception was approved.
+    pub const EXCEPTION_APPROVED: &str = "exception.approved";
+    /// An exception was withdrawn.
+    pub const EXCEPTION_WITHDRAWN: &str = "exception.withdrawn";
     /// Something is no longer trusted.
     pub const REVOCATION: &str = "revocation";
     /// An API token was made.

@@ -10,6 +10,7 @@ const SOURCES: &[&str] = &[
     include_str!("control.rs"),
     include_str!("http.rs"),
     include_str!("oidc.rs"),
+    include_str!("policy.rs"),
     include_str!("statement.rs"),
     include_str!("../storage.rs"),
     include_str!("../faults.rs"),

@@ -15,9 +15,11 @@ use crate::expr::{Assert, OnError, Program};
 
 use super::{
     delegate::{Summary, VerifierRule, Via},
+    exceptions::Exceptions,
     glob::{Glob, Matcher},
     identity::{BuilderId, Extensions, IdentityRule, SigningTime},
     property::{Negatives, Require, VexRule},
+    trial::Trial,
 };
 
 /// The whole document.
@@ -44,6 +46,9 @@ pub struct Metadata {
     pub owner: Option<String>,
     /// The policy decides nothing good from here on.
     pub expires: Option<Timestamp>,
+    /// How many others must approve before something else takes the place of this revision.
+    #[serde(default)]
+    pub approvals: u32,
 }
 
 /// The rules.
@@ -91,6 +96,11 @@ pub struct Spec {
     /// What is refused whatever the chain says.
     #[serde(default)]
     pub deny: Vec<Deny>,
+    /// Whether and how a broken chain may be allowed for a while; never when absent.
+    pub exceptions: Option<Exceptions>,
+    /// What the policy must say about kept evidence before it is activated.
+    #[serde(default)]
+    pub tests: Vec<Trial>,
 }
 
 impl Spec {

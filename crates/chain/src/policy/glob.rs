@@ -39,6 +39,17 @@ impl Glob {
         self.regex.is_match(text)
     }
 
+    /// Whether some text matches both, as far as the texts before their first stars say: rather yes.
+    pub fn may_meet(&self, other: &Self) -> bool {
+        let fixed = |glob: &'_ Self| glob.text.split('*').next().unwrap_or_default().to_owned();
+        let (mine, theirs) = (fixed(self), fixed(other));
+        match (mine == self.text, theirs == other.text) {
+            (true, _) => other.matches(&mine),
+            (_, true) => self.matches(&theirs),
+            _ => mine.starts_with(&theirs) || theirs.starts_with(&mine),
+        }
+    }
+
     /// The glob as written.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -57,7 +57,25 @@ pub fn check(document: &Document) -> Result<(), Fault> {
     property::summary(spec)?;
     property::require(spec)?;
     property::negatives(spec)?;
-    deny(spec)
+    deny(spec)?;
+    life(document)
+}
+
+/// The most approvals that can be asked for: more are a way to lock oneself out.
+const MAX_APPROVALS: u32 = 16;
+
+/// What is said about the policy itself.
+fn life(document: &Document) -> Result<(), Fault> {
+    if document.metadata.approvals > MAX_APPROVALS {
+        return fault(path!["metadata", "approvals"], format!("at most {MAX_APPROVALS} can be asked for"));
+    }
+    let spec = &document.spec;
+    if let Some(rules) = &spec.exceptions {
+        super::exceptions::check(rules)
+            .map_err(|(member, message)| (path!["spec", "exceptions", member], message))?;
+    }
+    super::trial::check(spec)
+        .map_err(|(index, member, message)| (path!["spec", "tests", index, member], message))
 }
 
 /// Checks what a document that is saved now must not have. Documents that are in a log already are read without.

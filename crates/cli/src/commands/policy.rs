@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use catenary_chain::policy::{diff, preset};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -44,16 +44,45 @@ pub enum Policy {
     },
     /// List the presets that a document can extend, with their digests.
     Presets,
-    /// Make a policy document the active revision.
+    /// Run the tests inside a document on this machine, with the fixtures beside it.
+    Test {
+        /// YAML or JSON.
+        file: PathBuf,
+    },
+    /// Make a policy document the active revision, when nobody has to approve that.
     Apply {
         /// YAML or JSON.
         file: PathBuf,
+    },
+    /// Propose a document, and run its tests; it decides nothing yet.
+    Draft {
+        /// YAML or JSON.
+        file: PathBuf,
+    },
+    /// Approve that somebody else's revision takes the place of the active one.
+    Approve(OfRevision),
+    /// Make an approved draft the active revision, or go back to an older one.
+    Activate(OfRevision),
+    /// List the newest revisions of a policy.
+    Revisions {
+        /// Its name.
+        name: String,
     },
     /// List the active policies, or print one.
     Show {
         /// Its name.
         name: Option<String>,
     },
+}
+
+/// Which revision.
+#[derive(Args)]
+pub struct OfRevision {
+    /// The policy's name.
+    name: String,
+    /// The revision's number.
+    #[arg(long)]
+    revision: u64,
 }
 
 impl Policy {
@@ -73,15 +102,12 @@ impl Policy {
                 output.show(&json!({ "changes": changes }), |_| draw_changes(&changes));
             }
             Self::Presets => presets(output),
+            Self::Test { file } => return test(&file, output),
             Self::Apply { file } => {
                 let document = read(&file)?;
                 let name = document.name()?;
-                let path = format!("/v1/policies/{name}");
-                let request = client
-                    .request(Method::PUT, &path)
-                    .header("content-type", "application/yaml")
-                    .body(document.text);
-                let answer: Value = client.send(request).await?.json().await?;
+                let request = client.request(Method::PUT, &format!("/v1/policies/{name}"));
+                let answer: Value = client.send(document.with_fixtures(request)?).await?.json().await?;
                 output.show(&answer, |a| {
                     format!(
                         "{} {name} revision {}, {}",
@@ -90,6 +116,14 @@ impl Policy {
                         string(&a["digest"])
                     )
                 });
+            }
+            Self::Draft { file } => return draft(client, &file, output).await,
+            Self::Approve(of) => of.say(client, "approve", output).await?,
+            Self::Activate(of) => of.say(client, "activate", output).await?,
+            Self::Revisions { name } => {
+                let answer = client.get(&format!("/v1/policies/{name}/revisions")).await?;
+                output
+                    .show(&answer, |a| items(&a["items"]).iter().map(|r| draw_revision(r) + "\n").collect());
             }
             Self::Show { name: None } => {
                 let answer = client.get("/v1/policies").await?;
@@ -112,6 +146,72 @@ impl Policy {
         }
         Ok(Exit::Allowed)
     }
+}
+
+impl OfRevision {
+    async fn say(&self, client: &Client, what: &str, output: &Output) -> Result<()> {
+        let path = format!("/v1/policies/{}/revisions/{}/{what}", self.name, self.revision);
+        let answer = client.post(&path, &json!({})).await?;
+        output.show(&answer, draw_revision);
+        Ok(())
+    }
+}
+
+/// Proposes a document and has its tests run, so that it can be activated.
+async fn draft(client: &Client, file: &std::path::Path, output: &Output) -> Result<Exit> {
+    let document = read(file)?;
+    let name = document.name()?;
+    let request = client.request(Method::POST, &format!("/v1/policies/{name}/drafts"));
+    let request = request.header("content-type", "application/yaml").body(document.text.clone());
+    let mut answer: Value = client.send(request).await?.json().await?;
+    let tests = answer["tests"]["count"].as_u64().unwrap_or(0);
+    if tests > 0 {
+        let path = format!("/v1/policies/{name}/revisions/{}/test", answer["revision"]);
+        answer["report"] = client.post(&path, &json!({ "fixtures": document.fixtures()? })).await?;
+    }
+    output
+        .show(&answer, |a| draw_revision(a) + "\n" + &draw_results(&document.place, &a["report"]["results"]));
+    Ok(if answer["report"]["failed"].as_u64().unwrap_or(0) > 0 { Exit::Denied } else { Exit::Allowed })
+}
+
+fn test(file: &std::path::Path, output: &Output) -> Result<Exit> {
+    let document = read(file)?;
+    let ran = document.test()?;
+    let failed = ran.iter().filter(|ran| !ran.passed).count();
+    let answer = json!({ "passed": ran.len() - failed, "failed": failed, "results": ran });
+    output.show(&answer, |a| {
+        let results = draw_results(&document.place, &a["results"]);
+        format!("{results}{} passed, {} failed", a["passed"], a["failed"])
+    });
+    Ok(if failed > 0 { Exit::Denied } else { Exit::Allowed })
+}
+
+fn draw_results(place: &str, results: &Value) -> String {
+    let line = |ran: &Value| {
+        let name = string(&ran["name"]);
+        match ran["passed"] == true {
+            true => format!("{} {name}\n", paint(GOOD, "ok")),
+            false => {
+                let at = format!("{place}:{}:{}", ran["line"], ran["column"]);
+                format!("{} {name}\n  {at}: {}\n", paint(BAD, "failed"), string(&ran["message"]))
+            }
+        }
+    };
+    items(results).iter().map(line).collect()
+}
+
+fn draw_revision(revision: &Value) -> String {
+    let approvals = match revision["approvalsNeeded"].as_u64() {
+        Some(0) | None => String::new(),
+        Some(need) => format!(", {} of {need} approval(s)", revision["approvals"]),
+    };
+    format!(
+        "{} {} revision {}{approvals} {}",
+        paint(GOOD, string(&revision["state"])),
+        string(&revision["name"]),
+        revision["revision"],
+        paint(DIM, string(&revision["digest"]))
+    )
 }
 
 /// One line a finding, as compilers write them.

@@ -104,6 +104,8 @@ pub struct Admitted {
     pub scope: Scope,
     /// What names the bearer in the log: issuer and the claims that the rule asked for.
     pub name: String,
+    /// Who it is: `oidc:<issuer>#<sub>`.
+    pub identity: String,
 }
 
 /// Every configured issuer with its keys.
@@ -194,7 +196,8 @@ impl Issuers {
             .keys()
             .map(|name| format!(" {name}={}", claims.get(name).and_then(Value::as_str).unwrap_or("")));
         let name = format!("oidc {issuer}{}", asked.collect::<String>());
-        Ok(Admitted { tenant: known.config.tenant.clone(), scope: rule.scope.clone(), name })
+        let identity = format!("oidc:{issuer}#{}", claims.get("sub").and_then(Value::as_str).unwrap_or(""));
+        Ok(Admitted { tenant: known.config.tenant.clone(), scope: rule.scope.clone(), name, identity })
     }
 }
 

@@ -139,6 +139,7 @@ mod tests {
                 expires: "2026-12-01T00:00:00Z".parse().unwrap(),
                 repositories: Vec::new(),
                 predicate_types: Vec::new(),
+                by: None,
             }),
         );
         control

@@ -1,14 +1,20 @@
 //! Policies: what a tenant asks of its images.
 
+use std::collections::BTreeMap;
+
 use axum::{extract::State, response::Response};
 use catenary_chain::{
-    Policy,
+    Control, Policy,
     control::Entry,
-    policy::{lint::lint as findings, short},
+    policy::{
+        lint::lint as findings,
+        short,
+        trial::{self, Ran},
+    },
 };
 use catenary_evidence::digest::Sha256;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,7 +23,7 @@ use crate::{
     auth::Principal,
     extract::{ApiPath, ApiQuery, Payload},
     problem::Fault,
-    routes::tokens::NoQuery,
+    routes::{revisions, tokens::NoQuery},
 };
 
 /// A policy revision.
@@ -71,9 +77,54 @@ fn document(payload: &Payload) -> Result<String, Fault> {
     }
 }
 
+/// A document, and the fixtures of its tests.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sent {
+    /// YAML or JSON text.
+    pub document: String,
+    /// JSON Lines by the names that the tests give them.
+    #[serde(default)]
+    pub fixtures: BTreeMap<String, String>,
+}
+
+/// The body as it is, or `{document, fixtures}` in JSON.
+pub(super) fn sent(payload: &Payload) -> Result<Sent, Fault> {
+    #[derive(Deserialize)]
+    struct Shape {
+        document: Option<IgnoredAny>,
+    }
+    let text = document(payload)?;
+    let wraps = payload.media_type.as_deref() == Some("application/json")
+        && serde_json::from_str::<Shape>(&text).is_ok_and(|shape| shape.document.is_some());
+    match wraps {
+        true => Ok(catenary_evidence::json::parse(text.as_bytes())?),
+        false => Ok(Sent { document: text, fixtures: BTreeMap::new() }),
+    }
+}
+
+/// Reads a document that is to be saved under `name`.
+pub(super) fn publish(name: &str, document: &str) -> Result<Policy, Fault> {
+    let policy = Policy::publish(document, Timestamp::now()).map_err(Fault::Policy)?;
+    match policy.name() == name {
+        true => Ok(policy),
+        false => Err(Fault::PolicyName { expected: name.to_owned(), found: policy.name().to_owned() }),
+    }
+}
+
+/// Runs the tests of a document where it may take a while.
+pub(super) async fn run(app: &App, policy: &Policy, sent: &Sent) -> Result<Vec<Ran>, Fault> {
+    if policy.spec().tests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (policy, document, fixtures) = (policy.clone(), sent.document.clone(), sent.fixtures.clone());
+    app.workers.run(move || trial::run(&policy, &document, &fixtures)).await
+}
+
 /// Make a policy revision active
 ///
-/// The same bytes as the active revision answer 200; those of an older one are refused.
+/// The same bytes as the active revision answer 200; those of an older one are refused. The document's tests must pass with the
+/// fixtures that are sent along (`{document, fixtures}`). Not while what is active asks for approvals: then a draft is made.
 #[utoipa::path(put, path = "/v1/policies/{name}", tag = "policies", params(("name" = String, Path)),
     request_body(content((String = "application/yaml"), (serde_json::Value = "application/json"))),
     responses((status = 200, description = "Active already", body = Active), (status = 201, description = "Active now", body = Active)))]
@@ -83,23 +134,31 @@ pub(crate) async fn apply(
     ApiPath(name): ApiPath<String>,
     payload: Payload,
 ) -> Result<Response, Fault> {
-    let text = document(&payload)?;
-    let policy = Policy::publish(&text, Timestamp::now()).map_err(Fault::Policy)?;
-    if policy.name() != name {
-        return Err(Fault::PolicyName { expected: name, found: policy.name().to_owned() });
+    let sent = sent(&payload)?;
+    let policy = publish(&name, &sent.document)?;
+    let digest = Sha256::of(sent.document.as_bytes());
+    let snapshot = app.backend.snapshot(&who.tenant).await?;
+    if snapshot.control.policies.get(&name).is_none_or(|active| active.digest != digest) {
+        let ran = run(&app, &policy, &sent).await?;
+        if let Some(first) = ran.iter().find(|ran| !ran.passed) {
+            let failed = ran.iter().filter(|ran| !ran.passed).count();
+            return Err(Fault::PolicyTest { first: Box::new(first.clone()), failed });
+        }
     }
-    let digest = Sha256::of(text.as_bytes());
-    let wanted = name.clone();
+    let (wanted, text) = (name.clone(), sent.document);
     let appended = app.backend.append_control(&who.tenant, who.submitter(), move |control| {
         let (name, active) = (wanted.clone(), control.policies.get(&wanted));
-        let revision = active.map_or(0, |a| a.revision);
         if active.is_some_and(|a| a.digest == digest) {
             return Ok(None);
         }
-        if let Some(old) = active.and_then(|a| a.older.get(&digest)) {
-            return Err(Fault::PolicyRollback { name, old: *old, active: revision });
+        refuse_rollback(control, &name, digest)?;
+        match control.approvals_needed(&policy) {
+            0 => {
+                let revision = revisions::next(control, &name);
+                Ok(Some(Entry::PolicyApplied { name, revision, document: text.clone() }))
+            }
+            need => Err(Fault::ApprovalRequired { name, have: 0, need }),
         }
-        Ok(Some(Entry::PolicyApplied { name, revision: revision + 1, document: text.clone() }))
     });
     let appended = appended.await?;
     let snapshot = app.backend.snapshot(&who.tenant).await?;
@@ -117,6 +176,15 @@ pub(crate) async fn apply(
         tracing::info!(target: "audit", tenant = who.tenant, by = who.name, policy = name, revision, "applied a policy");
     }
     Ok(super::kept(appended.is_some(), &body))
+}
+
+/// The bytes of a revision that was active before do not come back by themselves.
+pub(super) fn refuse_rollback(control: &Control, name: &str, digest: Sha256) -> Result<(), Fault> {
+    let Some(active) = control.policies.get(name) else { return Ok(()) };
+    match active.older.get(&digest) {
+        Some(old) => Err(Fault::PolicyRollback { name: name.to_owned(), old: *old, active: active.revision }),
+        None => Ok(()),
+    }
 }
 
 /// Check a document without applying it

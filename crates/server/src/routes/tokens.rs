@@ -55,6 +55,9 @@ struct KnownToken {
     revoked: bool,
     repositories: Vec<String>,
     predicate_types: Vec<String>,
+    /// The principal that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
     /// The whole text; shown this once.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -75,6 +78,7 @@ fn known(token: &Token, revoked: bool, text: Option<String>) -> KnownToken {
         revoked,
         repositories: token.repositories.clone(),
         predicate_types: token.predicate_types.clone(),
+        by: token.by.clone(),
         token: text,
     }
 }
@@ -119,7 +123,8 @@ pub(crate) fn make(
     let (text, id) = token::mint(tenant).map_err(|_| Fault::Internal)?;
     let expires = Timestamp::now().checked_add(lives).map_err(|_| Fault::Internal)?;
     let hash = Sha256::of(text.as_bytes());
-    Ok((Token { id, hash, role: role.as_str().into(), name, expires, repositories, predicate_types }, text))
+    let role = role.as_str().into();
+    Ok((Token { id, hash, role, name, expires, repositories, predicate_types, by: None }, text))
 }
 
 /// Make a token
@@ -157,6 +162,7 @@ pub(crate) async fn create(
         .map_err(|why| Fault::Member { pointer: "/repositories", why })?;
     let name = text("/name", body.name, 128)?;
     let (token, secret) = make(&who.tenant, name, role, lives, body.repositories, body.predicate_types)?;
+    let token = Token { by: Some(who.identity.clone()), ..token };
     let entry = Entry::TokenCreated(token.clone());
     app.backend.append_control(&who.tenant, who.submitter(), move |_| Ok(Some(entry.clone()))).await?;
     tracing::info!(target: "audit", tenant = who.tenant, by = who.name, token = token.id, role = token.role, "made a token");

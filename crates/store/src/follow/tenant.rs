@@ -10,7 +10,7 @@ use std::{
 };
 
 use catenary_chain::control::{Entry, WriteSet};
-use catenary_evidence::digest::Sha256;
+use catenary_evidence::digest::{Digest, Node, Sha256};
 use catenary_tlog::Checkpoint;
 use tokio::sync::{Mutex, watch};
 
@@ -282,13 +282,22 @@ fn outside_between(outside: &Option<(Vec<u8>, Checkpoint)>, from: u64, to: u64) 
 
 /// What a control entry can change.
 pub(super) fn reach(entry: &Entry) -> WriteSet {
+    let image = |digest: &Digest| WriteSet::Nodes(vec![Node::Content(*digest)]);
     match entry {
         Entry::TrustEffective(_)
         | Entry::TrustWithdrawn { .. }
         | Entry::PolicyApplied { .. }
+        | Entry::PolicyActivated(_)
         | Entry::Revocation(_) => WriteSet::All,
+        // What a revoked token approved is not approved any more.
+        Entry::TokenRevoked { .. } => WriteSet::All,
         // Not used before its `trust.effective`.
         Entry::TrustAdded(_) => WriteSet::None,
-        Entry::TokenCreated(_) | Entry::TokenRevoked { .. } | Entry::TenantCreated { .. } => WriteSet::None,
+        // Not used before it is activated.
+        Entry::PolicyDrafted(_) | Entry::PolicyTested(_) | Entry::PolicyApproved(_) => WriteSet::None,
+        Entry::ExceptionRequested(asked) => image(&asked.digest),
+        Entry::ExceptionApproved(approved) => image(&approved.digest),
+        Entry::ExceptionWithdrawn(withdrawn) => image(&withdrawn.digest),
+        Entry::TokenCreated(_) | Entry::TenantCreated { .. } => WriteSet::None,
     }
 }

@@ -14,7 +14,7 @@ use catenary_evidence::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    control::{Control, Entry, Revocation, Target, TrustedKey},
+    control::{Control, Entry, Revocation, Target, Token, TrustedKey},
     evaluate::evaluate,
     gather::{Evidence, Gather},
     reason::Code,
@@ -98,6 +98,20 @@ impl Scene {
         self.apply(&Entry::Revocation(Revocation { target, from, reason: "lost".into() }));
     }
 
+    pub fn token(&mut self, id: &str, by: Option<&str>) {
+        let by = by.map(|by| format!("token:{by}"));
+        self.apply(&Entry::TokenCreated(Token {
+            id: id.into(),
+            hash: Sha256::of(id.as_bytes()),
+            role: "admin".into(),
+            name: id.into(),
+            expires: at(1_000_000),
+            repositories: Vec::new(),
+            predicate_types: Vec::new(),
+            by,
+        }));
+    }
+
     pub fn policy(&mut self, name: &str, document: &str) {
         crate::policy::Policy::parse(document).unwrap_or_else(|e| panic!("{e}\n{document}"));
         self.raw_policy(name, document);
@@ -107,7 +121,7 @@ impl Scene {
         self.apply(&Entry::PolicyApplied { name: name.into(), revision: 1, document: document.into() });
     }
 
-    fn apply(&mut self, entry: &Entry) {
+    pub fn apply(&mut self, entry: &Entry) {
         self.next += 1;
         self.control.apply(self.next, entry);
     }

@@ -1,13 +1,19 @@
 //! Documents from files and from the service.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, anyhow};
 use catenary_chain::{
     Policy, PolicyError,
-    policy::{lint::Finding, short},
+    policy::{
+        lint::Finding,
+        short,
+        trial::{self, Ran},
+    },
 };
 use jiff::Timestamp;
+use reqwest::RequestBuilder;
+use serde_json::json;
 
 use crate::{client::Client, draw::string};
 
@@ -27,8 +33,38 @@ impl Document {
 
     /// The policy's name, or what is wrong and where.
     pub fn name(&self) -> Result<String> {
-        let policy = Policy::parse(&self.text).map_err(|error| self.wrong(&error))?;
-        Ok(policy.name().to_owned())
+        Ok(self.policy()?.name().to_owned())
+    }
+
+    /// The policy, or what is wrong and where.
+    fn policy(&self) -> Result<Policy> {
+        Policy::parse(&self.text).map_err(|error| self.wrong(&error))
+    }
+
+    /// The fixtures that its tests name, from the files beside it.
+    pub fn fixtures(&self) -> Result<BTreeMap<String, String>> {
+        let folder = Path::new(&self.place).parent().unwrap_or(Path::new("."));
+        let mut fixtures = BTreeMap::new();
+        for test in &self.policy()?.spec().tests {
+            let file = folder.join(&test.fixture);
+            let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            fixtures.insert(test.fixture.clone(), text);
+        }
+        Ok(fixtures)
+    }
+
+    /// Runs its tests.
+    pub fn test(&self) -> Result<Vec<Ran>> {
+        Ok(trial::run(&self.policy()?, &self.text, &self.fixtures()?))
+    }
+
+    /// Puts it into a request, with its fixtures when it has tests.
+    pub fn with_fixtures(self, request: RequestBuilder) -> Result<RequestBuilder> {
+        let fixtures = self.fixtures()?;
+        Ok(match fixtures.is_empty() {
+            true => request.header("content-type", "application/yaml").body(self.text),
+            false => request.json(&json!({ "document": self.text, "fixtures": fixtures })),
+        })
     }
 
     /// Everything about it.
