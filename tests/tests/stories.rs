@@ -40,6 +40,8 @@ mod registry;
 mod revocation;
 #[path = "stories/signing.rs"]
 mod signing;
+#[path = "stories/timeline.rs"]
+mod timeline;
 #[path = "stories/trust.rs"]
 mod trust;
 #[path = "stories/webhooks.rs"]

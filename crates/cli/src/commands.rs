@@ -19,6 +19,7 @@ pub mod revoke;
 pub mod serve;
 pub mod sign_bundle;
 pub mod tenant;
+pub mod timeline;
 pub mod token;
 pub mod trust;
 pub mod verdict;

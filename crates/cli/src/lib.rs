@@ -102,6 +102,8 @@ enum Command {
     /// The tamper-evident log.
     #[command(subcommand)]
     Log(commands::log::Log),
+    /// What happened in the minutes before and after.
+    Timeline(commands::timeline::Timeline),
     /// What was answered to whom.
     #[command(subcommand)]
     Decisions(commands::decisions::Decisions),
@@ -149,6 +151,7 @@ pub async fn main() -> std::process::ExitCode {
         Command::Token(command) => command.run(&client, &output).await,
         Command::Tenant(command) => command.run(&client, &output).await,
         Command::Policy(command) => command.run(&client, &output).await,
+        Command::Timeline(command) => command.run(&client, &output).await,
         Command::Decisions(command) => command.run(&client, &output).await,
         Command::Exception(command) => command.run(&client, &output).await,
         Command::Log(command) => command.run(&client, &output).await,

@@ -130,6 +130,8 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("DELETE", "/v1/webhooks/{id}", ADMIN),
     ("GET", "/v1/webhooks/{id}/deliveries", ADMIN),
     ("POST", "/v1/webhooks/{id}/deliveries/{number}/redeliver", ADMIN),
+    ("GET", "/v1/timeline", READ),
+    ("GET", "/v1/export", AUDIT),
     ("GET", "/v1/policies", READ),
     ("GET", "/v1/policies/{name}", READ),
     ("PUT", "/v1/policies/{name}", ADMIN),
@@ -343,6 +345,7 @@ mod tests {
                 "POST /v1/exceptions/{id}/withdraw",
                 "GET /v1/tokens"
             ]
+            ["GET /v1/artifacts/{digest}/evidence", "GET /v1/decisions", "GET /v1/export", "GET /v1/tokens"]
         );
         let admin = may(Role::Admin);
         assert!(admin.iter().all(|r| !r.contains("/v1/tenants")));

@@ -10,6 +10,7 @@ mod decisions;
 mod deployments;
 mod events;
 mod exceptions;
+mod export;
 mod feed;
 mod impact;
 mod keys;
@@ -20,6 +21,7 @@ mod policies;
 mod revisions;
 mod revocations;
 mod tenants;
+mod timeline;
 mod tokens;
 mod trust;
 mod verdicts;
@@ -66,6 +68,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(admission::admit))
         .routes(routes!(decisions::verdict))
         .routes(routes!(decisions::list))
+        .routes(routes!(export::export))
+        .routes(routes!(timeline::timeline))
         .routes(routes!(policies::list))
         .routes(routes!(policies::get, policies::apply))
         .routes(routes!(policies::lint))

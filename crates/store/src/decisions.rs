@@ -11,6 +11,7 @@ use catenary_evidence::digest::Sha256;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use read::decision;
 pub use read::{Chosen, Cursor, DecisionRow, KeptVerdict};
 pub use write::{NewBatch, RecordError};
 pub(crate) use write::{Row, add_rows};

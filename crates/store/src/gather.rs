@@ -20,9 +20,9 @@ use crate::{
 };
 
 /// Attestations of wanted signers that are read about one node, and its parents that they speak about.
-const MAX_PER_NODE: usize = 1000;
+pub(crate) const MAX_PER_NODE: usize = 1000;
 /// Other attestations about a node, and other parents: enough to show what was nearly there.
-const NEAR_MISSES: usize = 20;
+pub(crate) const NEAR_MISSES: usize = 20;
 
 /// The part of a log that the caller has followed: what it may believe.
 #[derive(Debug, Clone)]
@@ -280,7 +280,11 @@ impl Store {
 }
 
 /// Which wanted nodes this index contains: read from its own bytes, not from the rows that led here.
-fn note_parents(wanted: &BTreeSet<Node>, object: &Object, parents: &mut BTreeMap<Digest, BTreeSet<Digest>>) {
+pub(crate) fn note_parents(
+    wanted: &BTreeSet<Node>,
+    object: &Object,
+    parents: &mut BTreeMap<Digest, BTreeSet<Digest>>,
+) {
     let (Body::Index(index), Node::Content(parent)) = (&object.body, object.node) else { return };
     for child in &index.children {
         if wanted.contains(&Node::Content(child.digest)) {

@@ -25,10 +25,12 @@ mod log;
 pub mod mention;
 mod pool;
 mod proof;
+pub mod replay;
 mod reverify;
 mod seal;
 mod sequencer;
 mod service_keys;
+pub mod timeline;
 pub mod watched;
 pub mod webhooks;
 

@@ -242,3 +242,145 @@ async fn a_changed_removed_or_added_decision_is_found() {
     assert!(records.iter().any(|r| r.contains(r#""why":"changed""#)), "{records:?}");
     assert!(!verify().is_empty());
 }
+
+/// Asks many questions, each for another environment, and each several times.
+async fn ask_many(stage: &Stage, round: usize) {
+    let (questions, times) = if std::env::var_os("CATENARY_LONG").is_some() { (1_000, 1) } else { (100, 10) };
+    let all: Vec<Value> = (0..questions)
+        .map(|n| json!({"image": stage.world.image(), "environment": format!("e{round}-{n}")}))
+        .collect();
+    for _ in 0..times {
+        for some in all.chunks(100) {
+            let asked = json!({"questions": some});
+            let answers = stage.post("/v1/verdicts?record=required", &asked).await.is(200).list("verdicts");
+            let problem = answers.iter().find(|answer| answer["kind"] != "Verdict");
+            assert!(problem.is_none(), "{problem:?}");
+        }
+    }
+}
+
+fn replay(app: &App, folder: &std::path::Path) -> (bool, Value) {
+    let run = app
+        .builder
+        .command(&["log", "replay", &folder.display().to_string(), "--output", "json"])
+        .output()
+        .unwrap();
+    let report = serde_json::from_slice(&run.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&run.stderr)));
+    (run.status.success(), report)
+}
+
+fn export(app: &App, token: &str, folder: &std::path::Path) {
+    let run = app
+        .builder
+        .command(&["log", "export", "--to", &folder.display().to_string()])
+        .env("CATENARY_SERVER", &app.url)
+        .env("CATENARY_TOKEN", token)
+        .output()
+        .unwrap();
+    assert!(
+        run.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&run.stdout),
+        String::from_utf8_lossy(&run.stderr)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auditor_replays_ten_thousand_decisions_without_the_service() {
+    let mut app = App::start().await;
+    let mut stage = Stage::in_app(&app).await;
+    // Asked before there is evidence, while it comes in, and after trust and policy changed.
+    ask_many(&stage, 0).await;
+    stage = stage.play_honest().await;
+    let begun = Instant::now();
+    for round in 1..8 {
+        ask_many(&stage, round).await;
+        let key = catenary_testkit::Key::ed25519(&format!("other-{round}"));
+        let noise = catenary_testkit::Statement::new("https://acme.test/note/v1", json!({"n": round}));
+        let digest = stage.world.image().split_once("@sha256:").unwrap().1.to_owned();
+        let noise = noise.subject(catenary_testkit::Subject::new("x", "sha256", &digest)).signed_by(&key);
+        stage.submit(noise.to_json()).await.is(201);
+        // Trust that comes later vouches for what was unverified before.
+        stage.add_key(&format!("other-{round}"), &key.public_pem(), None).await.is(201);
+    }
+    stage.revoke_key(&stage.world.k_ci.id(), "stolen").await.is(200);
+    for round in 8..11 {
+        ask_many(&stage, round).await;
+    }
+    println!("decided in {:?}", begun.elapsed());
+    app = app.kill().start().await;
+    let auditor = stage.token(&json!({"name": "audit", "role": "auditor", "expiresIn": "1h"})).await.is(201);
+    let reader = stage.token(&json!({"name": "read", "role": "reader", "expiresIn": "1h"})).await.is(201);
+    stage.with(reader.text("token")).get("/v1/export").await.is_problem(403, "AUTH_ROLE");
+    let folder = tempfile::tempdir().unwrap();
+    let exported = folder.path().join("export");
+    export(&app, auditor.text("token"), &exported);
+    let builder = app.stop();
+    // Nothing but the folder: the service is gone.
+    let app = builder.launch();
+    drop(std::mem::replace(&mut stage.admin, app.anonymous()));
+    let begun = Instant::now();
+    let (good, report) = replay(&app, &exported);
+    println!("replayed in {:?}: {}", begun.elapsed(), report["replayed"]);
+    assert!(good, "{report}");
+    assert!(report["answers"].as_u64().unwrap() >= 10_000, "{report}");
+    assert!(report["replayed"].as_u64().unwrap() >= 1_000, "{report}");
+    assert_eq!(report["same"], report["replayed"], "{report}");
+    assert_eq!((report["different"].as_u64(), report["otherEngine"].as_u64()), (Some(0), Some(0)));
+    assert_eq!(report["gaps"].as_array().map(Vec::len), Some(1), "the kill is not told: {report}");
+    tampered(&app, &exported);
+}
+
+/// Each file changed in one place: refused, or reported as a difference.
+fn tampered(app: &App, exported: &std::path::Path) {
+    let copy = |change: &dyn Fn(&std::path::Path)| {
+        let folder = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(exported).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        change(folder.path());
+        let run = app
+            .builder
+            .command(&["log", "replay", &folder.path().display().to_string(), "--output", "json"])
+            .output()
+            .unwrap();
+        assert!(!run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    };
+    let edit = |name: &'static str, from: &'static str, to: &'static str| {
+        copy(&move |folder| {
+            let path = folder.join(name);
+            let text = std::fs::read_to_string(&path).unwrap();
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(text, changed, "{from} is not in {name}");
+            std::fs::write(path, changed).unwrap();
+        })
+    };
+    let without_line = |name: &'static str, at: usize| {
+        copy(&move |folder| {
+            let path = folder.join(name);
+            let text = std::fs::read_to_string(&path).unwrap();
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.remove(at.min(lines.len() - 1));
+            std::fs::write(path, lines.join("\n") + "\n").unwrap();
+        })
+    };
+    let text = edit("verdicts.jsonl", r#"\"outcome\":\"FAILED\""#, r#"\"outcome\":\"PASSED\""#);
+    assert!(text.contains("not what its id says"), "{text}");
+    let text = edit("decisions.jsonl", r#"\"allowed\":false"#, r#"\"allowed\":true"#);
+    assert!(text.contains("removed or changed"), "{text}");
+    let text = without_line("verdicts.jsonl", 17);
+    assert!(text.contains("a decision names it"), "{text}");
+    let text = without_line("decisions.jsonl", usize::MAX);
+    assert!(text.contains("removed or changed"), "{text}");
+    let text = without_line("entries.jsonl", 5);
+    assert!(text.contains("stands where"), "{text}");
+    let text = without_line("entries.jsonl", usize::MAX);
+    assert!(text.contains("is missing"), "{text}");
+    let text = edit("entries.jsonl", r#""body":"e"#, r#""body":"f"#);
+    assert!(text.contains("body"), "{text}");
+    let text = edit("checkpoint", "\n\n", "\nmore\n\n");
+    assert!(text.contains("checkpoint"), "{text}");
+}

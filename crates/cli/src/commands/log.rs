@@ -1,5 +1,8 @@
 //! `catenary log`: the tamper-evident log.
 
+mod export;
+mod replay;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -27,6 +30,10 @@ pub enum Log {
         #[arg(long)]
         entries_are_lost: bool,
     },
+    /// Write the whole log, the decisions and their verdicts into a folder (auditor).
+    Export(export::Export),
+    /// Compute every recorded verdict again from an export, with no service, and compare the bytes.
+    Replay(replay::Replay),
     /// Print the newest signed checkpoint.
     Checkpoint {
         /// The tenant.
@@ -54,6 +61,8 @@ impl Log {
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         match self {
             Self::Verify(local) => local.verify(output).await,
+            Self::Export(export) => export.run(client, output).await,
+            Self::Replay(replay) => replay.run(output),
             Self::Accept { local, entries_are_lost } => local.accept(entries_are_lost, output),
             Self::Checkpoint { tenant } => {
                 let response =

@@ -18,6 +18,7 @@ use crate::{
     auth::Principal,
     extract::{ApiJson, ApiQuery},
     problem::Fault,
+    record::Mode,
     verdict,
 };
 
@@ -231,10 +232,23 @@ async fn judge(
         };
         let asked = tokio::time::timeout_at(deadline, verdict::ask(app, &who.tenant, &question)).await;
         judged.push(match asked {
-            Ok(Ok(answer)) => said(&image, &answer.ready.verdict),
+            Ok(Ok(answer)) => {
+                match app.recorder.count(&who.tenant, &who.name, &answer.ready, Mode::Required) {
+                    Ok(()) => said(&image, &answer.ready.verdict),
+                    Err(fault) => refused(&image, fault.to_string()),
+                }
+            }
             Ok(Err(fault)) => refused(&image, fault.to_string()),
             Err(_) => refused(&image, "SYS_TIMEOUT: it was not decided in time".to_owned()),
         });
+    }
+    // As at the gate: what is not recorded is not allowed.
+    if judged.iter().any(|one| one.allowed) {
+        let recorded = tokio::time::timeout_at(deadline, app.recorder.settle(Mode::Required)).await;
+        if !matches!(recorded, Ok(Ok(()))) {
+            let why = "SYS_NOT_RECORDED: the decision could not be recorded in time";
+            judged = judged.iter().map(|one| refused(&one.image, why.to_owned())).collect();
+        }
     }
     judged
 }

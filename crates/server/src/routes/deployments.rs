@@ -17,6 +17,7 @@ use crate::{
     extract::{ApiJson, ApiQuery},
     page,
     problem::Fault,
+    record::Mode,
     verdict, watch,
 };
 
@@ -152,6 +153,7 @@ async fn report(app: &App, who: &Principal, at: usize, new: NewDeployment) -> Re
     }
     let answer = verdict::ask(app, &who.tenant, &question).await?;
     let ready = &answer.ready;
+    app.recorder.count(&who.tenant, &who.name, ready, Mode::Optional)?;
     Ok(Report {
         environment: new.environment,
         application: new.application,

@@ -196,7 +196,7 @@ impl Store {
     }
 }
 
-fn decision(row: &PgRow) -> Result<DecisionRow, sqlx::Error> {
+pub(crate) fn decision(row: &PgRow) -> Result<DecisionRow, sqlx::Error> {
     let id = |name| Ok::<_, sqlx::Error>(id_from(&row.try_get::<Vec<u8>, _>(name)?).unwrap_or(super::START));
     let some = |name| Ok::<_, sqlx::Error>(Some(row.try_get::<String, _>(name)?).filter(|t| !t.is_empty()));
     Ok(DecisionRow {
