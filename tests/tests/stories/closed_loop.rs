@@ -201,7 +201,10 @@ async fn two_instances_tell_a_change_once() {
         let own: Vec<&Value> =
             changes.iter().filter(|e| e["data"]["image"] == **image).map(|e| &e["data"]).collect();
         for pair in own.windows(2) {
-            assert_eq!(pair[0]["new"], pair[1]["old"], "{own:?}");
+            // Not the verdict's id: an answer that stays the same is a new verdict each time.
+            for member in ["outcome", "allowed"] {
+                assert_eq!(pair[0]["new"][member], pair[1]["old"][member], "{own:?}");
+            }
         }
         assert!(own.last().is_none_or(|last| last["new"]["allowed"] == false), "{own:?}");
     }
@@ -288,4 +291,74 @@ async fn what_runs_is_told_by_those_who_may_and_in_a_form_that_has_one_meaning()
     assert_eq!(first.list("items")[0]["workload"], "job/4");
     let rest = stage.get(&format!("/v1/deployments?limit=4&cursor={}", first.text("next"))).await.is(200);
     assert_eq!((rest.list("items").len(), &rest.0["next"]), (2, &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_changes_when_evidence_arrives_and_when_its_time_has_come() {
+    let stage = Stage::empty().await;
+    let image = stage.world.image();
+    let told = stage.post("/v1/deployments", &deployment(&image)).await.is(201);
+    assert_eq!(told.0["verdict"]["allowed"], false);
+    let mut events = Events::open(&stage, "?types=verdict.changed", None).await;
+    stage.post_world().await;
+    let gained = events.next().await["data"].clone();
+    assert_eq!(
+        (&gained["old"]["allowed"], &gained["new"]["allowed"]),
+        (&json!(false), &json!(true)),
+        "{gained}"
+    );
+    assert_eq!(gained["cause"]["type"], "evidence.added", "{gained}");
+    assert!(gained["cause"]["index"].is_u64());
+    // It was not allowed when it started, so it has not lapsed when it is not allowed again.
+    let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(6);
+    let policy = stage.world.policy().replace("owner: sec", &format!("owner: sec, expires: \"{expires}\""));
+    assert!(policy.contains("expires"), "{policy}");
+    stage.apply("prod", &policy).await.is(201);
+    let lost = events.next().await["data"].clone();
+    assert_eq!(
+        (&lost["old"]["outcome"], &lost["new"]["allowed"]),
+        (&json!("PASSED"), &json!(false)),
+        "{lost}"
+    );
+    assert_eq!(
+        (&lost["cause"]["type"], &lost["new"]["reason"]),
+        (&json!("time"), &json!("POL_EXPIRED")),
+        "{lost}"
+    );
+    assert_eq!(soon(&stage, "state=denied", 1).await.len(), 1);
+    assert!(listed(&stage, "state=lapsed").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_and_what_happens_is_told_and_read_from_the_command_line() {
+    let app = App::start().await;
+    let stage = Stage::in_default(&app).await.play_honest().await;
+    let run = |arguments: &[&str]| {
+        let run = app.run(arguments);
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        (run.status.code(), text + &String::from_utf8_lossy(&run.stderr))
+    };
+    let image = stage.world.image();
+    let place = ["--environment", "prod", "--application", "shop", "--workload", "api"];
+    let (code, text) = run(&[&["deployment", "add", &image][..], &place].concat());
+    assert!(code == Some(0) && text.contains("PASSED"), "{text}");
+    let (_, text) = run(&["deployment", "list", "--environment", "prod"]);
+    assert!(text.contains(&image) && text.contains("PASSED"), "{text}");
+    let (code, text) = run(&["application", "show", "shop"]);
+    assert!(code == Some(0) && text.contains(&image), "{text}");
+    stage.revoke_key(&stage.world.k_ci.id(), "leaked").await.is(200);
+    soon(&stage, "state=lapsed", 1).await;
+    let (_, text) = run(&["deployment", "list", "--state", "lapsed"]);
+    assert!(text.contains(&image) && text.contains("FAILED"), "{text}");
+    let (code, text) = run(&["application", "show", "shop"]);
+    assert!(code == Some(1) && text.contains("mend:"), "{text}");
+    let (_, text) = run(&["events", "--types", "deployment.*,verdict.changed,revocation"]);
+    let all = ["deployment.started", "revocation", "verdict.changed", "PASSED → FAILED", "--after "];
+    assert!(all.iter().all(|part| text.contains(part)), "{text}");
+    let (_, text) = run(&["events", "--output", "json", "--types", "verdict.changed"]);
+    let event: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(event["type"], "verdict.changed", "{text}");
+    let (code, text) = run(&["webhook", "add", "https://127.0.0.1/"]);
+    assert!(code == Some(3) && text.contains("WEBHOOK_TARGET"), "{code:?} {text}");
+    assert_eq!(run(&["webhook", "list"]).0, Some(0));
 }

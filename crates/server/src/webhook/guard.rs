@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn however_an_inner_address_is_written_it_is_refused() {
+    async fn h38_however_an_inner_address_is_written_it_is_refused() {
         for url in [
             "https://127.0.0.1/",
             "https://127.1/",

@@ -8,3 +8,4 @@ mod migrations;
 mod proofs;
 mod tamper;
 mod trust;
+mod watched;
