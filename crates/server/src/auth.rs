@@ -341,11 +341,11 @@ mod tests {
             [
                 "GET /v1/artifacts/{digest}/evidence",
                 "GET /v1/decisions",
+                "GET /v1/export",
                 "POST /v1/exceptions/{id}/approve",
                 "POST /v1/exceptions/{id}/withdraw",
                 "GET /v1/tokens"
             ]
-            ["GET /v1/artifacts/{digest}/evidence", "GET /v1/decisions", "GET /v1/export", "GET /v1/tokens"]
         );
         let admin = may(Role::Admin);
         assert!(admin.iter().all(|r| !r.contains("/v1/tenants")));
