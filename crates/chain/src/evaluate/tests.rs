@@ -1,6 +1,7 @@
 //! Chains, as stories: the golden one holds, and each of the others breaks one link of it.
 
 mod builds;
+mod enterprise;
 mod exceptions;
 mod expressions;
 mod history;
