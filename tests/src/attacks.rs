@@ -32,6 +32,7 @@ pub const TABLE: &[(&str, &str, Answered)] = &[
     ("S19", "source_missing", Denied(&["SRC_MISSING"])),
     ("S21", "json_invalid_string", Refused(422, "JSON_INVALID")),
     ("S23", "statement_malformed", Refused(422, "JSON_INVALID")),
+    ("S26", "conflicting_attestations", Denied(&["PRP_FAILED"])),
     ("G01", "step_missing", Denied(&["SRC_COMMIT_UNKNOWN"])),
     ("G03", "link_broken", Denied(&["SRC_REPO_MISMATCH"])),
     ("G04", "link_broken", Denied(&["SRC_COMMIT_UNKNOWN"])),
@@ -108,11 +109,11 @@ pub const TABLE: &[(&str, &str, Answered)] = &[
 /// three that the issue adds. H31 is not among the later ones: the issue measures it.
 pub const REQUIRED: &[&str] = &[
     "S01", "S02", "S03", "S04", "S06", "S07", "S09", "S11", "S13", "S15", "S16", "S17", "S19", "S21", "S23",
-    "G01", "G03", "G04", "G10", "G11", "G12", "G14", "G15", "G16", "G18", "G20", "G24", "G32", "G34", "G36",
-    "H01", "H02", "H03", "H04", "H06", "H07", "H09", "H10", "H12", "H16", "H17", "H19", "H22", "H24", "H25",
-    "H27", "H28", "H29", "H31", "H33", "H35", "H36", "H38", "H40", "H47", "H49", "H52", "D01", "D03", "D04",
-    "D06", "D07", "D09", "D12", "D13", "D15", "D16", "D18", "D20", "D21", "D23", "K01", "K02", "K04", "K08",
-    "K09", "K12", "K14", "P08", "P11", "P13", "P16", "O01", "O14", "O15",
+    "S26", "G01", "G03", "G04", "G10", "G11", "G12", "G14", "G15", "G16", "G18", "G20", "G24", "G32", "G34",
+    "G36", "H01", "H02", "H03", "H04", "H06", "H07", "H09", "H10", "H12", "H16", "H17", "H19", "H22", "H24",
+    "H25", "H27", "H28", "H29", "H31", "H33", "H35", "H36", "H38", "H40", "H47", "H49", "H52", "D01", "D03",
+    "D04", "D06", "D07", "D09", "D12", "D13", "D15", "D16", "D18", "D20", "D21", "D23", "K01", "K02", "K04",
+    "K08", "K09", "K12", "K14", "P08", "P11", "P13", "P16", "O01", "O14", "O15",
 ];
 
 /// What Catenary answers to a case.

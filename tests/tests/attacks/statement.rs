@@ -6,6 +6,7 @@ use catenary_testkit::{
     dsse::Envelope,
     provenance::{Form, V1},
     sha512_hex,
+    world::subjects,
 };
 use serde_json::{Value, json};
 
@@ -252,4 +253,35 @@ async fn s07_a_sha512_only_subject_is_known_but_does_not_name_a_sha256_image() {
     })
     .await;
     stage.judge().await.denies("BLD_NO_PROVENANCE");
+}
+
+#[tokio::test]
+async fn s26_a_failed_result_after_a_passed_one() {
+    let stage = Stage::empty().await;
+    let world = &stage.world;
+    let require = format!(
+        "  require: [{{id: e2e, predicate: [test-result], signer: {{key: \"{}\"}}}}]\n",
+        world.k_ci.id()
+    );
+    stage.apply("prod", &format!("{}{require}", world.policy())).await.is(201);
+    stage.post_world().await;
+    let tested = async |result: &str, run: u32, by: &Key| {
+        let url = format!("https://ci.acme.test/runs/{run}");
+        let statement = Statement::new(
+            "https://in-toto.io/attestation/test-result/v0.1",
+            json!({"result": result, "configuration": [], "url": url}),
+        );
+        let about = subjects(&world.resource, &world.index);
+        stage.submit(statement.with_subjects(about).signed_by(by).to_bytes()).await.is(201);
+    };
+    tested("PASSED", 1, &world.k_ci).await;
+    stage.judge().await.passes();
+    tested("FAILED", 2, &world.k_mallory).await;
+    stage.judge().await.passes();
+    tested("FAILED", 3, &world.k_ci).await;
+    stage.judge().await.answers("S26");
+    tested("PASSED", 4, &world.k_mallory).await;
+    stage.judge().await.answers("S26");
+    tested("PASSED", 5, &world.k_ci).await;
+    stage.judge().await.passes();
 }
