@@ -39,6 +39,7 @@ pub struct Prefix {
 
 impl Store {
     /// Adds to `into` what the first `at.size` entries hold about the wanted nodes.
+    /// [`crate::replay`] gathers the same from a log in memory: what changes here changes there.
     ///
     /// A row whose seal is broken is derived anew from its body, when the leaf proves the body and the tree
     /// proves the leaf; else it is named as damaged, and absent. Three round trips, one more when a policy names
@@ -294,7 +295,7 @@ pub(crate) fn note_parents(
 }
 
 /// The same for git objects: commits that come after a wanted one, tags of it.
-fn note_heirs(wanted: &BTreeSet<Node>, object: &Object, into: &mut Evidence) {
+pub(crate) fn note_heirs(wanted: &BTreeSet<Node>, object: &Object, into: &mut Evidence) {
     let Node::Git(heir) = object.node else { return };
     for named in object.body.git_names().filter(|named| wanted.contains(&Node::Git(*named))) {
         into.add_heir(named, heir);

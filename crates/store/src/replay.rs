@@ -26,7 +26,7 @@ use crate::{
     EntryRow,
     facts::children,
     follow::fold::{Fold, Folded},
-    gather::{MAX_PER_NODE, NEAR_MISSES, note_parents},
+    gather::{MAX_PER_NODE, NEAR_MISSES, note_heirs, note_parents},
 };
 
 /// Why an entry is not believed.
@@ -215,6 +215,7 @@ impl Replay {
         for node in self.family(want, &signers) {
             let Some(thing) = self.objects.get(&node) else { continue };
             note_parents(&wanted, &thing.fact, &mut into.parents);
+            note_heirs(&wanted, &thing.fact, into);
             if wanted.contains(&node) {
                 into.objects.insert(
                     node,
@@ -260,7 +261,8 @@ impl Replay {
             self.about(*parent).any(|s| rows(&s.fact).iter().any(|row| signers.contains(row)))
         };
         for node in &want.nodes {
-            family.extend(self.named_by(*node).take(NEAR_MISSES));
+            let others = if matches!(node, Node::Git(_)) { MAX_PER_NODE + 1 } else { NEAR_MISSES };
+            family.extend(self.named_by(*node).take(others));
             family.extend(self.named_by(*node).filter(spoken_for).take(MAX_PER_NODE + 1));
         }
         family
