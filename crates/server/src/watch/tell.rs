@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catenary_store::{EntryRow, events::NewEvent, follow::Snapshot, watched::Watched};
+use catenary_tlog::leaf::kind;
 use serde_json::{Value, json};
 
 use super::{evaluate::Evaluated, standing};
@@ -77,13 +78,22 @@ fn cause(
     }
 }
 
-/// Entries that are about no answer: whoever may come in, and what is not used yet.
-fn reaches_all(kind: &str) -> bool {
-    !["token.", "tenant.", "log."].iter().any(|prefix| kind.starts_with(prefix)) && kind != "trust.added"
+/// Entries that can change every answer. Those about some images only are known by the nodes that they write.
+fn reaches_all(entry: &str) -> bool {
+    const ALL: [&str; 7] = [
+        kind::TRUST_EFFECTIVE,
+        kind::TRUST_WITHDRAWN,
+        kind::POLICY_APPLIED,
+        kind::POLICY_ACTIVATED,
+        kind::REVOCATION,
+        kind::TOKEN_REVOKED,
+        kind::EVIDENCE_ERASED,
+    ];
+    ALL.contains(&entry)
 }
 
-fn takes_away(kind: &str) -> bool {
-    kind.starts_with("revocation") || kind.ends_with(".withdrawn") || kind.ends_with(".erased")
+fn takes_away(entry: &str) -> bool {
+    matches!(entry, kind::REVOCATION | kind::TRUST_WITHDRAWN | kind::TOKEN_REVOKED | kind::EVIDENCE_ERASED)
 }
 
 fn named(entry: &EntryRow) -> Value {
@@ -95,4 +105,21 @@ fn named(entry: &EntryRow) -> Value {
         }
     }
     cause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_about_another_image_is_not_the_cause() {
+        for kind in [kind::REVOCATION, kind::POLICY_ACTIVATED, kind::TRUST_EFFECTIVE, kind::TOKEN_REVOKED] {
+            assert!(reaches_all(kind), "{kind}");
+        }
+        for kind in
+            [kind::TRUST_ADDED, kind::TOKEN_CREATED, "policy.drafted", "exception.approved", "new.kind"]
+        {
+            assert!(!reaches_all(kind), "{kind}");
+        }
+    }
 }
