@@ -69,7 +69,12 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("DEP_BASE_STALE", NO_DELEGATION),
     ("PRP_VULN_THRESHOLD", NO_PROPERTIES),
     ("PRP_VEX_AFFECTED", NO_PROPERTIES),
+    ("EXC_APPLIED", NO_EXCEPTIONS),
+    ("EXC_EXPIRED", NO_EXCEPTIONS),
 ];
+
+const NO_EXCEPTIONS: &str =
+    "nobody asks for exceptions in these worlds; evaluate/tests/exceptions.rs judges them";
 
 const NO_PROPERTIES: &str = "these worlds have no scans and no VEX; evaluate/tests/properties.rs judges them";
 
