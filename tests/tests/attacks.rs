@@ -18,6 +18,8 @@ mod keyless;
 mod names;
 #[path = "attacks/oidc.rs"]
 mod oidc;
+#[path = "attacks/operations.rs"]
+mod operations;
 #[path = "attacks/policy.rs"]
 mod policy;
 #[path = "attacks/statement.rs"]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use catenary_chain::{
-    control::{Added, Control, Effective, EffectiveRoot, Entry, RootVersion, TrustedKey},
+    control::{Added, Control, Effective, EffectiveRoot, Entry, RootState, RootVersion, TrustedKey},
     vsa,
 };
 use catenary_evidence::digest::Sha256;
@@ -94,6 +94,14 @@ pub async fn add_root(
             return Err(Fault::Conflict("the domain was withdrawn; add the root under another name".into()));
         }
         let (version, new) = version_of(control, &wanted);
+        let versions = control.domains.get(&wanted.domain).map(|state| &state.versions);
+        let same = |known: &&RootState| (known.root.digest, known.root.rules) == (wanted.digest, wanted.rules);
+        if let Some(old) = versions.into_iter().flatten().find(same).filter(|_| new) {
+            let old = old.root.version;
+            return Err(Fault::Conflict(format!(
+                "this was version {old} of the domain, and a newer one took its place: add it under another name"
+            )));
+        }
         Ok(new.then(|| Entry::TrustAdded(Added::Root(RootVersion { version, ..wanted.clone() }))))
     });
     added.await?;

@@ -107,6 +107,17 @@ async fn who_does_not_wait_is_told_that_the_work_goes_on() {
 
 /// A repository of The Update Framework with one target.
 fn repository(key: &Key, version: u64, target: &str, expires: &str) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
+    signed_repository(key, 1, version, target, expires)
+}
+
+/// The same, where each role wants so many signatures, and has as many: all by one key.
+fn signed_repository(
+    key: &Key,
+    threshold: usize,
+    version: u64,
+    target: &str,
+    expires: &str,
+) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
     let public = json!({
         "keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": hex::encode(key.public_raw())}
     });
@@ -117,7 +128,8 @@ fn repository(key: &Key, version: u64, target: &str, expires: &str) -> (Vec<u8>,
         signed["version"] = json!(version);
         signed["expires"] = json!(expires);
         let signature = hex::encode(key.sign(&canonical(&signed)));
-        json!({"signed": signed, "signatures": [{"keyid": id, "sig": signature}]}).to_string().into_bytes()
+        let signatures = vec![json!({"keyid": id, "sig": signature}); threshold];
+        json!({"signed": signed, "signatures": signatures}).to_string().into_bytes()
     };
     let listed = |bytes: &[u8]| json!({"length": bytes.len(), "hashes": {"sha256": sha256_hex(bytes)}});
     let meta = |name: &str, bytes: &[u8]| {
@@ -125,7 +137,7 @@ fn repository(key: &Key, version: u64, target: &str, expires: &str) -> (Vec<u8>,
         entry["version"] = json!(version);
         json!({name: entry})
     };
-    let role = json!({"keyids": [id], "threshold": 1});
+    let role = json!({"keyids": [id], "threshold": threshold});
     // The root stays at its first version.
     let mut root = json!({
         "_type": "root", "spec_version": "1.0.31", "version": 1, "expires": "2999-01-01T00:00:00Z",
@@ -134,7 +146,8 @@ fn repository(key: &Key, version: u64, target: &str, expires: &str) -> (Vec<u8>,
     });
     root["keys"][&id] = public.clone();
     let signature = hex::encode(key.sign(&canonical(&root)));
-    let root = json!({"signed": root, "signatures": [{"keyid": id, "sig": signature}]}).to_string();
+    let signatures = vec![json!({"keyid": id, "sig": signature}); threshold];
+    let root = json!({"signed": root, "signatures": signatures}).to_string();
     let targets =
         sign(json!({"_type": "targets", "targets": {"trusted_root.json": listed(target.as_bytes())}}));
     let snapshot = sign(json!({"_type": "snapshot", "meta": meta("targets.json", &targets)}));
@@ -190,4 +203,51 @@ async fn a_published_root_is_refreshed_and_an_older_or_altered_repository_is_ref
         assert_eq!(version().await, Some(2), "{what}");
     }
     app.log_is_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn o07_one_key_that_signs_twice_is_no_threshold_of_two() {
+    let app = App::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (authority, key) = (Authority::new("acme"), Key::ed25519("tuf"));
+    let document = authority.trusted_root_json();
+    for (threshold, taken) in [(1, true), (2, false)] {
+        let (root, files) = signed_repository(&key, threshold, 1, &document, "2999-01-01T00:00:00Z");
+        let root = write(folder.path(), "root.json", root);
+        let cache = folder.path().join(format!("cache-{threshold}")).to_str().unwrap().to_owned();
+        let mirror = Listener::start(Reply::Files(files)).await;
+        let domain = format!("acme-{threshold}");
+        let arguments = [
+            "trust",
+            "refresh",
+            "--domain",
+            &domain,
+            "--url",
+            &mirror.url,
+            "--root",
+            &root,
+            "--cache",
+            &cache,
+        ];
+        let output = tokio::task::block_in_place(|| app.run(&arguments));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), taken, "threshold {threshold}: {said}");
+        let known = app.admin().get(&format!("/v1/trust/{domain}")).await;
+        assert_eq!(known.status == 200, taken, "{}", known.show());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn o04_an_older_root_does_not_come_back() {
+    let app = App::start().await;
+    let admin = app.admin();
+    let authority = Authority::new("acme");
+    let first = json!({"domain": "acme", "document": authority.trusted_root_json()});
+    let second = json!({"domain": "acme", "document": authority.trusted_root().without_tsa().to_json()});
+    admin.post("/v1/trust", &first).await.is(201);
+    admin.post("/v1/trust", &second).await.is(201);
+    let again = admin.post("/v1/trust", &first).await;
+    assert_eq!(again.status, 409, "{}", again.show());
+    assert_eq!(admin.get("/v1/trust/acme").await.json()["version"], 2);
+    admin.post("/v1/trust", &second).await.is(200);
 }
