@@ -395,12 +395,29 @@ impl Control {
     /// How far a signature that was received at `received` is revoked by what is said of its signer.
     pub fn revoked<'a>(&'a self, signature: &'a Signature, received: Timestamp) -> Option<&'a Revoked> {
         match &signature.signer {
-            Signer::Key(key) => self.revocations.key(key).filter(|revoked| revoked.covers(received)),
+            Signer::Key(key) => {
+                let latest = self.proven(signature, received).map_or(received, |proven| proven.min(received));
+                self.revocations.key(key).filter(|revoked| revoked.covers(latest))
+            }
             Signer::Certificate(identity) => {
                 let latest = latest(signature, received);
                 self.revocations.identity(identity).find(|revoked| revoked.covers(latest))
             }
         }
+    }
+
+    /// When a signature by a bare key was made at the latest, if every authority that says so is trusted by some domain.
+    fn proven(&self, signature: &Signature, received: Timestamp) -> Option<Timestamp> {
+        let builtin = [trust_root::SIGSTORE, trust_root::GITHUB];
+        let domains = || builtin.into_iter().chain(self.domains.keys().map(String::as_str));
+        let trusted = |voucher: &Voucher| {
+            domains().filter_map(|domain| self.authorities(domain)).any(|authorities| {
+                let windows = authorities.get(&(voucher.kind, voucher.authority));
+                windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
+            }) && !self.authority_is_revoked(voucher, signature, received)
+        };
+        let all = !signature.vouchers.is_empty() && signature.vouchers.iter().all(trusted);
+        signature.signed_before.filter(|_| all)
     }
 
     /// The authorities of a domain that count: of its newest effective version, else those compiled in.

@@ -105,11 +105,12 @@ impl Against {
     /// A `trusted_root.json`. It demands what it can verify: a log entry when it names a log, a certificate timestamp
     /// when it names a certificate log.
     pub fn root(&mut self, name: &str, document: &[u8]) -> Result<()> {
-        let plain = Domain::read(name, document, Rules { log: false, sct: false })?;
+        let plain = Domain::read(name, document, Rules::NONE)?;
         let has = |kind| plain.authorities().keys().any(|(known, _)| *known == kind);
         let rules = Rules {
             log: has(catenary_evidence::signer::AuthorityKind::Log),
             sct: has(catenary_evidence::signer::AuthorityKind::CtLog),
+            logs: 1,
         };
         self.add(Arc::new(Domain::read(name, document, rules)?));
         Ok(())

@@ -12,12 +12,14 @@ mod log;
 mod sct;
 mod timestamp;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::{
     digest::Digest,
     form::{Content, Material, Over, Unverified},
-    signer::{Logged, Signature, Signer, Voucher},
+    signer::{AuthorityKind, Logged, Signature, Signer, Voucher},
     trust_root::{Domain, Rules},
 };
 
@@ -58,6 +60,16 @@ pub enum Fault {
     NoTime {
         /// The domain.
         domain: String,
+    },
+    /// Entries of fewer logs than the domain demands: several entries of one log are one.
+    #[error("the entries are of {found} log(s), trust domain `{domain}` wants {wanted}")]
+    FewLogs {
+        /// The trust domain.
+        domain: String,
+        /// How many it wants.
+        wanted: u8,
+        /// How many there are.
+        found: usize,
     },
     /// Not a certificate, or one that says two things.
     #[error("the certificate is malformed: {0}")]
@@ -151,6 +163,7 @@ impl Fault {
             Self::UnknownAuthority { .. } => "CERT_UNTRUSTED",
             Self::UnknownLog { .. } => "TLOG_UNKNOWN",
             Self::NoLogEntry { .. } => "TLOG_ENTRY_MISSING",
+            Self::FewLogs { .. } => "TLOG_THRESHOLD",
             Self::NoSct { .. } => "SCT_MISSING",
             Self::NoTime { .. } => "SIGNING_TIME_MISSING",
             Self::CertificateMalformed(_) => "CERT_MALFORMED",
@@ -241,6 +254,12 @@ pub(crate) fn verify_with(
     }
     if rules.log && proven.logged == Logged::No {
         return Err(Fault::NoLogEntry { domain: domain.name().to_owned() });
+    }
+    let logs: BTreeSet<_> =
+        vouchers.iter().filter(|v| v.kind == AuthorityKind::Log).map(|v| v.authority).collect();
+    if rules.log && logs.len() < usize::from(rules.logs) {
+        let (domain, wanted) = (domain.name().to_owned(), rules.logs);
+        return Err(Fault::FewLogs { domain, wanted, found: logs.len() });
     }
     let signed_before = proven.times.iter().min().copied();
     if rules.log && signed_before.is_none() {

@@ -20,12 +20,28 @@ pub struct Rules {
     pub log: bool,
     /// A signed certificate timestamp.
     pub sct: bool,
+    /// From how many distinct logs, when there must be an entry.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub logs: u8,
+}
+
+impl Rules {
+    /// Nothing at all.
+    pub const NONE: Self = Self { log: false, sct: false, logs: 1 };
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { log: true, sct: true }
+        Self { log: true, sct: true, logs: 1 }
     }
+}
+
+fn one() -> u8 {
+    1
+}
+
+fn is_one(logs: &u8) -> bool {
+    *logs == 1
 }
 
 /// Why a document is not a trust root.
@@ -215,8 +231,8 @@ impl Domain {
     /// The domains that are compiled in.
     pub fn builtin() -> Vec<Self> {
         let instances = [
-            (SIGSTORE, SigstoreInstance::PublicGood, Rules { log: true, sct: true }),
-            (GITHUB, SigstoreInstance::GitHub, Rules { log: false, sct: false }),
+            (SIGSTORE, SigstoreInstance::PublicGood, Rules::default()),
+            (GITHUB, SigstoreInstance::GitHub, Rules::NONE),
         ];
         // They are constants; a test reads them.
         let read = |(name, instance, rules): (&str, SigstoreInstance, Rules)| {

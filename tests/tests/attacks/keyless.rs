@@ -40,8 +40,13 @@ impl World {
     }
 
     async fn under(san: &str, root: impl Fn(&Authority) -> String) -> Self {
+        Self::demanding(1, san, root).await
+    }
+
+    /// Under a root that demands entries of so many logs.
+    async fn demanding(logs: u8, san: &str, root: impl Fn(&Authority) -> String) -> Self {
         let (stage, authority) = (Stage::empty().await, Authority::new("acme"));
-        let root = json!({"domain": "acme", "document": root(&authority)});
+        let root = json!({"domain": "acme", "document": root(&authority), "logs": logs});
         stage.post("/v1/trust", &root).await.is(201);
         let policy = format!(
             r#"apiVersion: catenary/v1
@@ -160,6 +165,25 @@ async fn no_listed_attack_on_a_bundle_is_allowed() {
         }
     }
     world.passes().await;
+}
+
+#[tokio::test]
+async fn t15_two_entries_of_one_log_are_no_two_logs() {
+    let san = format!("{{exact: \"{}\"}}", claims().san());
+    let world = World::demanding(2, &san, Authority::trusted_root_json).await;
+    let none = json!({"domain": "other", "document": world.authority.trusted_root_json(), "logs": 0});
+    assert!((400..500).contains(&world.stage.post("/v1/trust", &none).await.status));
+    let leaf = world.authority.leaf(&claims()).issue();
+    let bundle = |kinds: &[Kind]| {
+        let bundle = world.authority.attest(&leaf, &world.provenance(claims().san()));
+        bundle.entries(kinds).timestamp().to_json()
+    };
+    for kinds in [&[Kind::DsseV1, Kind::HashedRekordV1][..], &[Kind::DsseV1]] {
+        world.stage.submit(bundle(kinds)).await.is_problem(422, "TLOG_THRESHOLD");
+        assert_eq!(world.stage.verdict(&world.image).await.outcome(), "FAILED");
+    }
+    world.stage.submit(bundle(&[Kind::DsseV1, Kind::HashedRekordV2])).await.is(201);
+    world.stage.verdict(&world.image).await.passes();
 }
 
 #[tokio::test]

@@ -289,7 +289,10 @@ impl<'a> World<'a> {
         let received = statement.received_at;
         match (&signature.signer, signer) {
             (SignedBy::Key(key), _) => {
-                (signer.names(key, self.control) && self.key_counts(key, received)).then_some(received)
+                let counts = signer.names(key, self.control)
+                    && self.key_is_in_use(key, received)
+                    && !self.signer_is_revoked(signature, received);
+                counts.then_some(received)
             }
             (SignedBy::Certificate(identity), signer) => {
                 let mut rules = signer.identities().iter().filter(|rule| rule.names(identity));
@@ -365,12 +368,14 @@ impl<'a> World<'a> {
 
     /// Whether the key counts for something received at `t`.
     pub fn key_counts(&self, key: &KeyId, t: Timestamp) -> bool {
-        let Some(state) = self.control.keys.get(key) else { return false };
-        #[cfg(feature = "faults")]
-        if crate::faults::on(crate::faults::Fault::IgnoreRevocation) && state.effective_at.is_some() {
-            return within(t, state.key.valid_from, state.key.valid_until);
-        }
-        self.control.trusts(key, t) && within(t, state.key.valid_from, state.key.valid_until)
+        self.key_is_in_use(key, t) && !self.signer_is_revoked(&Signature::by_key(*key), t)
+    }
+
+    /// Whether the key is effective, and `t` inside its window.
+    fn key_is_in_use(&self, key: &KeyId, t: Timestamp) -> bool {
+        self.control.keys.get(key).is_some_and(|state| {
+            state.effective_at.is_some() && within(t, state.key.valid_from, state.key.valid_until)
+        })
     }
 
     /// Whether the statement's signer is revoked for it.

@@ -32,12 +32,8 @@ pub enum Trust {
         scheme: Option<String>,
         #[command(flatten)]
         parts: Parts,
-        /// Bundles need no transparency log entry.
-        #[arg(long)]
-        no_log: bool,
-        /// Certificates need no signed certificate timestamp.
-        #[arg(long)]
-        no_sct: bool,
+        #[command(flatten)]
+        demands: Demands,
         /// A `trusted_root.json`, or a public key.
         file: Option<PathBuf>,
     },
@@ -51,12 +47,8 @@ pub enum Trust {
         /// Write it to this file instead of adding it.
         #[arg(long, value_name = "FILE")]
         write: Option<PathBuf>,
-        /// Bundles need no transparency log entry.
-        #[arg(long)]
-        no_log: bool,
-        /// Certificates need no signed certificate timestamp.
-        #[arg(long)]
-        no_sct: bool,
+        #[command(flatten)]
+        demands: Demands,
     },
     /// List trust domains.
     List,
@@ -79,7 +71,7 @@ impl Trust {
     /// Runs it.
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         match self {
-            Self::Add { domain, scheme, parts, no_log, no_sct, file } => {
+            Self::Add { domain, scheme, parts, demands, file } => {
                 let text = match &file {
                     Some(_) if !parts.is_empty() => {
                         bail!("a file holds the whole root; --ca and the like make one without")
@@ -90,19 +82,19 @@ impl Trust {
                     None => parts.compose()?,
                 };
                 if text.trim_start().starts_with('{') {
-                    add(client, output, &domain, text, no_log, no_sct).await?;
+                    add(client, output, &domain, text, &demands).await?;
                 } else {
                     add_key(client, output, &domain, text, scheme, &parts).await?;
                 }
             }
-            Self::Refresh { domain, source, write, no_log, no_sct } => {
+            Self::Refresh { domain, source, write, demands } => {
                 let bytes = source.fetch(&domain, jiff::Timestamp::now()).await?;
                 let document = String::from_utf8(bytes).context("the trusted root is not text")?;
                 match write {
                     Some(file) => {
                         std::fs::write(&file, document).with_context(|| file.display().to_string())?
                     }
-                    None => add(client, output, &domain, document, no_log, no_sct).await?,
+                    None => add(client, output, &domain, document, &demands).await?,
                 }
             }
             Self::List => {
@@ -127,19 +119,35 @@ impl Trust {
     }
 }
 
+/// What a trust domain demands of bundles.
+#[derive(clap::Args)]
+pub struct Demands {
+    /// Bundles need no transparency log entry.
+    #[arg(long)]
+    no_log: bool,
+    /// Certificates need no signed certificate timestamp.
+    #[arg(long)]
+    no_sct: bool,
+    /// Bundles need entries of so many distinct logs: 1 to 8.
+    #[arg(long, conflicts_with = "no_log")]
+    min_logs: Option<u8>,
+}
+
 async fn add(
     client: &Client,
     output: &Output,
     domain: &str,
     document: String,
-    no_log: bool,
-    no_sct: bool,
+    demands: &Demands,
 ) -> Result<()> {
     let mut body = json!({"domain": domain, "document": document});
-    for (member, relaxed) in [("log", no_log), ("sct", no_sct)] {
+    for (member, relaxed) in [("log", demands.no_log), ("sct", demands.no_sct)] {
         if relaxed {
             body[member] = json!(false);
         }
+    }
+    if let Some(logs) = demands.min_logs {
+        body["logs"] = json!(logs);
     }
     let answer = client.post("/v1/trust", &body).await?;
     output.show(&answer, |a| {

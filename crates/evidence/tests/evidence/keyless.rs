@@ -296,7 +296,7 @@ fn what_a_domain_demands_is_its_own_to_say() {
     let authority = Authority::new("acme");
     let leaf = authority.leaf(&claims()).sct(Sct::Missing).issue();
     let bundle = authority.attest(&leaf, &statement()).tamper(Tamper::NoEntriesNoTimestamps).to_json();
-    let relaxed = trust_with(&authority.trusted_root(), Rules { log: false, sct: false });
+    let relaxed = trust_with(&authority.trusted_root(), Rules::NONE);
     let facts = check(&bundle, &relaxed).unwrap();
     assert_eq!(facts.signatures[0].signed_before, None, "nothing says when");
     assert_eq!(code(&bundle, &trust(&authority)), "SCT_MISSING");
@@ -409,4 +409,16 @@ proptest::proptest! {
             proptest::prop_assert_eq!(facts.signatures.len(), signers(&golden).len());
         }
     }
+}
+
+#[test]
+fn t15_two_entries_of_one_log_are_no_two_logs() {
+    let authority = Authority::new("acme");
+    let leaf = authority.leaf(&claims()).issue();
+    let strict = trust_with(&authority.trusted_root(), Rules { logs: 2, ..Rules::default() });
+    let bundle = |kinds: &[Kind]| authority.attest(&leaf, &statement()).entries(kinds).timestamp().to_json();
+    assert_eq!(code(&bundle(&[Kind::DsseV1, Kind::HashedRekordV1]), &strict), "TLOG_THRESHOLD");
+    assert_eq!(code(&bundle(&[Kind::DsseV1]), &strict), "TLOG_THRESHOLD");
+    check(&bundle(&[Kind::DsseV1, Kind::HashedRekordV2]), &strict).unwrap();
+    check(&bundle(&[Kind::DsseV1]), &trust(&authority)).unwrap();
 }

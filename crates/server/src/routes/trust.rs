@@ -38,6 +38,9 @@ pub(crate) struct NewRoot {
     document: String,
     /// Whether bundles must have a transparency log entry. Default: true when the root names a log.
     log: Option<bool>,
+    /// From how many distinct logs, when there must be an entry: 1 to 8. Default: 1.
+    #[schema(minimum = 1, maximum = 8)]
+    logs: Option<u8>,
     /// Whether certificates must have a signed certificate timestamp. Default: true when the root names such a log.
     sct: Option<bool>,
 }
@@ -156,13 +159,18 @@ pub(crate) async fn add(
     ApiJson(body): ApiJson<NewRoot>,
 ) -> Result<Response, Fault> {
     let domain = tokens::text("/domain", body.domain, 128)?;
-    let bare = Rules { log: false, sct: false };
+    let bare = Rules::NONE;
     let names = Domain::read(&domain, body.document.as_bytes(), bare)?.authorities();
     let has = |kind| names.keys().any(|(known, _)| *known == kind);
     let rules = Rules {
         log: body.log.unwrap_or_else(|| has(AuthorityKind::Log)),
         sct: body.sct.unwrap_or_else(|| has(AuthorityKind::CtLog)),
+        logs: body.logs.unwrap_or(1),
     };
+    if !(1..=8).contains(&rules.logs) || (rules.logs > 1 && !rules.log) {
+        let why = "is 1 to 8, and more than 1 only where there must be an entry".into();
+        return Err(Fault::Member { pointer: "/logs", why });
+    }
     let digest = Sha256::of(body.document.as_bytes());
     let root = RootVersion { domain: domain.clone(), version: 0, digest, rules, document: body.document };
     let (progress, version) = trust::add_root(&app, &who.tenant, who.submitter(), root, patience).await?;

@@ -125,3 +125,26 @@ fn a_revoked_authority_vouches_for_nothing_that_it_may_have_made_up() {
     check("proven to be older", &ask(ca, Some(10)), &[]);
     check("not older", &ask(ca, Some(9)), &[AttRevokedSigner]);
 }
+
+#[test]
+fn o02_a_trusted_authority_proves_that_a_key_signed_before_it_leaked() {
+    let mut scene = Scene::golden();
+    let stamped = identities::signature(identities::identity());
+    let build = scene.build(&["app"], |_| {});
+    let logged = scene.evidence.attestations.get_mut(&build).unwrap();
+    // Received at minute 10; an authority of the public root says that it existed at minute 9.
+    logged.fact.signatures[0].signed_before = Some(at(9));
+    logged.fact.signatures[0].vouchers.clone_from(&stamped.vouchers);
+    let from = |minute: i64| {
+        let mut scene = scene.clone();
+        scene.withdraw(Target::Key(key("ci")), Some(at(minute)));
+        scene.ask("app")
+    };
+    check("leaked after", &from(10), &[]);
+    check("leaked before", &from(9), &[AttRevokedSigner]);
+    // An authority that nobody trusts proves nothing.
+    let logged = scene.evidence.attestations.get_mut(&build).unwrap();
+    logged.fact.signatures[0].vouchers[0].authority = catenary_evidence::Sha256([9; 32]);
+    scene.withdraw(Target::Key(key("ci")), Some(at(10)));
+    check("a stranger's word", &scene.ask("app"), &[AttRevokedSigner]);
+}
