@@ -2,7 +2,8 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, ExitCode, Output},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -44,12 +45,40 @@ pub struct Builder {
     disposable: bool,
 }
 
-/// The program under test.
+/// The name of the program under test.
+const PROGRAM: &str = "catenary-under-test";
+
+/// Where [`be_the_program`] put this process's own executable under that name.
+static OWN: OnceLock<PathBuf> = OnceLock::new();
+
+/// The program under test: the binary that cargo built for the tests, or this executable itself.
 pub fn program() -> PathBuf {
+    if let Some(own) = OWN.get() {
+        return own.clone();
+    }
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap().join("catenary-under-test");
+    let program = test.parent().and_then(Path::parent).unwrap().join(PROGRAM);
     assert!(program.is_file(), "{} is not built", program.display());
     program
+}
+
+/// For binaries of their own, which cargo builds alone: called under the program's name they are the program, and
+/// services are started from the same executable, so that none is ever an older build.
+pub fn be_the_program() -> Option<ExitCode> {
+    let called = std::env::args_os().next().map(PathBuf::from)?;
+    if called.file_name().is_some_and(|name| name == PROGRAM) {
+        return Some(catenary_cli::main());
+    }
+    let executable = std::env::current_exe().unwrap();
+    let folder = executable.with_extension("program");
+    std::fs::create_dir_all(&folder).unwrap();
+    let own = folder.join(PROGRAM);
+    if std::fs::read_link(&own).ok().as_ref() != Some(&executable) {
+        let _ = std::fs::remove_file(&own);
+        std::os::unix::fs::symlink(&executable, &own).unwrap();
+    }
+    let _ = OWN.set(own);
+    None
 }
 
 impl App {

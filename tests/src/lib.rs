@@ -18,6 +18,7 @@ pub mod cluster;
 pub mod http;
 pub mod jwt;
 pub mod listener;
+pub mod load;
 pub mod process;
 pub mod proxy;
 pub mod registry;

@@ -1,4 +1,4 @@
-//! What must survive: kill -9, two instances, floods.
+//! What must survive: two instances, floods, a stop in order. The scenarios R01 to R24 are in `faults/`.
 
 use std::{
     sync::{
@@ -8,90 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use acceptance::{App, Client, Stage, checker};
-use catenary_testkit::{Key, Statement, Subject};
-use serde_json::json;
+use acceptance::{App, Stage, checker, load::fresh};
+use catenary_testkit::Key;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::Mutex,
 };
-
-/// What was acknowledged: id and index.
-type Acknowledged = Arc<Mutex<Vec<(String, u64)>>>;
-
-fn fresh(key: &Key) -> String {
-    let statement = Statement::new("https://acme.test/note/v1", json!({"n": acceptance::unique()}));
-    statement.subject(Subject::new("x", "sha256", &"1".repeat(64))).signed_by(key).to_json()
-}
-
-/// Writes until told to stop; an answer that does not come is not an acknowledgement.
-fn writer(
-    client: Client,
-    key: Key,
-    stop: Arc<AtomicBool>,
-    acknowledged: Acknowledged,
-) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        while !stop.load(Ordering::Relaxed) {
-            let request = client
-                .request(reqwest::Method::POST, "/v1/attestations")
-                .header("content-type", "application/json")
-                .body(fresh(&key));
-            match client.try_send(request).await {
-                Ok(answer) if answer.status == 201 => {
-                    acknowledged.lock().await.push(checker::acknowledged(&answer))
-                }
-                Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.show()),
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn kill_nine_under_sixteen_writers_loses_no_acknowledged_attestation() {
-    const CYCLES: usize = 20;
-    let mut app = App::start().await;
-    let stage = Stage::in_app(&app).await.play_honest().await;
-    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Acknowledged::default());
-    let key = Key::ed25519("faults");
-    let writers: Vec<_> = (0..16)
-        .map(|_| writer(stage.admin.clone(), key.clone(), Arc::clone(&stop), Arc::clone(&acknowledged)))
-        .collect();
-    for cycle in 0..CYCLES {
-        let before = acknowledged.lock().await.len();
-        let begun = Instant::now();
-        while acknowledged.lock().await.len() < before + 20 && begun.elapsed() < Duration::from_secs(5) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(
-            acknowledged.lock().await.len() > before,
-            "nothing was acknowledged in cycle {cycle}: {}",
-            app.log()
-        );
-        app = app.kill().start().await;
-    }
-    stop.store(true, Ordering::Relaxed);
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    let acknowledged = acknowledged.lock().await;
-    println!("{} acknowledged over {CYCLES} kills", acknowledged.len());
-    let checked = checker::check(&stage, &stage.tenant).await;
-    for (n, (id, index)) in acknowledged.iter().enumerate() {
-        if n % 10 == 0 {
-            checked.includes(&stage, id, *index).await;
-        }
-        assert_eq!(
-            checked.index_of.get(id.trim_start_matches("sha256:")),
-            Some(index),
-            "an acknowledged attestation is lost"
-        );
-    }
-    stage.judge().await.passes();
-    app.log_is_clean();
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_instances_on_one_database_keep_one_log() {

@@ -1,0 +1,87 @@
+//! What dies, and what must hold nevertheless: `cargo run --release -p acceptance --bin faults -- R03 --seed 7`.
+//!
+//! Each scenario prints one line with its seed and its counts, and the command exits 1 when one does not hold.
+//! `short` runs those that fit into the gate; `list` names all.
+
+mod kill;
+mod report;
+
+use std::{pin::Pin, process::ExitCode, time::Instant};
+
+use crate::report::Report;
+
+/// How one run is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Everything random comes from here.
+    pub seed: u64,
+    /// In the gate: seconds instead of minutes.
+    pub short: bool,
+}
+
+/// One scenario.
+struct Scenario {
+    /// `R01` …
+    id: &'static str,
+    /// One line.
+    what: &'static str,
+    /// Whether it also runs in the gate.
+    in_gate: bool,
+    run: fn(Plan) -> Pin<Box<dyn Future<Output = Report>>>,
+}
+
+/// One line of the table.
+macro_rules! scenario {
+    ($id:literal, $what:literal, $in_gate:literal, $run:path) => {
+        Scenario { id: $id, what: $what, in_gate: $in_gate, run: |plan| Box::pin($run(plan)) }
+    };
+}
+
+/// Every scenario, in order.
+const SCENARIOS: &[Scenario] =
+    &[scenario!("R01", "kill -9 of the service under 16 writers", true, kill::service)];
+
+fn main() -> ExitCode {
+    if let Some(code) = acceptance::app::be_the_program() {
+        return code;
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let seed = match seed(&arguments) {
+        Ok(seed) => seed,
+        Err(why) => return usage(&why),
+    };
+    let Some(which) = arguments.first() else { return usage("name a scenario") };
+    let short = which == "short" || arguments.iter().any(|a| a == "--short");
+    let chosen: Vec<&Scenario> = match which.as_str() {
+        "list" => {
+            SCENARIOS.iter().for_each(|s| println!("{}  {}", s.id, s.what));
+            return ExitCode::SUCCESS;
+        }
+        "short" => SCENARIOS.iter().filter(|s| s.in_gate).collect(),
+        "all" => SCENARIOS.iter().collect(),
+        id => SCENARIOS.iter().filter(|s| s.id.eq_ignore_ascii_case(id)).collect(),
+    };
+    if chosen.is_empty() {
+        return usage(&format!("there is no scenario {which}"));
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let mut held = true;
+    for scenario in chosen {
+        let begun = Instant::now();
+        let report = runtime.block_on((scenario.run)(Plan { seed, short }));
+        println!("{} seed {seed}: {report} ({} s)", scenario.id, begun.elapsed().as_secs());
+        held &= report.holds();
+    }
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn seed(arguments: &[String]) -> Result<u64, String> {
+    let Some(at) = arguments.iter().position(|a| a == "--seed") else { return Ok(1) };
+    let value = arguments.get(at + 1).ok_or("--seed needs a number")?;
+    value.parse().map_err(|_| format!("--seed {value} is not a number"))
+}
+
+fn usage(why: &str) -> ExitCode {
+    eprintln!("{why}\nusage: faults (R01 … R24 | short | all | list) [--seed N] [--short]");
+    ExitCode::from(3)
+}
