@@ -23,6 +23,7 @@ pub struct Cluster {
     port: u16,
     /// Whether the folder goes when the test process ends: a shared cluster is never dropped.
     disposable: bool,
+    kept: bool,
     process: Mutex<Option<Process>>,
 }
 
@@ -39,6 +40,7 @@ impl Cluster {
                         settings: Vec::new(),
                         port: 0,
                         disposable: false,
+                        kept: false,
                         process: Mutex::new(None),
                     },
                     Err(_) => {
@@ -57,9 +59,15 @@ impl Cluster {
         Self::private_in(folder, settings).await
     }
 
-    /// The same in a folder that exists.
+    /// The same in a folder that exists, with or without a cluster in it.
     pub async fn private_in(folder: PathBuf, settings: &[&str]) -> Self {
         Self::begin(folder, settings, false).await
+    }
+
+    /// Leaves its folder behind when it is dropped.
+    pub fn kept(mut self) -> Self {
+        self.kept = true;
+        self
     }
 
     async fn begin(folder: PathBuf, settings: &[&str], disposable: bool) -> Self {
@@ -68,6 +76,7 @@ impl Cluster {
             std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).unwrap();
         }
         let data = folder.join("data");
+        let exists = data.join("PG_VERSION").is_file();
         let mut initdb = Command::new(binaries().join("initdb"));
         initdb
             .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"])
@@ -80,7 +89,7 @@ impl Cluster {
             std::os::unix::process::CommandExt::uid(&mut initdb, uid);
             std::os::unix::process::CommandExt::gid(&mut initdb, gid);
         }
-        assert!(initdb.status().unwrap().success(), "initdb in {}", data.display());
+        assert!(exists || initdb.status().unwrap().success(), "initdb in {}", data.display());
         let port = free_port();
         let cluster = Self {
             base: format!("postgres://postgres@127.0.0.1:{port}"),
@@ -88,6 +97,7 @@ impl Cluster {
             settings: settings.iter().map(|s| (*s).to_owned()).collect(),
             port,
             disposable,
+            kept: false,
             process: Mutex::new(None),
         };
         cluster.start().await;
@@ -182,7 +192,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.process.lock().unwrap().take());
-        if let Some(folder) = &self.folder {
+        if let Some(folder) = self.folder.as_ref().filter(|_| !self.kept) {
             let _ = fs::remove_dir_all(folder);
         }
     }

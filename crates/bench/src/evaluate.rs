@@ -15,7 +15,7 @@ use catenary_testkit::World;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::per_second;
+use crate::pure::{case, per_second};
 
 /// What an ordinary chain may cost.
 const MARK_US: f64 = 20.0;
@@ -68,7 +68,7 @@ pub fn ordinary() -> Result<Value> {
     let rate = per_second(|| black_box(ask()).allowed);
     let ceiling = per_second(|| !black_box(verdict.to_json_bytes()).is_empty());
     let us = 1_000_000.0 / rate;
-    let mut case = super::case("evaluate an ordinary chain", rate, ceiling, "writing its verdict as JSON");
+    let mut case = case("evaluate an ordinary chain", rate, ceiling, "writing its verdict as JSON");
     let members = case.as_object_mut().context("a case is an object")?;
     members.insert("us".into(), json!((us * 10.0).round() / 10.0));
     members.insert("mark_us".into(), json!(MARK_US));

@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use catenary_chain::Control;
 use catenary_evidence::digest::Sha256;
 use jiff::Timestamp;
 
@@ -70,6 +71,8 @@ pub struct Principal {
     pub name: String,
     /// Who it is, to tell people apart: `token:<id>` or `oidc:<issuer>#<sub>`.
     pub identity: String,
+    /// SHA-256 of the API token's text, as the log has it.
+    pub token: Option<Sha256>,
 }
 
 impl Principal {
@@ -183,16 +186,26 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/docs/reasons/{code}", Access::Anyone),
 ];
 
+/// The route of an answer, for its metrics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route(pub(crate) &'static str);
+
 /// The layer: looks the parsed route up, authenticates, and lets through or not.
 pub(crate) async fn authorize(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    match admit(&app, &mut request).await {
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let known = matched.and_then(|m| TABLE.iter().find(|(_, template, _)| *template == m.as_str()));
+    let mut response = match admit(&app, &mut request).await {
         Ok(()) => next.run(request).await,
         Err(fault) => {
             let (method, path) = (request.method(), request.uri().path());
             tracing::info!(%method, path, code = %fault.code(), "refused");
             fault.into_response()
         }
+    };
+    if let Some((_, template, _)) = known {
+        response.extensions_mut().insert(Route(template));
     }
+    response
 }
 
 async fn admit(app: &App, request: &mut Request) -> Result<(), Fault> {
@@ -275,6 +288,7 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Princ
             scope: admitted.scope,
             name: admitted.name,
             identity: admitted.identity,
+            token: None,
         });
     }
     let presented = token::parse(text)?;
@@ -289,7 +303,20 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Princ
     }
     let scope = Scope::new(&token.repositories, &token.predicate_types).map_err(|_| TokenError::Unknown)?;
     let identity = format!("{}{}", catenary_chain::life::TOKEN, token.id);
-    Ok(Principal { tenant: presented.tenant.to_owned(), role, scope, name: token.id.clone(), identity })
+    let (tenant, name) = (presented.tenant.to_owned(), token.id.clone());
+    Ok(Principal { tenant, role, scope, name, identity, token: Some(token.hash) })
+}
+
+/// Whether a token, whose text hashed to this when it was checked, may still ask for verdicts.
+pub(crate) fn may_read_verdicts(control: &Control, id: &str, hash: Sha256, now: Timestamp) -> bool {
+    let Access::Roles(roles) = READ else { return false };
+    control.tokens.get(id).is_some_and(|state| {
+        let role = Role::from_name(&state.token.role);
+        state.token.hash == hash
+            && !state.revoked
+            && now < state.token.expires
+            && role.is_some_and(|role| roles.contains(&role))
+    })
 }
 
 /// The bearer of exactly one `Authorization` header.

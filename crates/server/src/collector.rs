@@ -100,6 +100,7 @@ impl Collector {
             scope: Scope::default(),
             name: format!("collector {}", registry.config.name),
             identity: "service:collector".into(),
+            token: None,
         };
         if is_stated(app, &who, &resource, push).await? {
             return Ok(false);

@@ -1,6 +1,12 @@
 //! The layers around every route, outermost first: request id, log line, panic, load, time, authorization, freshness.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -15,7 +21,7 @@ use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRe
 use tracing::Instrument as _;
 
 use crate::{
-    App, auth, freshness,
+    App, auth, freshness, hot,
     problem::{Fault, PROBLEM_JSON},
     routes,
 };
@@ -23,7 +29,7 @@ use crate::{
 /// Requests at a time; more are turned away.
 pub(crate) const IN_FLIGHT: usize = 512;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The service as one router.
 pub(crate) fn router(app: App) -> Router {
@@ -39,8 +45,9 @@ pub(crate) fn router(app: App) -> Router {
     inner
         .layer(middleware::from_fn_with_state(app.clone(), bounded))
         .layer(CatchPanicLayer::custom(|_| Fault::Internal.into_response()))
-        .layer(middleware::from_fn_with_state(app, outermost))
+        .layer(middleware::from_fn_with_state(app.clone(), outermost))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
+        .layer(middleware::from_fn_with_state(app, hot::answer))
 }
 
 /// Bounds how many requests run, and for how long.
@@ -64,13 +71,14 @@ async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> 
     let id = request_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     request.headers_mut().remove(&REQUEST_ID);
-    let span = tracing::info_span!("request", id);
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     // A layer sees the route only after routing; the template is asked for by the same rules.
     let mut response = next.run(request).instrument(span.clone()).await;
     response = with_id(response, &id).await;
     let took = started.elapsed();
     let status = response.status().as_u16();
-    app.metrics.request(&method, template(&path), status, took);
+    let route = response.extensions().get::<auth::Route>().map_or_else(|| template(&path), |route| route.0);
+    app.metrics.request(&method, route, status, took);
     span.in_scope(|| tracing::info!(%method, path, status, ms = millis(took), "answered"));
     response
 }
@@ -79,21 +87,28 @@ fn millis(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// 96 random bits. An id that a client sends is not used: it could be anybody's.
-fn request_id() -> String {
-    let mut bytes = [0; 12];
-    // Without randomness the id is all zeros; the request itself does not depend on it.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    hex::encode(bytes)
+/// Unlike every other. An id that a client sends is not used: it could be anybody's.
+pub(crate) fn request_id() -> HeaderValue {
+    static START: OnceLock<[u8; 8]> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let start = START.get_or_init(|| {
+        let mut bytes = [0; 8];
+        // Without randomness ids are unlike within one process only; no request depends on them.
+        let _ = aws_lc_rs::rand::fill(&mut bytes);
+        bytes
+    });
+    let mut text = [0; 32];
+    let number = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    // 16 bytes are 32 digits.
+    let _ = hex::encode_to_slice([*start, number].as_flattened(), &mut text);
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("none"))
 }
 
 /// Puts the id into the header, and into the document of a problem.
-async fn with_id(response: Response, id: &str) -> Response {
+async fn with_id(response: Response, id: &HeaderValue) -> Response {
     let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == PROBLEM_JSON);
     let (mut parts, body) = response.into_parts();
-    if let Ok(value) = HeaderValue::from_str(id) {
-        parts.headers.insert(REQUEST_ID, value);
-    }
+    parts.headers.insert(REQUEST_ID, id.clone());
     if !is_problem {
         return Response::from_parts(parts, body);
     }
@@ -101,7 +116,7 @@ async fn with_id(response: Response, id: &str) -> Response {
     let bytes = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     let bytes = match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) {
         Ok(mut document) => {
-            document.insert("requestId".into(), id.into());
+            document.insert("requestId".into(), id.to_str().unwrap_or_default().into());
             Bytes::from(serde_json::to_vec(&document).unwrap_or_default())
         }
         Err(_) => bytes,

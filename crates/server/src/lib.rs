@@ -15,6 +15,7 @@ mod export;
 mod extract;
 mod feed;
 mod freshness;
+mod hot;
 mod ingest;
 mod listen;
 mod metrics;
@@ -65,6 +66,7 @@ pub(crate) struct App {
     pub(crate) workers: ingest::Workers,
     pub(crate) places: extract::BodyPlaces,
     pub(crate) metrics: Arc<metrics::Metrics>,
+    pub(crate) hot: Arc<hot::Known>,
     pub(crate) recorder: record::Recorder,
     pub(crate) in_flight: Arc<tokio::sync::Semaphore>,
     /// Questions that were asked, on their way to being watched.
@@ -167,6 +169,7 @@ impl Server {
         app.tasks.spawn(watch::run(app.clone(), stop.clone()));
         app.tasks.spawn(app.recorder.clone().run());
         app.tasks.spawn(webhook::run(app.clone(), stop.clone()));
+        app.tasks.spawn(metrics::upkeep(app.metrics.clone(), stop.clone()));
         let serving = tokio::spawn(listen::serve(listener, router, config.connections, stop.clone()));
         tracing::info!(%address, database = database.describe(), "serving");
         Ok(Self {
@@ -232,6 +235,7 @@ impl App {
             workers: ingest::Workers::default(),
             places: extract::BodyPlaces::default(),
             metrics: Arc::default(),
+            hot: Arc::default(),
             recorder,
             in_flight: Arc::new(tokio::sync::Semaphore::new(edge::IN_FLIGHT)),
             asked: watch::Asked::default(),

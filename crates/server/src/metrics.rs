@@ -1,20 +1,55 @@
 //! Metrics for Prometheus. Every label has few values, whatever is sent.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum::http::Method;
-use metrics::{counter, gauge, histogram, with_local_recorder};
+use axum::http::{Method, StatusCode};
+use catenary_chain::Outcome;
+use metrics::{Counter, Histogram, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::{App, ingest::Kept, problem::Fault, routes::TrustReadiness};
 
 /// Seconds: from a cached verdict to a slow one.
 const BUCKETS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
+/// How often single values are put into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// The metrics of one service; not global, so that several can run in one process.
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    hot: Hot,
+}
+
+/// What the hot route counts, looked up once.
+struct Hot {
+    answered: Counter,
+    unchanged: Counter,
+    passed: Counter,
+    failed: Counter,
+    hits: Counter,
+    request_seconds: Histogram,
+    verdict_seconds: Histogram,
+}
+
+impl Hot {
+    fn new(recorder: &PrometheusRecorder) -> Self {
+        const ROUTE: &str = "/v1/verdict";
+        let requests = |class: &'static str| counter!("catenary_requests_total", "method" => "GET", "route" => ROUTE, "status" => class);
+        let verdicts = |outcome: &'static str| counter!("catenary_verdicts_total", "outcome" => outcome);
+        with_local_recorder(recorder, || Self {
+            answered: requests("2xx"),
+            unchanged: requests("3xx"),
+            passed: verdicts("passed"),
+            failed: verdicts("failed"),
+            hits: counter!("catenary_verdict_cache_total", "result" => "hit"),
+            request_seconds: histogram!("catenary_request_seconds", "route" => ROUTE),
+            verdict_seconds: histogram!("catenary_verdict_seconds"),
+        })
+    }
 }
 
 impl Default for Metrics {
@@ -22,8 +57,8 @@ impl Default for Metrics {
         let builder = PrometheusBuilder::new();
         // Fails for an empty list only.
         let recorder = builder.set_buckets(&BUCKETS).unwrap_or_default().build_recorder();
-        let handle = recorder.handle();
-        Self { recorder, handle }
+        let (handle, hot) = (recorder.handle(), Hot::new(&recorder));
+        Self { recorder, handle, hot }
     }
 }
 
@@ -48,6 +83,21 @@ impl Metrics {
                 .increment(1);
             histogram!("catenary_request_seconds", "route" => route).record(took.as_secs_f64());
         });
+    }
+
+    /// One verdict of the hot route. What is undecided is never kept ready.
+    pub fn hot(&self, outcome: Outcome, status: StatusCode, took: Duration) {
+        let Hot { answered, unchanged, passed, failed, hits, request_seconds, verdict_seconds } = &self.hot;
+        if status == StatusCode::NOT_MODIFIED { unchanged } else { answered }.increment(1);
+        if outcome == Outcome::Passed { passed } else { failed }.increment(1);
+        hits.increment(1);
+        request_seconds.record(took.as_secs_f64());
+        verdict_seconds.record(took.as_secs_f64());
+    }
+
+    /// Puts what was recorded into its buckets; until then every single value is kept.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
     }
 
     /// One attestation that was sent.
@@ -134,5 +184,12 @@ impl Metrics {
         });
         self.handle.run_upkeep();
         self.handle.render()
+    }
+}
+
+/// Keeps what is recorded small, also where nobody asks for it.
+pub async fn upkeep(metrics: Arc<Metrics>, stop: CancellationToken) {
+    while tokio::time::timeout(UPKEEP, stop.cancelled()).await.is_err() {
+        metrics.upkeep();
     }
 }

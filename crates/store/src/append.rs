@@ -1,5 +1,6 @@
 //! One batch, one transaction (design section 6).
 
+mod ceiling;
 mod rows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -280,50 +281,56 @@ impl Writer {
         if plan.entries.is_empty() {
             return Ok(answers);
         }
-        self.insert_facts(db, tenant, batch, &plan).await?;
+        FactRows::of(tenant, batch, &plan, &self.seal).insert(db, tenant).await?;
         rows::insert_entries(db, tenant, &plan.entries).await?;
         rows::insert_tiles(db, tenant, head.size, &plan.frontier, &plan.entries).await?;
         rows::advance_head(db, tenant, head.size, &plan.frontier, time).await?;
         let size_after = plan.frontier.size();
         Ok(answers.into_iter().map(|answer| answer.map(|known| Appended { size_after, ..known })).collect())
     }
+}
 
-    async fn insert_facts(
-        &self,
-        db: &mut PgConnection,
-        tenant: &str,
-        batch: &[Pending],
-        plan: &Plan,
-    ) -> Result<(), Failure> {
-        let (mut attestations, mut subjects) = (Vec::new(), Vec::new());
-        let mut mentions = Vec::new();
-        let (mut objects, mut child_rows) = (Vec::new(), Vec::new());
+/// The rows that a plan's items become, sealed.
+#[derive(Default)]
+struct FactRows {
+    attestations: Vec<AttestationRecord>,
+    subjects: Vec<rows::IndexedSubject>,
+    mentions: Vec<mention::Row>,
+    objects: Vec<ObjectRecord>,
+    children: Vec<(String, String, u64)>,
+}
+
+impl FactRows {
+    fn of(tenant: &str, batch: &[Pending], plan: &Plan, seal: &SealKeys) -> Self {
+        let mut rows = Self::default();
         for entry in &plan.entries {
             let Some(item) = batch.get(entry.item) else { continue };
             match &item.facts {
                 Facts::Attestation(facts) => {
-                    let record = AttestationRecord::new(tenant, facts, entry.index, plan.time, &self.seal);
-                    attestations.push(record);
-                    mentions.extend(mention::rows(facts, entry.index));
-                    subjects.extend(subject_rows(facts).into_iter().map(|row| (row, entry.index, item.id)));
+                    let record = AttestationRecord::new(tenant, facts, entry.index, plan.time, seal);
+                    rows.attestations.push(record);
+                    rows.mentions.extend(mention::rows(facts, entry.index));
+                    let subjects = subject_rows(facts).into_iter();
+                    rows.subjects.extend(subjects.map(|row| (row, entry.index, item.id)));
                 }
                 Facts::Object { media_type, facts } => {
-                    let record =
-                        ObjectRecord::new(tenant, facts, media_type, entry.index, plan.time, &self.seal);
-                    child_rows.extend(
-                        children(facts).into_iter().map(|child| (child, record.node.clone(), entry.index)),
-                    );
-                    objects.push(record);
+                    let record = ObjectRecord::new(tenant, facts, media_type, entry.index, plan.time, seal);
+                    let named = children(facts).into_iter();
+                    rows.children.extend(named.map(|child| (child, record.node.clone(), entry.index)));
+                    rows.objects.push(record);
                 }
                 Facts::Control(_) => {}
             }
         }
-        rows::insert_attestations(db, tenant, &attestations).await?;
-        rows::insert_subjects(db, tenant, &subjects).await?;
-        mention::insert(db, tenant, &mentions).await?;
-        rows::insert_objects(db, tenant, &objects).await?;
-        rows::insert_children(db, tenant, &child_rows).await?;
-        Ok(())
+        rows
+    }
+
+    async fn insert(&self, db: &mut PgConnection, tenant: &str) -> Result<(), sqlx::Error> {
+        rows::insert_attestations(db, tenant, &self.attestations).await?;
+        rows::insert_subjects(db, tenant, &self.subjects).await?;
+        mention::insert(db, tenant, &self.mentions).await?;
+        rows::insert_objects(db, tenant, &self.objects).await?;
+        rows::insert_children(db, tenant, &self.children).await
     }
 }
 

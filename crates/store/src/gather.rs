@@ -15,6 +15,7 @@ use crate::{
     Store, StoreError,
     entry::{from_sql, to_sql},
     facts::{AttestationRecord, ObjectRecord, id_from, time_from},
+    frontier::{Asked, Found, Pick},
     load::{Loaded, Reach},
     pool::retry,
 };
@@ -42,7 +43,7 @@ impl Store {
     /// [`crate::replay`] gathers the same from a log in memory: what changes here changes there.
     ///
     /// A row whose seal is broken is derived anew from its body, when the leaf proves the body and the tree
-    /// proves the leaf; else it is named as damaged, and absent. Three round trips, one more when a policy names
+    /// proves the leaf; else it is named as damaged, and absent. One round trip, one more when a policy names
     /// certificate identities.
     pub async fn gather(
         &self,
@@ -51,12 +52,53 @@ impl Store {
         at: &Prefix,
         into: &mut Evidence,
     ) -> Result<(), StoreError> {
+        let known: Vec<Vec<u8>> =
+            into.attestations.keys().chain(&into.damaged).map(|id| id.0.to_vec()).collect();
+        let found = self.frontier(tenant, want, &known, at.size).await?;
+        self.gather_objects(tenant, want, found.objects, at, into).await?;
+        let picked = pick(found.picks, into);
+        self.gather_attestations(tenant, picked, found.attestations, at, into).await
+    }
+
+    /// The statements of [`Store::gather`] without what is made of their rows: the ceiling of benchmarks. How many
+    /// rows there were.
+    #[doc(hidden)]
+    pub async fn fetch(&self, tenant: &str, want: &Want, before: u64) -> Result<usize, StoreError> {
+        let found = self.frontier(tenant, want, &[], before).await?;
+        Ok(found.objects.len() + found.attestations.len())
+    }
+
+    /// One primary-key read: the other ceiling of benchmarks.
+    #[doc(hidden)]
+    pub async fn facts_by_key(&self, tenant: &str, id: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let facts = retry(|| {
+            sqlx::query_scalar!("select facts from attestation where tenant = $1 and id = $2", tenant, id)
+                .fetch_one(self.reads())
+        });
+        facts.await
+    }
+
+    async fn frontier(
+        &self,
+        tenant: &str,
+        want: &Want,
+        known: &[Vec<u8>],
+        before: u64,
+    ) -> Result<Found, StoreError> {
         let nodes: Vec<String> = want.nodes.iter().map(ToString::to_string).collect();
         let mut signers: Vec<String> = want.signers.iter().map(ToString::to_string).collect();
-        signers.extend(self.identities(tenant, want, &nodes, at.size).await?);
-        self.gather_objects(tenant, want, &nodes, &signers, at, into).await?;
-        let picked = self.pick(tenant, &nodes, &signers, at.size, into).await?;
-        self.gather_attestations(tenant, picked, at, into).await
+        signers.extend(self.identities(tenant, want, &nodes, before).await?);
+        let most = MAX_PER_NODE as i64 + 1;
+        let asked = Asked {
+            nodes: &nodes,
+            signers: &signers,
+            known,
+            before,
+            reach: Reach { wanted: most, others: NEAR_MISSES as i64, git: most },
+            wanted: most,
+            others: NEAR_MISSES as i64,
+        };
+        self.find(tenant, &asked).await
     }
 
     /// The certificate identities that a policy trusts among those that speak about the nodes or their parents. All of them
@@ -93,15 +135,12 @@ impl Store {
         &self,
         tenant: &str,
         want: &Want,
-        nodes: &[String],
-        signers: &[String],
+        found: Vec<Loaded<ObjectRecord>>,
         at: &Prefix,
         into: &mut Evidence,
     ) -> Result<(), StoreError> {
-        let most = MAX_PER_NODE as i64 + 1;
-        let reach = Reach { wanted: most, others: NEAR_MISSES as i64, git: most };
         let wanted: BTreeSet<Node> = want.nodes.iter().copied().collect();
-        for loaded in self.load_family(tenant, nodes, signers, at.size, reach).await? {
+        for loaded in found {
             let id = id_from(&loaded.record.id);
             let Some(object) = self.believe_object(tenant, loaded, at).await? else {
                 into.damaged.extend(id);
@@ -122,76 +161,23 @@ impl Store {
         Ok(())
     }
 
-    /// Which attestations to load: ids, with the index under which they were found. One round trip.
-    async fn pick(
-        &self,
-        tenant: &str,
-        nodes: &[String],
-        signers: &[String],
-        before: u64,
-        into: &mut Evidence,
-    ) -> Result<BTreeMap<Sha256, u64>, StoreError> {
-        let rows = retry(|| {
-            sqlx::query!(
-                r#"select n.node as "node!", p.log_index as "log_index!", p.id as "id!", p.wanted as "wanted!"
-                   from unnest($2::text[]) as n (node)
-                   cross join lateral (
-                       (select distinct s.log_index, s.id, true as wanted
-                        from unnest($3::text[]) as k (signer)
-                        cross join lateral (
-                            select s.log_index, s.id from attestation_subject s
-                            where s.tenant = $1 and s.node = n.node and s.signer = k.signer and s.log_index < $4
-                            order by s.log_index limit $5) as s
-                        order by s.log_index limit $5)
-                       union all
-                       (select distinct s.log_index, s.id, false as wanted
-                        from attestation_subject s
-                        where s.tenant = $1 and s.node = n.node and s.signer <> all($3) and s.log_index < $4
-                        order by s.log_index limit $6)
-                   ) as p
-                   order by p.log_index"#,
-                tenant,
-                nodes,
-                signers,
-                to_sql(before),
-                MAX_PER_NODE as i64 + 1,
-                NEAR_MISSES as i64
-            )
-            .fetch_all(self.reads())
-        })
-        .await?;
-        let mut picked = BTreeMap::new();
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for row in rows {
-            if row.wanted {
-                let count = counts.entry(row.node.clone()).or_default();
-                *count += 1;
-                if *count > MAX_PER_NODE {
-                    into.truncated.extend(row.node.parse::<Node>());
-                    continue;
-                }
-            }
-            if let Some(id) = id_from(&row.id) {
-                picked.insert(id, from_sql(row.log_index));
-            }
-        }
-        Ok(picked)
-    }
-
     async fn gather_attestations(
         &self,
         tenant: &str,
-        picked: BTreeMap<Sha256, u64>,
+        picked: BTreeSet<Sha256>,
+        found: Vec<Loaded<AttestationRecord>>,
         at: &Prefix,
         into: &mut Evidence,
     ) -> Result<(), StoreError> {
         // What an earlier frontier brought is not fetched again.
         let known = |id: &Sha256| into.attestations.contains_key(id) || into.damaged.contains(id);
-        let mut missing: BTreeSet<Sha256> = picked.keys().filter(|id| !known(id)).copied().collect();
-        let ids: Vec<Vec<u8>> = missing.iter().map(|id| id.0.to_vec()).collect();
-        for loaded in self.load_attestations(tenant, &ids, at.size).await? {
+        let mut missing: BTreeSet<Sha256> = picked.into_iter().filter(|id| !known(id)).collect();
+        for loaded in found {
             let Some(id) = id_from(&loaded.record.id) else { continue };
-            missing.remove(&id);
+            // What is beyond a node's budget may have come along.
+            if !missing.remove(&id) {
+                continue;
+            }
             match self.believe_attestation(tenant, loaded, at).await? {
                 Some(attestation) => {
                     into.attestations.insert(id, attestation);
@@ -278,6 +264,24 @@ impl Store {
         self.alarm(tenant, "object", &record.node, "the seal is broken");
         self.derive_object(tenant, id, at).await
     }
+}
+
+/// The attestations that index rows lead to, each node's up to its budget.
+fn pick(rows: Vec<Pick>, into: &mut Evidence) -> BTreeSet<Sha256> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut picked = BTreeSet::new();
+    for row in rows {
+        if row.wanted {
+            let count = counts.entry(row.node.clone()).or_default();
+            *count += 1;
+            if *count > MAX_PER_NODE {
+                into.truncated.extend(row.node.parse::<Node>());
+                continue;
+            }
+        }
+        picked.extend(id_from(&row.id));
+    }
+    picked
 }
 
 /// Which wanted nodes this index contains: read from its own bytes, not from the rows that led here.

@@ -16,6 +16,7 @@ mod error;
 pub mod events;
 mod facts;
 pub mod follow;
+mod frontier;
 mod gather;
 pub mod impact;
 pub mod keys;

@@ -76,6 +76,35 @@ pub struct BaseChain {
     pub push: Signed<RegistryEvidence>,
 }
 
+/// Who signs in a world.
+#[derive(Debug, Clone)]
+pub struct Signers {
+    /// The version control collector's key, Ed25519.
+    pub k_vcs: Key,
+    /// The CI's key, P-256.
+    pub k_ci: Key,
+    /// The registry collector's key, P-384.
+    pub k_reg: Key,
+    /// The developer's SSH key, Ed25519.
+    pub k_dev: Key,
+    /// A key that nobody registered.
+    pub k_mallory: Key,
+}
+
+impl Signers {
+    /// The signers of a seed.
+    pub fn of(seed: u64) -> Self {
+        let name = |name: &str| format!("{name}-{seed}");
+        Self {
+            k_vcs: Key::ed25519(&name("vcs")),
+            k_ci: Key::p256(&name("ci")),
+            k_reg: Key::p384(&name("reg")),
+            k_dev: Key::ed25519(&name("dev")),
+            k_mallory: Key::ed25519(&name("mallory")),
+        }
+    }
+}
+
 /// The world.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -116,27 +145,27 @@ pub struct World {
 impl World {
     /// The honest world. The same seed and moment give the same bytes, but for ECDSA signatures.
     pub fn golden(seed: u64, now: i64) -> Self {
-        let key_name = |name: &str| format!("{name}-{seed}");
-        let (k_vcs, k_ci, k_reg) =
-            (Key::ed25519(&key_name("vcs")), Key::p256(&key_name("ci")), Key::p384(&key_name("reg")));
-        let (k_dev, k_mallory) = (Key::ed25519(&key_name("dev")), Key::ed25519(&key_name("mallory")));
+        Self::release(Signers::of(seed), seed, seed, &["linux/amd64", "linux/arm64"], now)
+    }
 
+    /// One of many honest releases by the same signers, on the base image of seed `base_seed`.
+    pub fn release(signers: Signers, seed: u64, base_seed: u64, platforms: &[&str], now: i64) -> Self {
+        let Signers { k_vcs, k_ci, k_reg, k_dev, k_mallory } = signers;
         let commit =
             make_commit(&format!("fn main() {{}} // {seed}\n"), "Greet the world\n", now - 900, &k_dev);
-        let base_layer = layer(&[("etc/os-release", format!("ID=acme\nBUILD_ID={seed}\n").as_bytes())]);
-        let base = Index::new(vec![
-            Image::new("linux/amd64", vec![base_layer.clone()]),
-            Image::new("linux/arm64", vec![base_layer]),
-        ]);
+        let base_layer = layer(&[("etc/os-release", format!("ID=acme\nBUILD_ID={base_seed}\n").as_bytes())]);
+        let base = Index::new(
+            platforms.iter().map(|platform| Image::new(platform, vec![base_layer.clone()])).collect(),
+        );
         let base_digest = base.digest();
-        let app = |platform: usize| {
-            let binary = format!("app {seed} {}", base.images[platform].platform.architecture);
-            base.images[platform]
+        let app = |below: &Image| {
+            let binary = format!("app {seed} {}", below.platform.architecture);
+            below
                 .extend(layer(&[("usr/bin/app", binary.as_bytes())]))
                 .annotate("org.opencontainers.image.base.name", BASE_RESOURCE)
                 .annotate("org.opencontainers.image.base.digest", &base_digest)
         };
-        let index = Index::new(vec![app(0), app(1)]);
+        let index = Index::new(base.images.iter().map(app).collect());
 
         let source = commit_evidence(&commit, REPOSITORY, REPOSITORY_ID, now - 600, &k_dev);
         let mut build = Provenance::generic(BUILDER, REPOSITORY, MAIN, &commit.oid());

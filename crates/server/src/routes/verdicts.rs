@@ -1,6 +1,11 @@
 //! Verdicts: may this digest run here?
 
-use axum::{Extension, extract::State, http::HeaderMap, response::Response};
+use axum::{
+    Extension,
+    extract::{RawQuery, State},
+    http::HeaderMap,
+    response::Response,
+};
 use catenary_chain::{Outcome, Question, context::Context, verdict::Verdict};
 use catenary_evidence::digest::{Digest, Sha256};
 use serde::Deserialize;
@@ -145,6 +150,7 @@ pub(crate) async fn get(
     State(app): State<App>,
     who: Principal,
     Extension(fresh): Extension<Freshness>,
+    RawQuery(words): RawQuery,
     ContextQuery(query, context): ContextQuery<VerdictQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
@@ -176,6 +182,9 @@ pub(crate) async fn get(
     app.recorder.note(&who.tenant, &who.name, &answer.ready, mode).await?;
     if signed {
         return sign(&app, &answer).await;
+    }
+    if when.is_now() && mode == Mode::Optional && fresh == Freshness::default() {
+        app.hot.learn(&headers, words.as_deref().unwrap_or_default(), &who, &question);
     }
     let ready = &answer.ready;
     let response = super::tagged(&headers, &ready.etag, ready.bytes.clone(), "application/json");

@@ -1,0 +1,172 @@
+//! The load generator: keep-alive connections in a closed loop, the same for the service and for its ceiling.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// What one run saw.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    /// Answers a second.
+    pub rate: f64,
+    /// Latencies in microseconds, sorted.
+    latencies: Vec<u32>,
+    /// Answers with another status than was expected, and one of them.
+    pub odd: (u64, Option<u16>),
+}
+
+impl Sample {
+    /// The latency in microseconds that this share of answers did not exceed.
+    pub fn percentile(&self, share: f64) -> u32 {
+        let last = self.latencies.len().saturating_sub(1);
+        self.latencies.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
+    }
+
+    /// Several runs as one: their rates' mean, all their latencies.
+    pub fn together(samples: Vec<Self>) -> Self {
+        let rate = samples.iter().map(|s| s.rate).sum::<f64>() / samples.len().max(1) as f64;
+        let mut latencies: Vec<u32> = samples.into_iter().flat_map(|s| s.latencies).collect();
+        latencies.sort_unstable();
+        Self { rate, latencies, odd: (0, None) }
+    }
+
+    /// How many answers there were.
+    pub fn answers(&self) -> usize {
+        self.latencies.len()
+    }
+}
+
+/// The bytes of request number `n`; `None` when there are no more.
+pub type Requests = Arc<dyn Fn(u64) -> Option<Vec<u8>> + Send + Sync>;
+
+/// How a run is driven.
+#[derive(Debug, Clone, Copy)]
+pub struct Drive {
+    /// On loopback.
+    pub port: u16,
+    /// Connections, each with one request at a time.
+    pub connections: usize,
+    /// How long.
+    pub window: Duration,
+    /// Statuses that are answers.
+    pub expected: &'static [u16],
+}
+
+/// Sends requests until the window or the requests end.
+pub async fn drive(how: Drive, requests: Requests) -> Result<Sample> {
+    let next = Arc::new(AtomicU64::new(0));
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..how.connections)
+        .map(|_| tokio::spawn(connection(how, requests.clone(), next.clone(), begun + how.window)))
+        .collect();
+    let mut sample = Sample::default();
+    let mut ended = begun;
+    for task in tasks {
+        let (latencies, odd, last) = task.await??;
+        sample.latencies.extend(latencies);
+        sample.odd = (sample.odd.0 + odd.0, sample.odd.1.or(odd.1));
+        ended = ended.max(last);
+    }
+    ensure!(!sample.latencies.is_empty(), "nothing was answered");
+    sample.latencies.sort_unstable();
+    sample.rate = sample.latencies.len() as f64 / (ended - begun).as_secs_f64();
+    Ok(sample)
+}
+
+type Seen = (Vec<u32>, (u64, Option<u16>), Instant);
+
+async fn connection(how: Drive, requests: Requests, next: Arc<AtomicU64>, until: Instant) -> Result<Seen> {
+    let mut wire = Wire::open(how.port).await?;
+    let (mut latencies, mut odd) = (Vec::new(), (0, None));
+    let mut last = Instant::now();
+    while last < until {
+        let Some(request) = requests(next.fetch_add(1, Ordering::Relaxed)) else { break };
+        let sent = Instant::now();
+        let status = wire.ask(&request).await?.0;
+        last = Instant::now();
+        if how.expected.contains(&status) {
+            latencies.push(u32::try_from((last - sent).as_micros()).unwrap_or(u32::MAX));
+        } else {
+            odd = (odd.0 + 1, Some(status));
+        }
+    }
+    Ok((latencies, odd, last))
+}
+
+/// One connection.
+pub struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Wire {
+    /// Connects to a port of this machine.
+    pub async fn open(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024) })
+    }
+
+    /// Sends a request; status and body of the answer.
+    pub async fn ask(&mut self, request: &[u8]) -> Result<(u16, &[u8])> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        let head = loop {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                bail!("the connection was closed");
+            }
+            if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+        };
+        let (status, length) = read_head(&self.buffer[..head])?;
+        while self.buffer.len() < head + length {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                bail!("the answer was cut");
+            }
+        }
+        Ok((status, &self.buffer[head..head + length]))
+    }
+}
+
+fn read_head(head: &[u8]) -> Result<(u16, usize)> {
+    let text = std::str::from_utf8(head)?;
+    let status = text.get(9..12).context("no status")?.parse()?;
+    let length = text.lines().filter_map(|line| line.split_once(':')).find_map(|(name, value)| {
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    // 304 has no body; everything that is measured otherwise says its length.
+    ensure!(length.is_some() || status == 304, "an answer without a length: {text}");
+    Ok((status, length.unwrap_or(0)))
+}
+
+/// A `GET`.
+pub fn get(path: &str, token: Option<&str>) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: bench\r\n{}\r\n", authorization(token)).into_bytes()
+}
+
+/// A `POST` of JSON.
+pub fn post(path: &str, token: Option<&str>, body: &[u8]) -> Vec<u8> {
+    let mut request = format!(
+        "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}\r\n",
+        body.len(),
+        authorization(token)
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
+}
+
+fn authorization(token: Option<&str>) -> String {
+    token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default()
+}

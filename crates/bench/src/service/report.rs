@@ -1,0 +1,248 @@
+//! Cases, as JSON for machines and as a table for people.
+
+use serde_json::{Value, json};
+
+use super::{cases::Bench, client::Sample};
+
+/// Which side of its mark a ratio must be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// A rate over a ceiling.
+    AtLeast,
+    /// A cost over a cost.
+    AtMost,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What was measured.
+    pub own: Figures,
+    /// What it is compared with, in words.
+    pub ceiling_name: &'static str,
+    /// What it is compared with.
+    pub ceiling: Figures,
+    /// The ratio.
+    pub ratio: f64,
+    /// What the ratio must reach or stay under.
+    pub mark: f64,
+    /// Which of the two.
+    pub bound: Bound,
+    /// Anything else that must hold, and whether it did.
+    pub also: Vec<(String, bool)>,
+    /// Cost in microseconds by the number of attestations.
+    pub curve: Vec<(u64, f64)>,
+}
+
+/// One side of a ratio.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Operations a second.
+    pub rate: f64,
+    /// Microseconds.
+    pub p50: u32,
+    /// Microseconds.
+    pub p99: u32,
+    /// Microseconds.
+    pub p999: u32,
+    /// Processor time of an operation in microseconds: the service or the ceiling, and the database.
+    pub cpu: Option<f64>,
+    /// Resident bytes of the service or the ceiling at the end.
+    pub rss: Option<u64>,
+}
+
+impl Figures {
+    /// Of a run of the load generator.
+    pub fn of(sample: &Sample) -> Self {
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| sample.percentile(share));
+        Self { rate: sample.rate, p50, p99, p999, cpu: None, rss: None }
+    }
+
+    /// A rate alone.
+    pub fn rate(rate: f64) -> Self {
+        Self { rate, ..Self::default() }
+    }
+}
+
+impl Case {
+    /// A rate that must reach `mark` of its ceiling's.
+    pub fn rate(
+        name: &'static str,
+        own: Figures,
+        ceiling_name: &'static str,
+        ceiling: Figures,
+        mark: f64,
+    ) -> Self {
+        let ratio = own.rate / ceiling.rate;
+        Self {
+            name,
+            own,
+            ceiling_name,
+            ceiling,
+            ratio,
+            mark,
+            bound: Bound::AtLeast,
+            also: Vec::new(),
+            curve: Vec::new(),
+        }
+    }
+
+    /// A cost that must not grow beyond `mark` times the other's.
+    pub fn growth(
+        name: &'static str,
+        own: Figures,
+        ceiling_name: &'static str,
+        ceiling: Figures,
+        mark: f64,
+    ) -> Self {
+        let ratio = ceiling.rate / own.rate;
+        Self {
+            name,
+            own,
+            ceiling_name,
+            ceiling,
+            ratio,
+            mark,
+            bound: Bound::AtMost,
+            also: Vec::new(),
+            curve: Vec::new(),
+        }
+    }
+
+    /// The same over data sets of growing size: the largest against the smallest.
+    pub fn grown(name: &'static str, bench: &Bench, figures: [Figures; 3], mark: f64) -> Self {
+        let sizes = bench.by_size().map(|stage| stage.size());
+        let curve = sizes.into_iter().zip(figures.iter().map(|f| 1e6 / f.rate)).collect();
+        let [small, _, large] = figures;
+        Self { curve, ..Self::growth(name, large, "a hundredth of the data", small, mark) }
+    }
+
+    /// Something else that must hold.
+    pub fn also(mut self, what: String, holds: bool) -> Self {
+        self.also.push((what, holds));
+        self
+    }
+
+    /// Whether everything holds.
+    pub fn ok(&self) -> bool {
+        let within = match self.bound {
+            Bound::AtLeast => self.ratio >= self.mark,
+            Bound::AtMost => self.ratio <= self.mark,
+        };
+        within && self.also.iter().all(|(_, holds)| *holds)
+    }
+
+    fn to_json(&self) -> Value {
+        let figures = |f: &Figures| {
+            json!({"rate": round(f.rate), "p50_us": f.p50, "p99_us": f.p99, "p999_us": f.p999,
+                   "cpu_us": f.cpu.map(round), "rss_bytes": f.rss})
+        };
+        let also: Vec<Value> = self.also.iter().map(|(what, ok)| json!({"what": what, "ok": ok})).collect();
+        json!({
+            "case": self.name, "rate": round(self.own.rate), "p50_us": self.own.p50, "p99_us": self.own.p99,
+            "ceiling": self.ceiling_name, "ceiling_rate": round(self.ceiling.rate), "ratio": round(self.ratio),
+            "bound": if self.bound == Bound::AtLeast { "at least" } else { "at most" },
+            "mark": self.mark, "ok": self.ok(), "also": also, "curve": self.curve,
+            "own": figures(&self.own), "against": figures(&self.ceiling),
+        })
+    }
+}
+
+fn round(n: f64) -> f64 {
+    let scale = if n.abs() < 100.0 { 1000.0 } else { 1.0 };
+    (n * scale).round() / scale
+}
+
+/// `{"cases": […]}`.
+pub fn json(cases: &[Case]) -> Value {
+    json!({"cases": cases.iter().map(Case::to_json).collect::<Vec<_>>()})
+}
+
+/// A table in Markdown.
+pub fn table(cases: &[Case]) -> String {
+    let mut text = String::from(
+        "| case | rate/s | p50/p99/p99.9 µs | CPU µs | RSS MB | against | its rate/s | its p50/p99/p99.9 µs | its CPU µs | ratio | mark | |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for case in cases {
+        let (own, other) = (&case.own, &case.ceiling);
+        let sign = if case.bound == Bound::AtLeast { "≥" } else { "≤" };
+        text += &format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | **{:.2}** | {sign} {} | {} |\n",
+            case.name,
+            number(own.rate),
+            latencies(own),
+            own.cpu.map(|c| format!("{c:.0}")).unwrap_or_default(),
+            own.rss.map(|bytes| (bytes / 1_000_000).to_string()).unwrap_or_default(),
+            case.ceiling_name,
+            number(other.rate),
+            latencies(other),
+            other.cpu.map(|c| format!("{c:.0}")).unwrap_or_default(),
+            case.ratio,
+            case.mark,
+            if case.ok() { "ok" } else { "**missed**" },
+        );
+        for (what, holds) in &case.also {
+            text +=
+                &format!("| | | | | | {what} | | | | | | {} |\n", if *holds { "ok" } else { "**missed**" });
+        }
+    }
+    text
+}
+
+/// The page that people read.
+pub fn page(cases: &[Case], size: u64) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "# Benchmarks
+
+Written by `cargo run --release -p bench -- all --size {size} --page docs/benchmarks.md` on {cores} cores, which
+service, Postgres and load generator share. Every figure is a ratio to a ceiling measured in the same run: rates
+differ from machine to machine, ratios hardly do. `--output json` prints the same for machines, `--data FOLDER`
+keeps the data set for another run, `--case NAME` runs the cases whose name begins so.
+
+{}
+![Cost against size](benchmarks.svg)
+",
+        table(cases)
+    )
+}
+
+/// Cost against size, each curve relative to its smallest data set, as SVG.
+pub fn plot(cases: &[Case]) -> String {
+    const COLOURS: [&str; 4] = ["#0b6", "#06b", "#b60", "#b06"];
+    let curves: Vec<&Case> = cases.iter().filter(|case| case.curve.len() > 1).collect();
+    let mut svg = String::from(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 320\" font-family=\"sans-serif\" font-size=\"12\">\n",
+    );
+    let y = |cost: f64| 280.0 - (cost.min(2.0) * 120.0);
+    for line in [0.0, 0.5, 1.0, 1.5, 2.0] {
+        let at = y(line);
+        svg +=
+            &format!("<path d=\"M60 {at}H600\" stroke=\"#ddd\"/><text x=\"30\" y=\"{at}\">{line}</text>\n");
+    }
+    for (case, colour) in curves.iter().zip(COLOURS) {
+        let first = case.curve[0].1;
+        let step = 500.0 / (case.curve.len() - 1) as f64;
+        let points = case.curve.iter().enumerate().map(|(n, (size, cost))| {
+            let (x, y) = (80.0 + n as f64 * step, y(cost / first));
+            svg += &format!("<circle cx=\"{x}\" cy=\"{y:.0}\" r=\"4\" fill=\"{colour}\"/><text x=\"{x}\" y=\"300\" text-anchor=\"middle\">{size}</text>\n");
+            format!("{x},{y:.0}")
+        });
+        let points = points.collect::<Vec<_>>().join(" ");
+        svg += &format!("<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\"/>\n");
+    }
+    for (n, (case, colour)) in curves.iter().zip(COLOURS).enumerate() {
+        svg += &format!("<text x=\"80\" y=\"{}\" fill=\"{colour}\">{}</text>\n", 20 + 16 * n, case.name);
+    }
+    svg + "<text x=\"340\" y=\"316\" text-anchor=\"middle\">attestations (cost relative to the smallest)</text>\n</svg>\n"
+}
+
+fn latencies(figures: &Figures) -> String {
+    if figures.p50 == 0 { String::new() } else { format!("{}/{}/{}", figures.p50, figures.p99, figures.p999) }
+}
+
+fn number(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.2}") } else { format!("{rate:.0}") }
+}

@@ -1,0 +1,130 @@
+//! The hot route: a verdict that is asked again in the same words by the same credential.
+//!
+//! What was read from a request once (whose token, which question) is remembered under the request's exact bytes.
+//! Nothing that can change is: the lease, the token's state, the answer and its record are looked up each time, in
+//! the same order as everywhere else. Whatever is not exactly as before goes the usual way.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, Method, header},
+    middleware::Next,
+    response::Response,
+};
+use catenary_chain::Question;
+use catenary_evidence::digest::Sha256;
+use jiff::Timestamp;
+use quick_cache::{Equivalent, Weighter, sync::Cache};
+
+use crate::{
+    App,
+    auth::{self, Principal},
+    cache, edge,
+    record::Mode,
+    routes,
+};
+
+/// Bytes of remembered requests.
+const BYTES: u64 = 16 * 1024 * 1024;
+const ROUTE: &str = "/v1/verdict";
+
+/// A request as it was sent: credential and query.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Words(Box<[u8]>, Box<[u8]>);
+
+/// The same, not yet owned.
+#[derive(PartialEq, Eq, Hash)]
+struct Asked<'a>(&'a [u8], &'a [u8]);
+
+impl Equivalent<Words> for Asked<'_> {
+    fn equivalent(&self, words: &Words) -> bool {
+        *self.0 == *words.0 && *self.1 == *words.1
+    }
+}
+
+/// What a request says, whatever time it is.
+#[derive(Debug)]
+struct Meaning {
+    tenant: String,
+    /// The token's public id: the principal's name.
+    token: String,
+    /// What the token's text hashes to.
+    hash: Sha256,
+    question: Question,
+}
+
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl Weighter<Words, Arc<Meaning>> for ByBytes {
+    fn weight(&self, words: &Words, _: &Arc<Meaning>) -> u64 {
+        // The question has about the length of the query.
+        (words.0.len() + 2 * words.1.len() + 512) as u64
+    }
+}
+
+/// Requests that were answered before, bounded in bytes.
+pub(crate) struct Known(Cache<Words, Arc<Meaning>, ByBytes>);
+
+impl Default for Known {
+    fn default() -> Self {
+        Self(Cache::with_weighter(16 * 1024, BYTES, ByBytes))
+    }
+}
+
+impl Known {
+    /// Remembers a request that was answered with the verdict of now, asked by an API token.
+    pub(crate) fn learn(&self, headers: &HeaderMap, query: &str, who: &Principal, question: &Question) {
+        let (Some(hash), Some(credential)) = (who.token, credential(headers)) else { return };
+        let words = Words(credential.into(), query.as_bytes().into());
+        let meaning =
+            Meaning { tenant: who.tenant.clone(), token: who.name.clone(), hash, question: question.clone() };
+        self.0.insert(words, Arc::new(meaning));
+    }
+}
+
+/// The one credential of a request.
+fn credential(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let first = all.next()?;
+    all.next().is_none().then(|| first.as_bytes())
+}
+
+/// The layer: answers what it knows, lets everything else through.
+pub(crate) async fn answer(State(app): State<App>, request: Request, next: Next) -> Response {
+    match ready(&app, &request) {
+        Some(response) => response,
+        None => next.run(request).await,
+    }
+}
+
+fn ready(app: &App, request: &Request<Body>) -> Option<Response> {
+    if request.method() != Method::GET || request.uri().path() != ROUTE {
+        return None;
+    }
+    let started = Instant::now();
+    let asked = Asked(credential(request.headers())?, request.uri().query()?.as_bytes());
+    let known = app.hot.0.get(&asked)?;
+    let Meaning { tenant, token, hash, question } = &*known;
+    let follower = &app.backend.follower;
+    let (lease, snapshot) = (follower.lease(tenant)?, follower.snapshot(tenant).ok()?);
+    let now = Timestamp::now();
+    if !auth::may_read_verdicts(&snapshot.control, token, *hash, now) {
+        return None;
+    }
+    let key = cache::key(tenant, snapshot.control.epoch, question);
+    let ready = app.answers.get(tenant, &key, snapshot.size, now)?;
+    if !lease.holds() {
+        return None;
+    }
+    app.recorder.count(tenant, token, &ready, Mode::Optional).ok()?;
+    let mut response =
+        routes::tagged(request.headers(), &ready.etag, ready.bytes.clone(), "application/json");
+    let headers = response.headers_mut();
+    headers.insert("catenary-log-size", snapshot.size.into());
+    headers.insert(edge::REQUEST_ID, edge::request_id());
+    app.metrics.hot(ready.verdict.outcome, response.status(), started.elapsed());
+    Some(response)
+}

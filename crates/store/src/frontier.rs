@@ -1,0 +1,153 @@
+//! One frontier in one statement: objects, their relatives, and the attestations about them.
+
+use crate::{
+    Store, StoreError,
+    entry::to_sql,
+    facts::{AttestationRecord, ObjectRecord},
+    load::{Loaded, Reach},
+    pool::retry,
+};
+
+/// What is asked for.
+pub(crate) struct Asked<'a> {
+    pub(crate) nodes: &'a [String],
+    /// Whose attestations are wanted.
+    pub(crate) signers: &'a [String],
+    /// Attestations that are there already.
+    pub(crate) known: &'a [Vec<u8>],
+    /// Only entries below this one.
+    pub(crate) before: u64,
+    pub(crate) reach: Reach,
+    /// Attestations of wanted signers about one node, and of others.
+    pub(crate) wanted: i64,
+    pub(crate) others: i64,
+}
+
+/// An index row that leads from a node to an attestation.
+#[derive(Debug)]
+pub(crate) struct Pick {
+    pub(crate) node: String,
+    pub(crate) id: Vec<u8>,
+    pub(crate) log_index: i64,
+    pub(crate) wanted: bool,
+}
+
+/// What was found, nothing of it believed yet.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) objects: Vec<Loaded<ObjectRecord>>,
+    /// By log index.
+    pub(crate) picks: Vec<Pick>,
+    pub(crate) attestations: Vec<Loaded<AttestationRecord>>,
+}
+
+impl Store {
+    /// One round trip, whatever is asked for.
+    pub(crate) async fn find(&self, tenant: &str, asked: &Asked<'_>) -> Result<Found, StoreError> {
+        let rows = retry(|| {
+            sqlx::query!(
+                r#"with pick as materialized (
+                       select n.node, p.log_index, p.id, p.wanted
+                       from unnest($2::text[]) as n (node)
+                       cross join lateral (
+                           (select distinct s.log_index, s.id, true as wanted
+                            from unnest($4::text[]) as k (signer)
+                            cross join lateral (
+                                select s.log_index, s.id from attestation_subject s
+                                where s.tenant = $1 and s.node = n.node and s.signer = k.signer and s.log_index < $3
+                                order by s.log_index limit $9) as s
+                            order by s.log_index limit $9)
+                           union all
+                           (select distinct s.log_index, s.id, false as wanted
+                            from attestation_subject s
+                            where s.tenant = $1 and s.node = n.node and s.signer <> all($4) and s.log_index < $3
+                            order by s.log_index limit $10)
+                       ) as p
+                   ),
+                   related (node) as (
+                       select unnest($2::text[])
+                       union
+                       select p.parent from unnest($2::text[]) as n (node) cross join lateral (
+                           select c.parent from object_child c
+                           where c.tenant = $1 and c.child = n.node and c.log_index < $3 and $6::bigint > 0
+                             and exists (select 1 from attestation_subject s
+                                         where s.tenant = $1 and s.node = c.parent and s.signer = any($4)
+                                           and s.log_index < $3)
+                           order by c.log_index limit $6) as p
+                       union
+                       select p.parent from unnest($2::text[]) as n (node) cross join lateral (
+                           select c.parent from object_child c
+                           where c.tenant = $1 and c.child = n.node and c.log_index < $3
+                           order by c.log_index limit case when n.node like 'git%' then $8::bigint else $7::bigint end) as p
+                   )
+                   select 0 as "kind!", o.node as "node!", o.id as "id!", o.log_index as "log_index!", true as "flag!",
+                          o.time_us, o.media_type as "text", null as builder, null as source_repository,
+                          null as source_commit, null as resource, o.facts, o.mac_key, o.mac,
+                          coalesce(sha256(b.bytes) = o.id, false) as "intact!"
+                   from related r
+                   join object o on o.tenant = $1 and o.node = r.node
+                   left join body b on b.tenant = o.tenant and b.id = o.id
+                   where o.log_index < $3
+                   union all
+                   select 1, p.node, p.id, p.log_index, p.wanted, null, null, null, null, null, null, null, null, null, false
+                   from pick p
+                   union all
+                   select 2, '', a.id, a.log_index, a.verified, a.time_us, a.predicate_type, a.builder, a.source_repository,
+                          a.source_commit, a.resource, a.facts, a.mac_key, a.mac,
+                          coalesce(sha256(b.bytes) = a.id, false)
+                   from (select distinct id from pick where id <> all($5::bytea[])) as p
+                   join attestation a on a.tenant = $1 and a.id = p.id
+                   left join body b on b.tenant = a.tenant and b.id = a.id
+                   where a.log_index < $3"#,
+                tenant,
+                asked.nodes,
+                to_sql(asked.before),
+                asked.signers,
+                asked.known,
+                asked.reach.wanted,
+                asked.reach.others,
+                asked.reach.git,
+                asked.wanted,
+                asked.others,
+            )
+            .fetch_all(self.reads())
+        })
+        .await?;
+        let mut found = Found::default();
+        for row in rows {
+            let (id, log_index) = (row.id, row.log_index);
+            if row.kind == 1 {
+                found.picks.push(Pick { node: row.node, id, log_index, wanted: row.flag });
+                continue;
+            }
+            // The columns are not null in their tables; one that is fails its seal.
+            let time_us = row.time_us.unwrap_or_default();
+            let (facts, mac_key) = (row.facts.unwrap_or_default(), row.mac_key.unwrap_or_default());
+            let (text, mac) = (row.text.unwrap_or_default(), row.mac.unwrap_or_default());
+            if row.kind == 0 {
+                let node = row.node;
+                let record =
+                    ObjectRecord { node, id, log_index, time_us, media_type: text, facts, mac_key, mac };
+                found.objects.push(Loaded { record, intact: row.intact });
+            } else {
+                let record = AttestationRecord {
+                    id,
+                    log_index,
+                    time_us,
+                    verified: row.flag,
+                    predicate_type: text,
+                    builder: row.builder,
+                    source_repository: row.source_repository,
+                    source_commit: row.source_commit,
+                    resource: row.resource,
+                    facts,
+                    mac_key,
+                    mac,
+                };
+                found.attestations.push(Loaded { record, intact: row.intact });
+            }
+        }
+        found.picks.sort_by_key(|pick| pick.log_index);
+        Ok(found)
+    }
+}
