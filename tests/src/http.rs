@@ -47,6 +47,11 @@ impl Client {
             .no_proxy()
             .build()
             .unwrap();
+        Self::over(http, url, token)
+    }
+
+    /// One that goes by connections of the caller's.
+    pub fn over(http: reqwest::Client, url: &str, token: Option<&str>) -> Self {
         Self { url: url.to_owned(), token: token.map(str::to_owned), http, seen: Arc::default() }
     }
 

@@ -42,6 +42,8 @@ mod revocation;
 mod signing;
 #[path = "stories/timeline.rs"]
 mod timeline;
+#[path = "stories/tls.rs"]
+mod tls;
 #[path = "stories/trust.rs"]
 mod trust;
 #[path = "stories/webhooks.rs"]

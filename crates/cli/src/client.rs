@@ -1,6 +1,9 @@
 //! The service, seen from the command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use reqwest::{Method, RequestBuilder, Response};
@@ -35,6 +38,17 @@ pub enum ClientError {
     },
 }
 
+/// How the service is known, and how it knows this machine, where the public authorities are not asked.
+#[derive(Debug, Default, clap::Args)]
+pub struct Tls {
+    /// Certificate authority of the service (PEM); without it, the public ones.
+    #[arg(long, global = true, env = "CATENARY_CA", value_name = "FILE")]
+    server_ca: Option<PathBuf>,
+    /// Certificate and private key of this client (PEM, both in one file).
+    #[arg(long, global = true, env = "CATENARY_CLIENT_CERTIFICATE", value_name = "FILE")]
+    client_certificate: Option<PathBuf>,
+}
+
 /// A client of one service with one credential. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -43,21 +57,41 @@ pub struct Client {
     http: reqwest::Client,
 }
 
+impl Tls {
+    fn apply(&self, mut http: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder> {
+        let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+        if let Some(path) = &self.server_ca {
+            let authorities = reqwest::Certificate::from_pem_bundle(&read(path)?);
+            let authorities = authorities.ok().filter(|all| !all.is_empty());
+            let authorities =
+                authorities.with_context(|| format!("{}: no certificate in PEM is in it", path.display()))?;
+            http = http.tls_certs_only(authorities);
+        }
+        if let Some(path) = &self.client_certificate {
+            let identity = reqwest::Identity::from_pem(&read(path)?);
+            let identity = identity.with_context(|| {
+                format!("{}: wants a certificate and its private key in PEM", path.display())
+            })?;
+            http = http.identity(identity);
+        }
+        Ok(http)
+    }
+}
+
 impl Client {
     /// Makes a client; nothing is sent yet.
-    pub fn new(server: String, token: Option<String>) -> Self {
+    pub fn new(server: String, token: Option<String>, tls: &Tls) -> Result<Self> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(60))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .unwrap_or_default();
+            .redirect(reqwest::redirect::Policy::none());
+        let http = tls.apply(http)?.build().context("this machine cannot make a TLS client")?;
         let token = token.or_else(|| {
             let file = std::env::var_os("CATENARY_DATA")
                 .map_or_else(catenary_server::config::default_data, PathBuf::from)
                 .join("admin-token");
             Some(std::fs::read_to_string(file).ok()?.trim().to_owned())
         });
-        Self { server: server.trim_end_matches('/').to_owned(), token, http }
+        Ok(Self { server: server.trim_end_matches('/').to_owned(), token, http })
     }
 
     /// A request to `path` (with query), with the credential.

@@ -28,6 +28,8 @@ struct Arguments {
     /// API token, or a CI's OIDC token. Default: the admin token that `serve` left in its data folder.
     #[arg(long, global = true, env = "CATENARY_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    #[command(flatten)]
+    tls: client::Tls,
     /// For people (text) or machines (json).
     #[arg(long, global = true, value_enum, default_value_t = output::Format::Text)]
     output: output::Format,
@@ -125,7 +127,13 @@ pub async fn main() -> std::process::ExitCode {
         }
     };
     let output = Output::new(arguments.output);
-    let client = Client::new(arguments.server, arguments.token);
+    let client = match Client::new(arguments.server, arguments.token, &arguments.tls) {
+        Ok(client) => client,
+        Err(error) => {
+            output.error(&error);
+            return Exit::Usage.into();
+        }
+    };
     let result = match arguments.command {
         Command::Serve(command) => command.run().await,
         Command::Demo(command) => command.run(&output).await,

@@ -59,6 +59,36 @@ pub struct Config {
     /// Connections at a time.
     #[serde(default = "default_connections")]
     pub connections: usize,
+    /// Serves over TLS; without it, in the clear.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+}
+
+/// The files of TLS, in PEM. They may be replaced while the service runs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate and what leads from it to its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities of client certificates; without them, none is asked for.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// What is asked of clients then.
+    #[serde(default)]
+    pub client: ClientCertificates,
+}
+
+/// Whether a client must have a certificate. It opens the connection; who asks, the token says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    /// No connection without one.
+    #[default]
+    Required,
+    /// One that is sent must be good.
+    Optional,
 }
 
 /// A registry whose pushes are collected.
@@ -180,11 +210,24 @@ pub enum ConfigError {
 }
 
 /// Settings that the environment may give.
-const SETTINGS: [&str; 8] =
-    ["listen", "data", "database_url", "keys", "checkpoints", "origin", "webhook_allow", "webhook_attempts"];
+const SETTINGS: [&str; 13] = [
+    "listen",
+    "data",
+    "database_url",
+    "keys",
+    "checkpoints",
+    "origin",
+    "webhook_allow",
+    "webhook_attempts",
+    "connections",
+    "tls_certificate",
+    "tls_key",
+    "tls_client_ca",
+    "tls_client",
+];
 
 /// Variables that other parts of the program read: the file itself, the ladder, the command line.
-const OTHERS: [&str; 4] = ["config", "ladder", "server", "token"];
+const OTHERS: [&str; 6] = ["config", "ladder", "server", "token", "ca", "client_certificate"];
 
 const PREFIX: &str = "CATENARY_";
 
@@ -204,6 +247,7 @@ impl Default for Config {
             webhook_allow: String::new(),
             webhook_attempts: default_webhook_attempts(),
             connections: default_connections(),
+            tls: None,
         }
     }
 }
@@ -219,7 +263,10 @@ impl Config {
             }
             None => String::new(),
         };
-        let environment = Env::prefixed(PREFIX).only(&SETTINGS);
+        // The members of the table [tls].
+        let environment = Env::prefixed(PREFIX)
+            .only(&SETTINGS)
+            .map(|name| name.as_str().to_lowercase().replacen("tls_", "tls.", 1).into());
         Self::read(Figment::new().merge(Toml::string(&text)).merge(environment))
     }
 
@@ -271,6 +318,16 @@ impl Config {
         }
         for issuer in &self.oidc {
             issuer.check()?;
+        }
+        if self.connections == 0 {
+            return Err(wrong("connections", "at least 1"));
+        }
+        if self
+            .tls
+            .as_ref()
+            .is_some_and(|t| t.client_ca.is_none() && t.client != ClientCertificates::default())
+        {
+            return Err(wrong("tls.client", "client certificates need tls.client_ca"));
         }
         self.webhooks().map(|_| ())
     }
@@ -410,6 +467,20 @@ mod tests {
         assert!(check("PATH").is_ok());
         let error = check("CATENARY_CHECKPOINT").unwrap_err().to_string();
         assert!(error.ends_with("did you mean CATENARY_CHECKPOINTS?"), "{error}");
+    }
+
+    #[test]
+    fn tls_is_whole_or_refused() {
+        let read = |text: &str| Config::from_toml(text);
+        let tls = read("[tls]\ncertificate='a'\nkey='b'\nclient_ca='c'").unwrap().tls.unwrap();
+        assert_eq!(tls.client, ClientCertificates::Required);
+        for wrong in [
+            "certificate='a'",
+            "certificate='a'\nkey='b'\nclient='optional'",
+            "certificate='a'\nkey='b'\nca='c'",
+        ] {
+            assert!(read(&format!("[tls]\n{wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

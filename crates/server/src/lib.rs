@@ -47,6 +47,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use config::{Config, ConfigError};
 pub use extract::MAX_BODY;
 pub use freshness::MAX_WAIT;
+pub use listen::tls::TlsError;
 pub use page::MAX_LIMIT;
 pub use routes::MAX_QUESTIONS;
 
@@ -106,6 +107,9 @@ pub enum StartError {
     /// The first tenants, keys or tokens could not be made.
     #[error("first start: {0}")]
     Bootstrap(String),
+    /// Certificate or key cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -120,6 +124,8 @@ pub enum StartError {
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub secure: bool,
     /// An administrator of tenant `default`, when this was the first start or the file is still there.
     pub admin_token: Option<String>,
     /// The platform administrator, likewise.
@@ -135,6 +141,8 @@ pub struct Server {
 impl Server {
     /// Climbs the ladder to a database and starts.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        // Known before a database is started for nothing.
+        config.tls.as_ref().map(listen::tls::Certificate::open).transpose()?;
         let url = config.database_url.as_ref().map(config::Secret::expose);
         std::fs::create_dir_all(&config.data)
             .map_err(|source| ConfigError::Read { path: config.data.clone(), source })?;
@@ -157,6 +165,7 @@ impl Server {
         let recorder =
             record::Recorder::start(backend.store.clone(), backend.follower.clone(), &config.data).await?;
         let app = App::new(backend, recorder, &config)?;
+        let certificate = config.tls.as_ref().map(listen::tls::Certificate::open).transpose()?;
         let listener = tokio::net::TcpListener::bind(&config.listen).await;
         let listener =
             listener.map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
@@ -170,10 +179,23 @@ impl Server {
         app.tasks.spawn(app.recorder.clone().run());
         app.tasks.spawn(webhook::run(app.clone(), stop.clone()));
         app.tasks.spawn(metrics::upkeep(app.metrics.clone(), stop.clone()));
-        let serving = tokio::spawn(listen::serve(listener, router, config.connections, stop.clone()));
+        let metrics = app.metrics.clone();
+        if let Some(certificate) = certificate.clone() {
+            app.tasks.spawn(certificate.follow(metrics.clone(), stop.clone()));
+        }
+        let secure = certificate.is_some();
+        let listening = listen::Listening {
+            router,
+            connections: config.connections,
+            certificate,
+            metrics,
+            stop: stop.clone(),
+        };
+        let serving = tokio::spawn(listen::serve(listener, listening));
         tracing::info!(%address, database = database.describe(), "serving");
         Ok(Self {
             address,
+            secure,
             admin_token: tokens.admin,
             platform_token: tokens.platform,
             database: database.describe(),
@@ -184,9 +206,9 @@ impl Server {
         })
     }
 
-    /// `http://address`.
+    /// `http://address`, or `https://` of it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.address)
     }
 
     /// Takes no new requests, lets the running ones end, and stops what was started.

@@ -156,6 +156,26 @@ impl Metrics {
         with_local_recorder(&self.recorder, || gauge!("catenary_webhook_dead_letters").set(count as f64));
     }
 
+    /// Connections that were opened, or closed when negative.
+    pub fn connections(&self, more: f64) {
+        with_local_recorder(&self.recorder, || gauge!("catenary_connections").increment(more));
+    }
+
+    /// A connection that we ended.
+    pub fn connection_ended(&self, why: &'static str) {
+        with_local_recorder(&self.recorder, || {
+            counter!("catenary_connections_ended_total", "why" => why).increment(1)
+        });
+    }
+
+    /// New certificate files that were taken up, or could not be.
+    pub fn certificate(&self, taken: bool) {
+        let result = if taken { "taken" } else { "refused" };
+        with_local_recorder(&self.recorder, || {
+            counter!("catenary_certificate_reloads_total", "result" => result).increment(1)
+        });
+    }
+
     /// The text, with what is only known when it is asked for.
     pub fn render(&self, app: &App) -> String {
         let follower = &app.backend.follower;

@@ -35,7 +35,7 @@ use self::{
     world::{APP, World},
 };
 use crate::{
-    client::{Client, query},
+    client::{Client, Tls, query},
     draw::{self, short, string},
     exit::Exit,
     output::{BAD, DIM, GOOD, Output, WARN, paint},
@@ -174,7 +174,7 @@ impl Stage {
         };
         let url = format!("http://{}", server.address);
         done(output, &format!("listens on {url}, {}", server.database), begun);
-        let client = Client::new(url.clone(), server.admin_token.clone());
+        let client = Client::new(url.clone(), server.admin_token.clone(), &Tls::default())?;
         let begun = Instant::now();
         let (place, what) = match registry {
             Some(host) => match Registry::start(folder.path(), &host, &url, &secret).await {

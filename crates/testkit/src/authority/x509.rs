@@ -14,6 +14,8 @@ pub mod oid {
     pub const TIME_STAMPING: &str = "1.3.6.1.5.5.7.3.8";
     /// `id-kp-serverAuth`: a usage that signs no code.
     pub const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
+    /// `id-kp-clientAuth`.
+    pub const CLIENT_AUTH: &str = "1.3.6.1.5.5.7.3.2";
     /// `subjectAltName`.
     pub const SUBJECT_ALT_NAME: &str = "2.5.29.17";
     /// The embedded list of signed certificate timestamps.
@@ -60,6 +62,15 @@ impl Extension {
             inside.extend(der::integer(&[len]));
         }
         Self::critical("2.5.29.19", der::tlv(0x30, &inside))
+    }
+
+    /// `subjectAltName` of hosts: names and IPv4 addresses.
+    pub fn hosts(hosts: &[&str]) -> Self {
+        let names = hosts.iter().flat_map(|host| match host.parse::<std::net::Ipv4Addr>() {
+            Ok(address) => der::tlv(0x87, &address.octets()),
+            Err(_) => der::tlv(0x82, host.as_bytes()),
+        });
+        Self::new(oid::SUBJECT_ALT_NAME, der::tlv(0x30, &names.collect::<Vec<u8>>()))
     }
 
     /// `keyUsage`: `digitalSignature`, or `keyCertSign` and `cRLSign`.
@@ -225,6 +236,25 @@ impl Issuer {
         ];
         extensions.extend(more);
         self.certify(key, subject, not_before, not_after, extensions)
+    }
+
+    /// The certificate of a server that is reached under these names and addresses.
+    pub fn server(&self, key: &Key, hosts: &[&str], not_before: i64, not_after: i64) -> Self {
+        let usage = Extension::extended_key_usage(false, &[oid::SERVER_AUTH]);
+        let extensions = vec![Extension::key_usage(false), usage, Extension::hosts(hosts)];
+        self.certify(key, name("", hosts[0]), not_before, not_after, extensions)
+    }
+
+    /// The certificate of a client.
+    pub fn client(&self, key: &Key, common_name: &str, not_before: i64, not_after: i64) -> Self {
+        let usage = Extension::extended_key_usage(false, &[oid::CLIENT_AUTH]);
+        let extensions = vec![Extension::key_usage(false), usage, Extension::hosts(&[common_name])];
+        self.certify(key, name("", common_name), not_before, not_after, extensions)
+    }
+
+    /// The certificate in PEM.
+    pub fn certificate_pem(&self) -> String {
+        der::pem("CERTIFICATE", &self.certificate)
     }
 
     /// `authorityKeyIdentifier` of what this issuer signs.
