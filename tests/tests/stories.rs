@@ -26,6 +26,8 @@ mod keyless;
 mod language;
 #[path = "stories/layouts.rs"]
 mod layouts;
+#[path = "stories/listener.rs"]
+mod listener;
 #[path = "stories/newcomer.rs"]
 mod newcomer;
 #[path = "stories/operate.rs"]

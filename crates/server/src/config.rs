@@ -59,9 +59,22 @@ pub struct Config {
     /// Connections at a time.
     #[serde(default = "default_connections")]
     pub connections: usize,
+    /// How often one credential may ask.
+    #[serde(default)]
+    pub rates: Rates,
     /// Serves over TLS; without it, in the clear.
     #[serde(default)]
     pub tls: Option<Tls>,
+}
+
+/// Requests a second of one credential, with two seconds' worth at once; 0 for as many as it likes. Verdicts have no rate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rates {
+    /// Evidence that is sent.
+    pub ingest: u32,
+    /// What is looked at.
+    pub browse: u32,
 }
 
 /// The files of TLS, in PEM. They may be replaced while the service runs.
@@ -210,7 +223,7 @@ pub enum ConfigError {
 }
 
 /// Settings that the environment may give.
-const SETTINGS: [&str; 13] = [
+const SETTINGS: [&str; 15] = [
     "listen",
     "data",
     "database_url",
@@ -220,6 +233,8 @@ const SETTINGS: [&str; 13] = [
     "webhook_allow",
     "webhook_attempts",
     "connections",
+    "rates_ingest",
+    "rates_browse",
     "tls_certificate",
     "tls_key",
     "tls_client_ca",
@@ -247,6 +262,7 @@ impl Default for Config {
             webhook_allow: String::new(),
             webhook_attempts: default_webhook_attempts(),
             connections: default_connections(),
+            rates: Rates::default(),
             tls: None,
         }
     }
@@ -263,10 +279,12 @@ impl Config {
             }
             None => String::new(),
         };
-        // The members of the table [tls].
-        let environment = Env::prefixed(PREFIX)
-            .only(&SETTINGS)
-            .map(|name| name.as_str().to_lowercase().replacen("tls_", "tls.", 1).into());
+        let environment = Env::prefixed(PREFIX).only(&SETTINGS).map(|name| {
+            let name = name.as_str().to_lowercase();
+            // Members of the tables [tls] and [rates].
+            let table = ["tls_", "rates_"].into_iter().find(|table| name.starts_with(table));
+            table.map_or(name.clone(), |table| name.replacen(table, &table.replace('_', "."), 1)).into()
+        });
         Self::read(Figment::new().merge(Toml::string(&text)).merge(environment))
     }
 

@@ -1,4 +1,4 @@
-//! The layers around every route, outermost first: request id, log line, panic, load, time, authorization, freshness.
+//! The layers around every route, outermost first: request id, log line, panic, time, authorization, freshness.
 
 use std::{
     sync::{
@@ -26,9 +26,6 @@ use crate::{
     routes,
 };
 
-/// Requests at a time; more are turned away.
-pub(crate) const IN_FLIGHT: usize = 512;
-
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The service as one router.
@@ -43,22 +40,15 @@ pub(crate) fn router(app: App) -> Router {
         })
         .with_state(app.clone());
     inner
-        .layer(middleware::from_fn_with_state(app.clone(), bounded))
+        .layer(middleware::from_fn(bounded))
         .layer(CatchPanicLayer::custom(|_| Fault::Internal.into_response()))
         .layer(middleware::from_fn_with_state(app.clone(), outermost))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
         .layer(middleware::from_fn_with_state(app, hot::answer))
 }
 
-/// Bounds how many requests run, and for how long.
-async fn bounded(State(app): State<App>, request: Request, next: Next) -> Response {
-    // Whoever watches us must see in, however busy we are.
-    let probe = matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
-    let _place = match app.in_flight.clone().try_acquire_owned() {
-        Ok(place) => Some(place),
-        Err(_) if probe => None,
-        Err(_) => return Fault::Busy.into_response(),
-    };
+/// Bounds how long a request takes. How many run is bounded before they come here, by [`crate::load`].
+async fn bounded(request: Request, next: Next) -> Response {
     match tokio::time::timeout(crate::REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Fault::Timeout { limit: crate::REQUEST_TIMEOUT }.into_response(),

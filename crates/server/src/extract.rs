@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{App, auth::Principal, problem::Fault};
+use crate::{App, auth::Principal, load::Ticket, problem::Fault};
 
 /// The most bytes of a body.
 pub const MAX_BODY: usize = 8 * 1024 * 1024;
@@ -52,10 +52,14 @@ impl FromRequest<App> for Payload {
     async fn from_request(request: Request, app: &App) -> Result<Self, Fault> {
         let media_type = media_type(request.headers())?;
         refuse_encoded(request.headers())?;
+        let ticket = request.extensions().get::<Ticket>().cloned();
         let (bytes, place) = match tokio::time::timeout(BODY_TIMEOUT, read(request, &app.places)).await {
             Ok(result) => result?,
             Err(_) => return Err(Fault::BodySlow { limit: BODY_TIMEOUT }),
         };
+        if let Some(ticket) = ticket {
+            ticket.take().await?;
+        }
         Ok(Self { bytes, media_type, _place: place })
     }
 }

@@ -20,6 +20,9 @@ use crate::{App, auth::Principal, problem::Fault};
 /// The most submissions that wait for a processor; more are turned away at once.
 const QUEUE: usize = 256;
 
+/// Items that one submission verifies before it is another one's turn.
+const PART: usize = 16;
+
 /// How long an acknowledgement waits for its entry to be followed.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often a submission is verified anew because a key was registered meanwhile.
@@ -164,7 +167,14 @@ async fn verify_all(
     items: Vec<Bytes>,
     trust: Trust,
 ) -> Result<Vec<Result<Attestation, Refusal>>, Fault> {
-    app.workers.run(move || items.iter().map(|item| attestation::verify(item, &trust)).collect()).await
+    let trust = Arc::new(trust);
+    let mut verified = Vec::with_capacity(items.len());
+    for part in items.chunks(PART) {
+        let (part, trust) = (part.to_vec(), trust.clone());
+        let verify = move || part.iter().map(|item| attestation::verify(item, &trust)).collect::<Vec<_>>();
+        verified.extend(app.workers.run(verify).await?);
+    }
+    Ok(verified)
 }
 
 /// Takes in one object.

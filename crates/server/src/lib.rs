@@ -18,6 +18,7 @@ mod freshness;
 mod hot;
 mod ingest;
 mod listen;
+mod load;
 mod metrics;
 pub mod openapi;
 mod page;
@@ -69,7 +70,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<metrics::Metrics>,
     pub(crate) hot: Arc<hot::Known>,
     pub(crate) recorder: record::Recorder,
-    pub(crate) in_flight: Arc<tokio::sync::Semaphore>,
+    /// Who is let in.
+    pub(crate) load: Arc<load::Load>,
     /// Questions that were asked, on their way to being watched.
     pub(crate) asked: watch::Asked,
     /// How many of them are watched, beside what runs.
@@ -179,13 +181,14 @@ impl Server {
         app.tasks.spawn(app.recorder.clone().run());
         app.tasks.spawn(webhook::run(app.clone(), stop.clone()));
         app.tasks.spawn(metrics::upkeep(app.metrics.clone(), stop.clone()));
-        let metrics = app.metrics.clone();
+        let (metrics, load) = (app.metrics.clone(), app.load.clone());
         if let Some(certificate) = certificate.clone() {
             app.tasks.spawn(certificate.follow(metrics.clone(), stop.clone()));
         }
         let secure = certificate.is_some();
         let listening = listen::Listening {
             router,
+            load,
             connections: config.connections,
             certificate,
             metrics,
@@ -259,7 +262,7 @@ impl App {
             metrics: Arc::default(),
             hot: Arc::default(),
             recorder,
-            in_flight: Arc::new(tokio::sync::Semaphore::new(edge::IN_FLIGHT)),
+            load: Arc::new(load::Load::new(config.rates.ingest, config.rates.browse)),
             asked: watch::Asked::default(),
             watch_questions: config.watch_questions,
             feed: feed::Feed::default(),

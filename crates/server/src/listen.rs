@@ -23,7 +23,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt as _;
 
 mod activity;
 mod linger;
@@ -34,7 +33,10 @@ use activity::{Activity, End};
 use linger::Lingering;
 use wire::{Stream, Wire};
 
-use crate::metrics::Metrics;
+use crate::{
+    load::{self, Load},
+    metrics::Metrics,
+};
 
 /// A connection that never sends a byte is not seen by the limit on heads.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
@@ -60,6 +62,7 @@ const LOCAL_RESETS: usize = 128;
 /// What the accept loop needs besides its socket.
 pub(crate) struct Listening {
     pub(crate) router: Router,
+    pub(crate) load: Arc<Load>,
     /// How many connections there may be.
     pub(crate) connections: usize,
     /// The certificate, when it speaks TLS.
@@ -70,7 +73,7 @@ pub(crate) struct Listening {
 
 /// Serves until told to stop, then drains.
 pub(crate) async fn serve(listener: TcpListener, listening: Listening) {
-    let Listening { router, connections, certificate, metrics, stop } = listening;
+    let Listening { router, load, connections, certificate, metrics, stop } = listening;
     let rooms = Rooms::new(connections);
     let open = TaskTracker::new();
     loop {
@@ -95,6 +98,7 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening) {
         let Some(room) = room else { break };
         let connection = Connection {
             router: router.clone(),
+            load: load.clone(),
             certificate: certificate.clone(),
             metrics: metrics.clone(),
             stop: stop.clone(),
@@ -171,6 +175,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What one connection's task needs.
 struct Connection {
     router: Router,
+    load: Arc<Load>,
     certificate: Option<tls::Certificate>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
@@ -213,12 +218,12 @@ impl Connection {
     }
 
     async fn answer(&self, wire: Wire, activity: &Arc<Activity>) {
-        let (router, own) = (self.router.clone(), activity.clone());
+        let (router, load, own) = (self.router.clone(), self.load.clone(), activity.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let running = own.begin(request.version());
-            let answering = router.clone().oneshot(request.map(Body::new));
+            let (router, load) = (router.clone(), load.clone());
             async move {
-                let response = answering.await?;
+                let response = load::answer(&load, router, request.map(Body::new)).await?;
                 Ok::<_, Infallible>(response.map(|body| running.answer(body)))
             }
         });

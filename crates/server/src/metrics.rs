@@ -200,6 +200,11 @@ impl Metrics {
             gauge!("catenary_decisions_waiting").set(app.recorder.waiting() as f64);
             counter!("catenary_decisions_total", "result" => "recorded").absolute(recorded);
             counter!("catenary_decisions_total", "result" => "dropped").absolute(lost);
+            for doing in app.load.doing() {
+                gauge!("catenary_class_running", "class" => doing.class).set(doing.running as f64);
+                gauge!("catenary_class_waiting", "class" => doing.class).set(doing.waiting as f64);
+                counter!("catenary_turned_away_total", "class" => doing.class).absolute(doing.turned_away);
+            }
             counter!("catenary_integrity_alarms_total").absolute(app.backend.store.alarms());
         });
         self.handle.run_upkeep();

@@ -28,7 +28,7 @@ use thiserror::Error;
 use tokio::{sync::broadcast, task::JoinHandle, time::Instant};
 
 use crate::{
-    Appended, Head, New, Prefix, Store, StoreError, checkpoints::CheckpointStore, keys::ServiceKeys,
+    Appended, Head, New, Prefix, Reading, Store, StoreError, checkpoints::CheckpointStore, keys::ServiceKeys,
 };
 use tenant::Tenant;
 
@@ -257,7 +257,7 @@ impl Follower {
     ) -> Result<Self, StoreError> {
         let (changes, _) = broadcast::channel(1024);
         let shared = Arc::new(Shared {
-            store,
+            store: store.always(Reading::Follow),
             keys,
             outside,
             tenants: RwLock::default(),

@@ -46,7 +46,7 @@ pub use browse::{AttestationRow, Filter, ObjectRow};
 pub use entry::{Appended, EntryRow, Head, New};
 pub use error::StoreError;
 pub use gather::Prefix;
-pub use pool::StoreOptions;
+pub use pool::{Reading, StoreOptions, reading};
 pub use reverify::Vouches;
 pub use seal::SealKeys;
 pub use service_keys::ServiceKeyRow;
@@ -55,6 +55,7 @@ pub use service_keys::ServiceKeyRow;
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    reading: Option<Reading>,
 }
 
 #[derive(Debug)]
@@ -77,12 +78,19 @@ impl Store {
         let seal = Arc::new(seal);
         let writer = append::Writer { pool: pools.write.clone(), seal: seal.clone() };
         let sequencer = sequencer::Sequencer::new(writer);
-        Ok(Self { inner: Arc::new(Inner { pools, seal, sequencer, alarms: AtomicU64::new(0) }) })
+        let inner = Arc::new(Inner { pools, seal, sequencer, alarms: AtomicU64::new(0) });
+        Ok(Self { inner, reading: None })
+    }
+
+    /// The same store, for one who always reads for the same purpose, whoever asked.
+    pub fn always(&self, reading: Reading) -> Self {
+        Self { reading: Some(reading), ..self.clone() }
     }
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        pool::retry(|| async { sqlx::query("select 1").execute(self.reads()).await.map(|_| ()) }).await
+        let follow = self.inner.pools.read(Some(Reading::Follow));
+        pool::retry(|| async { sqlx::query("select 1").execute(follow).await.map(|_| ()) }).await
     }
 
     /// How often a row was found that someone had changed behind our back.
@@ -96,9 +104,9 @@ impl Store {
         self.inner.pools.close().await;
     }
 
-    /// Connections that read.
+    /// Connections that read, for whoever reads now.
     pub(crate) fn reads(&self) -> &PgPool {
-        &self.inner.pools.read
+        self.inner.pools.read(self.reading)
     }
 
     /// Connections that write.

@@ -1,4 +1,6 @@
-//! Connections: a few for reading, fewer for writing, and what each is set up with.
+//! Connections: what each is for, and what each is set up with.
+//!
+//! Verdicts, the follower, writers and everybody else have pools of their own, so that none waits for another's.
 
 use std::time::Duration;
 
@@ -14,9 +16,13 @@ use crate::{StoreError, error::is_disconnect};
 pub struct StoreOptions {
     /// The database takes one connection only (bundled pglite): one pool of one serves all.
     pub single_connection: bool,
-    /// Connections that read.
+    /// Connections that read for verdicts.
     pub readers: u32,
-    /// Connections that write.
+    /// Connections that read for everybody else.
+    pub browsers: u32,
+    /// Connections by which the log is followed: without them no lease holds.
+    pub followers: u32,
+    /// Connections that write, and read for what is being written.
     pub writers: u32,
     /// How long a caller waits for a connection.
     pub acquire_timeout: Duration,
@@ -24,8 +30,31 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { single_connection: false, readers: 8, writers: 4, acquire_timeout: Duration::from_secs(2) }
+        let acquire_timeout = Duration::from_secs(2);
+        Self { single_connection: false, readers: 8, browsers: 4, followers: 2, writers: 4, acquire_timeout }
     }
+}
+
+/// For whom something is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// A verdict that somebody waits for.
+    Verdict,
+    /// Evidence that is taken in.
+    Ingest,
+    /// The follower of the log.
+    Follow,
+    /// Anybody else.
+    Browse,
+}
+
+tokio::task_local! {
+    static READING: Reading;
+}
+
+/// Runs `work`, whose reads use the connections of `reading`; tasks that it spawns use those of [`Reading::Browse`].
+pub fn reading<F: Future>(reading: Reading, work: F) -> impl Future<Output = F::Output> {
+    READING.scope(reading, work)
 }
 
 /// How often connecting is tried while others crowd the socket.
@@ -40,10 +69,12 @@ fn is_crowded(error: &sqlx::Error) -> bool {
 const LIMITS: [(&str, &str); 3] =
     [("statement_timeout", "5s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "5s")];
 
-/// The two pools; the same one twice on a database with one connection.
+/// The pools; the same one each time on a database with one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Pools {
-    pub(crate) read: PgPool,
+    verdict: PgPool,
+    browse: PgPool,
+    follow: PgPool,
     pub(crate) write: PgPool,
 }
 
@@ -64,17 +95,40 @@ impl Pools {
         if options.single_connection {
             // One backend and one connection, kept: opening another would wait for the first to close.
             let pool = pool(1, options).idle_timeout(None).max_lifetime(None).connect_with(connect).await?;
-            return Ok(Self { read: pool.clone(), write: pool });
+            return Ok(Self {
+                verdict: pool.clone(),
+                browse: pool.clone(),
+                follow: pool.clone(),
+                write: pool,
+            });
         }
-        let read = pool(options.readers.max(1), options).connect_with(connect.clone()).await?;
-        let write = pool(options.writers.max(1), options).connect_with(connect).await?;
-        Ok(Self { read, write })
+        let of = |n: u32| pool(n.max(1), options).connect_lazy_with(connect.clone());
+        // One is opened now, the others when they are wanted.
+        let write = pool(options.writers.max(1), options).connect_with(connect.clone()).await?;
+        Ok(Self {
+            verdict: of(options.readers),
+            browse: of(options.browsers),
+            follow: of(options.followers),
+            write,
+        })
+    }
+
+    /// The connections for whoever reads now; `always` when it is always the same.
+    pub(crate) fn read(&self, always: Option<Reading>) -> &PgPool {
+        let reading = always.or_else(|| READING.try_with(|reading| *reading).ok());
+        match reading.unwrap_or(Reading::Browse) {
+            Reading::Verdict => &self.verdict,
+            Reading::Follow => &self.follow,
+            Reading::Ingest => &self.write,
+            Reading::Browse => &self.browse,
+        }
     }
 
     /// Closes every connection.
     pub(crate) async fn close(&self) {
-        self.read.close().await;
-        self.write.close().await;
+        for pool in [&self.verdict, &self.browse, &self.follow, &self.write] {
+            pool.close().await;
+        }
     }
 }
 
@@ -158,16 +212,32 @@ mod tests {
             begin_cancelled(&pools.write, n % 6).await;
             sqlx::query("insert into t values ($1)").bind(i64::from(n)).execute(&pools.write).await.unwrap();
             let seen: i64 =
-                sqlx::query_scalar("select count(*) from t").fetch_one(&pools.read).await.unwrap();
+                sqlx::query_scalar("select count(*) from t").fetch_one(pools.read(None)).await.unwrap();
             assert_eq!(seen, i64::from(n) + 1, "an insert that looked done was not committed");
         }
         let idle: i64 = sqlx::query_scalar(
             "select count(*) from pg_stat_activity where state like 'idle in transaction%'",
         )
-        .fetch_one(&pools.read)
+        .fetch_one(pools.read(None))
         .await
         .unwrap();
         assert_eq!(idle, 0);
+    }
+
+    #[tokio::test]
+    async fn a_verdict_is_read_while_everybody_browses() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let acquire_timeout = Duration::from_millis(100);
+        let options = StoreOptions { browsers: 1, acquire_timeout, ..StoreOptions::default() };
+        let pools = Pools::open(cluster.connect_options(), &options).await.unwrap();
+        let _held = pools.read(None).acquire().await.unwrap();
+        let one = async || sqlx::query("select 1").execute(pools.read(None)).await.map(|_| ());
+        assert!(one().await.is_err(), "browsers wait for each other");
+        for other in [Reading::Verdict, Reading::Ingest, Reading::Follow] {
+            reading(other, one()).await.unwrap();
+        }
+        sqlx::query("select 1").execute(pools.read(Some(Reading::Follow))).await.unwrap();
     }
 
     #[tokio::test]
@@ -180,7 +250,7 @@ mod tests {
             let shown: String = sqlx::query_scalar(sql).fetch_one(&pools.write).await.unwrap();
             assert_eq!(shown, value, "{name}");
         }
-        let slow = sqlx::query("select pg_sleep(9)").execute(&pools.read).await.unwrap_err();
+        let slow = sqlx::query("select pg_sleep(9)").execute(pools.read(None)).await.unwrap_err();
         assert!(matches!(StoreError::from(slow), StoreError::Unavailable(_)));
     }
 }
