@@ -697,6 +697,7 @@ async fn log_verify_names_an_altered_a_deleted_and_a_swapped_row_of_every_table(
         "deployment",
         "event",
         "event_head",
+        "log_fold",
         "watched",
         "watched_node",
         "watcher",

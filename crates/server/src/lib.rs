@@ -221,6 +221,7 @@ impl Server {
         self.app.recorder.stop().await;
         self.app.tasks.close();
         let _ = tokio::time::timeout(Duration::from_secs(10), self.app.tasks.wait()).await;
+        self.app.backend.follower.save().await;
         self.app.backend.follower.stop();
         self.app.backend.store.close().await;
         if let Some(database) = self.owned.take() {

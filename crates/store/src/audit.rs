@@ -34,13 +34,14 @@ pub const EVIDENCE: [&str; 14] = [
     "service_key",
     "verdict_body",
 ];
-/// The tables that hold none: which migrations were applied, what runs, what is told to whom.
-pub const NO_EVIDENCE: [&str; 9] = [
+/// The tables that hold none: which migrations were applied, what runs, what is told to whom, what spares a start work.
+pub const NO_EVIDENCE: [&str; 10] = [
     "_sqlx_migrations",
     "dead_letter",
     "deployment",
     "event",
     "event_head",
+    "log_fold",
     "watched",
     "watched_node",
     "watcher",

@@ -11,6 +11,7 @@
 mod clock;
 pub(crate) mod fold;
 mod outside;
+pub(crate) mod saved;
 mod tenant;
 mod writes;
 
@@ -63,7 +64,7 @@ pub struct Snapshot {
     /// Whether it is of a time before trust that was added since.
     past: bool,
     /// The control entries with their indexes.
-    history: Arc<Vec<(u64, Arc<Entry>)>>,
+    history: Arc<Vec<fold::ControlEntry>>,
 }
 
 impl Snapshot {
@@ -76,8 +77,8 @@ impl Snapshot {
     pub fn history(&self, size: u64) -> impl Iterator<Item = (u64, &Entry)> {
         self.history
             .iter()
-            .take_while(move |(index, _)| *index < size)
-            .map(|(index, entry)| (*index, &**entry))
+            .take_while(move |known| known.index < size)
+            .map(|known| (known.index, &*known.entry))
     }
 }
 
@@ -578,5 +579,6 @@ async fn tend_forever(shared: Arc<Shared>) {
             tracing::warn!(%error, "cannot list the tenants");
         }
         shared.advance_checkpoints().await;
+        shared.save_long_folds().await;
     }
 }

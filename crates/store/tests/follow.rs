@@ -1,6 +1,9 @@
 //! Following logs on a real database: what is seen, what is refused, and when.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "follow/saved.rs"]
+mod saved;
+
 use std::{
     path::Path,
     sync::{Arc, Mutex},

@@ -14,7 +14,10 @@ use super::{Audit, Audited, Fault, Log};
 use crate::{
     EntryRow, StoreError,
     entry::{from_sql, to_sql},
-    follow::fold::{needs_body, read_control},
+    follow::{
+        fold::{needs_body, read_control},
+        saved::SavedFold,
+    },
 };
 
 /// Entries read at once.
@@ -37,6 +40,7 @@ impl Audit {
         }
         self.head(&log).await?;
         self.tiles(&log).await?;
+        self.fold(&log).await?;
         self.strange_bodies(tenant).await?;
         Ok(log)
     }
@@ -229,6 +233,32 @@ impl Audit {
                 Fault::Missing,
                 "a full tile is kept",
             );
+        }
+        Ok(())
+    }
+
+    /// The sealed snapshot of the fold. It may be missing, and may be older; what it says must be what the leaves say.
+    async fn fold(&mut self, log: &Log) -> Result<(), StoreError> {
+        let tenant = log.tenant.as_str();
+        let row = sqlx::query!("select size, state, mac_key, mac from log_fold where tenant = $1", tenant)
+            .fetch_optional(&mut *self.db)
+            .await?;
+        let Some(row) = row else { return Ok(()) };
+        let saved =
+            SavedFold { size: from_sql(row.size), state: row.state, mac_key: row.mac_key, mac: row.mac };
+        let what = match saved.open(self.store.seal(), tenant) {
+            Ok(None) => None,
+            Err(what) => Some(what),
+            Ok(Some(opened)) => {
+                let leaves = usize::try_from(saved.size).ok().and_then(|size| log.leaves.get(..size));
+                let tree = leaves.and_then(frontier);
+                let same =
+                    tree.as_ref() == Some(&opened.frontier) && log.origin.as_ref() == Some(&opened.origin);
+                (!same).then(|| format!("the first {} entries do not give it", saved.size))
+            }
+        };
+        if let Some(what) = what {
+            self.report.add(tenant, "log_fold", tenant, Fault::Altered, what);
         }
         Ok(())
     }

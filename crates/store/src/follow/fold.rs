@@ -25,8 +25,19 @@ pub struct Fold {
     pub control: Arc<Control>,
     /// Every key that was ever registered.
     pub trust: Trust,
-    /// The control entries with their indexes: what the state was after fewer entries.
-    pub history: Arc<Vec<(u64, Arc<Entry>)>>,
+    /// The control entries: what the state was after fewer entries.
+    pub history: Arc<Vec<ControlEntry>>,
+}
+
+/// A control entry that was folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlEntry {
+    /// Its index.
+    pub index: u64,
+    /// SHA-256 of its body.
+    pub id: Sha256,
+    /// What the body says.
+    pub entry: Arc<Entry>,
 }
 
 /// What an entry is, as far as following it goes.
@@ -48,6 +59,19 @@ pub fn needs_body(kind_name: &str) -> bool {
 }
 
 impl Fold {
+    /// With the log's name and nothing else.
+    pub fn begun(origin: &str) -> Self {
+        let control = Arc::new(Control { origin: origin.to_owned(), ..Control::default() });
+        Self { origin: origin.to_owned(), control, ..Self::default() }
+    }
+
+    /// Takes a control entry whose place in the log is known.
+    pub fn take(&mut self, known: ControlEntry, verifies: Verifies) {
+        Arc::make_mut(&mut self.control).apply(known.index, &known.entry);
+        verifies.join(&mut self.trust);
+        Arc::make_mut(&mut self.history).push(known);
+    }
+
     /// Takes the next entry. After an error the fold is not to be used.
     pub fn push(&mut self, row: &EntryRow, body: Option<&[u8]>) -> Result<Folded, Broken> {
         let index = self.frontier.size();
@@ -94,10 +118,8 @@ impl Fold {
                 if kind_of(&entry) != leaf.kind {
                     return Err(bad(format!("its body is not a `{}`", leaf.kind)));
                 }
-                Arc::make_mut(&mut self.control).apply(index, &entry);
-                verifies.join(&mut self.trust);
                 let entry = Arc::new(entry);
-                Arc::make_mut(&mut self.history).push((index, entry.clone()));
+                self.take(ControlEntry { index, id: Sha256(leaf.id.0), entry: entry.clone() }, verifies);
                 Ok(Folded::Control(entry))
             }
         }
@@ -150,11 +172,11 @@ fn verifies(entry: &Entry) -> Result<Verifies, String> {
 }
 
 /// The state after the entries of `history` before `size`.
-pub fn state_at(history: &[(u64, Arc<Entry>)], size: u64) -> Result<(Control, Trust), String> {
+pub fn state_at(history: &[ControlEntry], size: u64) -> Result<(Control, Trust), String> {
     let (mut control, mut trust) = (Control::default(), Trust::default());
-    for (index, entry) in history.iter().take_while(|(index, _)| *index < size) {
-        control.apply(*index, entry);
-        verifies(entry)?.join(&mut trust);
+    for known in history.iter().take_while(|known| known.index < size) {
+        control.apply(known.index, &known.entry);
+        verifies(&known.entry)?.join(&mut trust);
     }
     Ok((control, trust))
 }

@@ -32,7 +32,7 @@ impl Shared {
 
     /// Opens what is kept: one of our log keys must have signed it.
     fn open_outside(&self, tenant: &Tenant, bytes: Vec<u8>) -> Result<(Vec<u8>, Checkpoint), FollowError> {
-        let bad = |what: String| tenant.break_off(Broken::BadCheckpoint { what });
+        let bad = |what: String| tenant.unbelieved(Broken::BadCheckpoint { what });
         let text = std::str::from_utf8(&bytes).map_err(|error| bad(error.to_string()))?;
         let origin = text.lines().next().unwrap_or_default();
         let known = self.keys.log_verifiers(origin).map_err(|error| bad(error.to_string()))?;
@@ -40,7 +40,7 @@ impl Shared {
         Ok((bytes, checkpoint))
     }
 
-    /// Whether `fold`, which had `had` entries before it caught up, extends the checkpoint outside.
+    /// Whether `fold`, of which the first `had` entries were not read now, extends the checkpoint outside.
     pub(super) async fn check_outside(
         &self,
         tenant: &Tenant,
@@ -52,13 +52,13 @@ impl Shared {
         let size = fold.frontier.size();
         if kept.origin != fold.origin {
             let reason = Broken::OtherOrigin { expected: kept.origin, found: fold.origin.clone() };
-            return Err(tenant.break_off(reason));
+            return Err(tenant.unbelieved(reason));
         }
         if size < kept.size {
             // The head may have been read before another instance put the checkpoint there: ask again.
             let found = self.store.head(tenant.name()).await?.map_or(0, |head| head.size);
             if found < kept.size {
-                return Err(tenant.break_off(Broken::ShorterThanCheckpoint { kept: kept.size, found }));
+                return Err(tenant.unbelieved(Broken::ShorterThanCheckpoint { kept: kept.size, found }));
             }
             return Err(StoreError::Unavailable("the log grew while it was read".to_owned()).into());
         }
@@ -77,7 +77,7 @@ impl Shared {
         size: u64,
         root: catenary_tlog::Hash,
     ) -> Result<(), FollowError> {
-        let not = || tenant.break_off(Broken::NotAnExtension { kept: kept.size });
+        let not = || tenant.unbelieved(Broken::NotAnExtension { kept: kept.size });
         let proof = match self.store.consistency(tenant.name(), kept.size, size).await {
             Ok(proof) => proof,
             Err(StoreError::Integrity { .. }) => return Err(not()),
@@ -92,7 +92,8 @@ impl Shared {
         let all: Vec<Arc<Tenant>> =
             self.tenants.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for tenant in all {
-            if let Err(error) = self.advance_checkpoint(store, &tenant).await
+            let advanced = self.advance_checkpoint(store, &tenant).await.map_err(|error| tenant.stuck(error));
+            if let Err(error) = advanced
                 && !matches!(error, FollowError::Broken { .. })
             {
                 tracing::warn!(tenant = tenant.name(), %error, "cannot keep the checkpoint outside");
@@ -116,12 +117,12 @@ impl Shared {
         if kept.as_ref() != seen {
             // Another instance was here, or somebody who should not have been.
             let Some(bytes) = kept.clone() else {
-                return Err(tenant.break_off(Broken::BadCheckpoint { what: "it was removed".to_owned() }));
+                return Err(tenant.unbelieved(Broken::BadCheckpoint { what: "it was removed".to_owned() }));
             };
             let (bytes, other) = self.open_outside(tenant, bytes)?;
             if other.origin != snapshot.origin {
                 let reason = Broken::OtherOrigin { expected: other.origin, found: snapshot.origin.clone() };
-                return Err(tenant.break_off(reason));
+                return Err(tenant.unbelieved(reason));
             }
             if other.size > snapshot.size {
                 // It is ahead of us. The database must be, too: asked after the checkpoint was read.
@@ -129,7 +130,7 @@ impl Shared {
                 let found = head.map_or(0, |head| head.size);
                 if found < other.size {
                     let reason = Broken::ShorterThanCheckpoint { kept: other.size, found };
-                    return Err(tenant.break_off(reason));
+                    return Err(tenant.unbelieved(reason));
                 }
                 work.outside = Some((bytes, other));
                 work.outside_passed = false;

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, watch};
 use super::{
     Broken, Change, FollowError, LEASE, Shared, Snapshot, clock,
     fold::{Fold, Folded, needs_body},
+    saved::{Resumed, Waypoint},
 };
 use crate::{EntryRow, Head, StoreError};
 
@@ -31,6 +32,8 @@ pub struct Tenant {
     /// Boot-time clock, in nanoseconds, at the start of the last successful poll; 0 before the first.
     renewed: AtomicU64,
     sizes: watch::Sender<u64>,
+    /// Size of the newest snapshot of its fold that we know of.
+    pub(super) saved: AtomicU64,
     /// What only the one who catches up touches.
     pub(super) work: Mutex<Work>,
 }
@@ -54,6 +57,13 @@ pub struct Work {
     pub outside_passed: bool,
 }
 
+/// What was read of a log.
+struct Read {
+    fold: Fold,
+    /// What the new entries can change.
+    writes: Vec<WriteSet>,
+}
+
 impl Tenant {
     pub fn new(name: &str) -> Self {
         Self {
@@ -61,6 +71,7 @@ impl Tenant {
             visible: RwLock::default(),
             renewed: AtomicU64::new(0),
             sizes: watch::Sender::new(0),
+            saved: AtomicU64::new(0),
             work: Mutex::default(),
         }
     }
@@ -129,6 +140,19 @@ impl Tenant {
         FollowError::Broken { tenant: self.name.clone(), reason }
     }
 
+    /// The error that a log is not believed, without that it stays so.
+    pub(super) fn unbelieved(&self, reason: Broken) -> FollowError {
+        FollowError::Broken { tenant: self.name.clone(), reason }
+    }
+
+    /// What is not believed now is not believed any more.
+    pub(super) fn stuck(&self, error: FollowError) -> FollowError {
+        match error {
+            FollowError::Broken { reason, .. } => self.break_off(reason),
+            other => other,
+        }
+    }
+
     fn show(&self, snapshot: Snapshot, began: Duration) {
         let size = snapshot.size;
         {
@@ -155,9 +179,9 @@ impl Shared {
     ) -> Result<(), FollowError> {
         let mut work = tenant.work.lock().await;
         tenant.broken().map_or(Ok(()), |reason| Err(tenant.break_off(reason)))?;
-        self.load_outside(tenant, &mut work).await?;
+        self.load_outside(tenant, &mut work).await.map_err(|error| tenant.stuck(error))?;
         let had = work.fold.frontier.size();
-        let Some(head) = head else {
+        let Some(mut head) = head else {
             return if had > 0 || work.outside.is_some() {
                 Err(tenant.break_off(Broken::Gone))
             } else {
@@ -171,28 +195,13 @@ impl Shared {
             }
             return Err(tenant.break_off(Broken::Shorter { had, found: head.size }));
         }
-        // All of it on a copy: an error of the database half-way leaves what was there.
-        let mut fold = work.fold.clone();
-        let mut writes = Vec::new();
-        while fold.frontier.size() < head.size {
-            let from = fold.frontier.size();
-            let to = outside_between(&work.outside, from, head.size).min(from + BATCH);
-            self.read_batch(tenant, &mut fold, from, to, &mut writes).await?;
-            if let Some((_, kept)) = &work.outside
-                && kept.size == to
-                && kept.root != fold.frontier.root()
-            {
-                return Err(tenant.break_off(Broken::NotAnExtension { kept: kept.size }));
-            }
+        let resumed = if had == 0 { self.resume(tenant).await? } else { None };
+        if let Some(resumed) = &resumed {
+            head = self.head_after(tenant, head, resumed.waypoint.size).await.map_err(|e| tenant.stuck(e))?;
+            tenant.saved.fetch_max(resumed.waypoint.size, Ordering::Relaxed);
         }
-        if fold.frontier.root() != head.root {
-            return Err(tenant.break_off(Broken::OtherRoot { size: head.size }));
-        }
-        if fold.origin != head.origin {
-            let reason = Broken::OtherOrigin { expected: fold.origin.clone(), found: head.origin.clone() };
-            return Err(tenant.break_off(reason));
-        }
-        self.check_outside(tenant, &mut work, &fold, had).await?;
+        let read = self.read_or_reread(tenant, &mut work, resumed, &head).await;
+        let Read { fold, writes } = read.map_err(|error| tenant.stuck(error))?;
         let snapshot = Snapshot {
             tenant: tenant.name().to_owned(),
             origin: fold.origin.clone(),
@@ -215,6 +224,75 @@ impl Shared {
         Ok(())
     }
 
+    /// The head again, when a snapshot of the fold is of a longer log: another instance may have written it just now.
+    async fn head_after(&self, tenant: &Tenant, head: Head, saved: u64) -> Result<Head, FollowError> {
+        if saved <= head.size {
+            return Ok(head);
+        }
+        let head = self.store.head(tenant.name()).await?.ok_or_else(|| tenant.unbelieved(Broken::Gone))?;
+        if saved > head.size {
+            return Err(tenant.unbelieved(Broken::Shorter { had: saved, found: head.size }));
+        }
+        Ok(head)
+    }
+
+    /// Goes on from what was folded, or from a snapshot of it; if the log does not bear the snapshot out, from its beginning.
+    async fn read_or_reread(
+        &self,
+        tenant: &Tenant,
+        work: &mut Work,
+        resumed: Option<Resumed>,
+        head: &Head,
+    ) -> Result<Read, FollowError> {
+        let Some(resumed) = resumed else {
+            let fold = work.fold.clone();
+            return self.read_up(tenant, work, fold, None, head).await;
+        };
+        let waypoint = Some(resumed.waypoint);
+        match self.read_up(tenant, work, resumed.fold, waypoint, head).await {
+            Err(FollowError::Broken { reason, .. }) => {
+                self.alarm_of_fold(tenant, &reason.to_string());
+                self.read_up(tenant, work, Fold::default(), waypoint, head).await
+            }
+            read => read,
+        }
+    }
+
+    /// Reads and checks the entries from `fold` to `head`; on the way, the roots must be those of the waypoint and of the
+    /// checkpoint outside.
+    async fn read_up(
+        &self,
+        tenant: &Tenant,
+        work: &mut Work,
+        // A copy: an error of the database half-way leaves what was there.
+        mut fold: Fold,
+        waypoint: Option<Waypoint>,
+        head: &Head,
+    ) -> Result<Read, FollowError> {
+        let began_at = fold.frontier.size();
+        let kept = work.outside.as_ref().map(|(_, kept)| Waypoint { size: kept.size, root: kept.root });
+        let mut writes = Vec::new();
+        while fold.frontier.size() < head.size {
+            let from = fold.frontier.size();
+            let stops = [kept, waypoint].into_iter().flatten().map(|stop| stop.size);
+            let to = stops.filter(|stop| from < *stop).fold(head.size, u64::min).min(from + BATCH);
+            self.read_batch(tenant, &mut fold, from, to, &mut writes).await?;
+            let missed = |stop: &Waypoint| stop.size == to && stop.root != fold.frontier.root();
+            if let Some(stop) = [kept, waypoint].into_iter().flatten().find(missed) {
+                return Err(tenant.unbelieved(Broken::NotAnExtension { kept: stop.size }));
+            }
+        }
+        if fold.frontier.root() != head.root {
+            return Err(tenant.unbelieved(Broken::OtherRoot { size: head.size }));
+        }
+        if fold.origin != head.origin {
+            let reason = Broken::OtherOrigin { expected: fold.origin.clone(), found: head.origin.clone() };
+            return Err(tenant.unbelieved(reason));
+        }
+        self.check_outside(tenant, work, &fold, began_at).await?;
+        Ok(Read { fold, writes })
+    }
+
     async fn read_batch(
         &self,
         tenant: &Tenant,
@@ -227,13 +305,13 @@ impl Shared {
             Ok(entries) => entries,
             Err(StoreError::Integrity { table, key, what }) => {
                 let what = format!("{table} {key}: {what}");
-                return Err(tenant.break_off(Broken::Entry { index: from, what }));
+                return Err(tenant.unbelieved(Broken::Entry { index: from, what }));
             }
             Err(other) => return Err(other.into()),
         };
         if entries.len() as u64 != to - from {
             let what = format!("{} of the entries {from}..{to} are there", entries.len());
-            return Err(tenant.break_off(Broken::Entry { index: from, what }));
+            return Err(tenant.unbelieved(Broken::Entry { index: from, what }));
         }
         let bodies = self.control_bodies(tenant, &entries).await?;
         // After the first reading: nothing was answered before, so nobody needs to know what changed.
@@ -246,7 +324,7 @@ impl Shared {
         };
         for row in &entries {
             let body = bodies.get(&row.id).map(Vec::as_slice);
-            let folded = fold.push(row, body).map_err(|reason| tenant.break_off(reason))?;
+            let folded = fold.push(row, body).map_err(|reason| tenant.unbelieved(reason))?;
             if told {
                 writes.push(match folded {
                     Folded::Origin => WriteSet::None,
@@ -269,14 +347,6 @@ impl Shared {
     ) -> Result<BTreeMap<Sha256, Vec<u8>>, StoreError> {
         let ids: Vec<Sha256> = entries.iter().filter(|row| needs_body(&row.kind)).map(|row| row.id).collect();
         if ids.is_empty() { Ok(BTreeMap::new()) } else { self.store.bodies(tenant.name(), &ids).await }
-    }
-}
-
-/// Where a batch must stop so that the root can be compared with the checkpoint's.
-fn outside_between(outside: &Option<(Vec<u8>, Checkpoint)>, from: u64, to: u64) -> u64 {
-    match outside {
-        Some((_, kept)) if from < kept.size && kept.size < to => kept.size,
-        _ => to,
     }
 }
 
