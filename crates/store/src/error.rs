@@ -101,6 +101,12 @@ pub enum StoreError {
     /// The migrations could not be applied.
     #[error("the database could not be prepared: {0}")]
     Migration(String),
+    /// What lies between us and the database answers with other statements' rows.
+    #[error(
+        "a pooler before the database mixes up prepared statements ({0}): let it pool sessions (`pool_mode = session`), let it know \
+         prepared statements (PgBouncer 1.21 or newer with `max_prepared_statements`), or connect without it"
+    )]
+    Pooler(String),
     /// A defect: the database refused a statement.
     #[error("the database refused a statement: {0}")]
     Refused(String),

@@ -25,6 +25,7 @@ mod load;
 mod log;
 pub mod mention;
 mod pool;
+mod pooler;
 mod proof;
 pub mod replay;
 mod reverify;
@@ -73,6 +74,9 @@ impl Store {
         seal: SealKeys,
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
+        if !options.single_connection {
+            pooler::check(&connect).await?;
+        }
         let pools = pool::Pools::open(connect, options).await?;
         sqlx::migrate!("../../migrations").run(&pools.write).await?;
         let seal = Arc::new(seal);

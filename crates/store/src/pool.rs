@@ -65,6 +65,17 @@ fn is_crowded(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
+/// One connection that belongs to no pool.
+pub(crate) async fn connection(connect: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    for _ in 0..ATTEMPTS {
+        match PgConnection::connect_with(connect).await {
+            Err(error) if is_crowded(&error) => tokio::time::sleep(Duration::from_millis(50)).await,
+            result => return result,
+        }
+    }
+    PgConnection::connect_with(connect).await
+}
+
 /// Limits that the server keeps for us. A transaction that nobody drives any more ends by itself.
 const LIMITS: [(&str, &str); 3] =
     [("statement_timeout", "5s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "5s")];
