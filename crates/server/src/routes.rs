@@ -31,16 +31,22 @@ pub(crate) use meta::TrustReadiness;
 pub(crate) use tokens::make as make_token;
 pub use verdicts::MAX_QUESTIONS;
 
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use hyper::body::Frame;
 use serde::Serialize;
-use utoipa_axum::{router::OpenApiRouter, routes};
-
 use tokio::sync::mpsc;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     App,
@@ -176,6 +182,34 @@ pub(crate) fn added(progress: Progress, body: &impl Serialize) -> Response {
     }
 }
 
+/// An answer that is sent as it comes.
+pub(crate) fn streamed(receiver: mpsc::Receiver<Bytes>, media_type: &'static str) -> Response {
+    let mut response = Response::new(Body::new(Streamed(receiver)));
+    let out = response.headers_mut();
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    out.insert(header::VARY, HeaderValue::from_static("Authorization"));
+    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Proxies that would wait for the end of the answer are told not to.
+    out.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// A body that is sent as it comes.
+struct Streamed(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Streamed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
 /// What writes JSON Lines as they come.
 pub(crate) struct Lines(mpsc::Sender<Bytes>);
 
@@ -207,5 +241,5 @@ where
             let _ = Lines(sender).send("problem", &fault.problem()).await;
         }
     });
-    feed::streamed(receiver, "application/x-ndjson")
+    streamed(receiver, "application/x-ndjson")
 }

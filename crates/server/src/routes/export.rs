@@ -1,11 +1,6 @@
 //! The whole log with what was decided on it, as JSON Lines: what an auditor needs to replay every verdict with no service.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
-use axum::{body::Body, extract::State, response::Response};
+use axum::{extract::State, response::Response};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use catenary_evidence::digest::Sha256;
@@ -14,7 +9,6 @@ use catenary_store::{
     follow::Snapshot,
 };
 use catenary_tlog::{Checkpoint, Hash};
-use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -43,10 +37,7 @@ pub(crate) async fn export(
     let (lines, body) = mpsc::channel(64);
     let export = Export { app: app.clone(), snapshot, chains, lines };
     app.tasks.spawn(export.run(head));
-    let mut response = super::bytes(Bytes::new(), "application/x-ndjson");
-    response.headers_mut().remove(axum::http::header::CONTENT_LENGTH);
-    *response.body_mut() = Body::new(Lines(body));
-    Ok(response)
+    Ok(super::streamed(body, "application/x-ndjson"))
 }
 
 /// Who the log is, with which keys it signs, and how far the export goes.
@@ -168,20 +159,5 @@ impl Export {
                 None => return Ok(count),
             }
         }
-    }
-}
-
-/// A body that is sent as it comes.
-struct Lines(mpsc::Receiver<Bytes>);
-
-impl hyper::body::Body for Lines {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

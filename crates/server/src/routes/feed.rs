@@ -1,19 +1,13 @@
 //! `GET /v1/events`: what happens, as it happens (Server-Sent Events) or page by page.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::{
-    body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, header},
     response::Response,
 };
 use bytes::Bytes;
-use hyper::body::Frame;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
@@ -125,19 +119,7 @@ async fn stream(
     let (sender, receiver) = mpsc::channel(BUFFERED);
     let tasks = app.tasks.clone();
     tasks.spawn(send(app, who.tenant, headers, types, at, sender, place));
-    Ok(streamed(receiver, "text/event-stream"))
-}
-
-/// An answer that is sent as it comes.
-pub(super) fn streamed(receiver: mpsc::Receiver<Bytes>, media_type: &'static str) -> Response {
-    let mut response = Response::new(Body::new(Stream(receiver)));
-    let out = response.headers_mut();
-    out.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    out.insert(header::VARY, HeaderValue::from_static("Authorization"));
-    // Proxies that would wait for the end of the answer are told not to.
-    out.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
+    Ok(super::streamed(receiver, "text/event-stream"))
 }
 
 /// Sends until the reader goes, its credential ends, or the service stops.
@@ -185,20 +167,5 @@ async fn send(
                 at = page.next;
             }
         }
-    }
-}
-
-/// A body that is sent as it comes.
-struct Stream(mpsc::Receiver<Bytes>);
-
-impl hyper::body::Body for Stream {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
