@@ -4,6 +4,8 @@
 
 #[path = "stories/archivista.rs"]
 mod archivista;
+#[path = "stories/batch.rs"]
+mod batch;
 #[path = "stories/browse.rs"]
 mod browse;
 #[path = "stories/closed_loop.rs"]

@@ -1,6 +1,9 @@
 //! What a verdict reads, and how it is fetched frontier by frontier.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use catenary_evidence::{
     KeyId,
@@ -34,9 +37,9 @@ pub struct Logged<T> {
 pub struct Evidence {
     /// Attestations by id. Must hold, for every wanted node, all attestations about it that a wanted signer
     /// vouches for, and may hold others (near misses).
-    pub attestations: BTreeMap<Sha256, Logged<Attestation>>,
+    pub attestations: BTreeMap<Sha256, Arc<Logged<Attestation>>>,
     /// Objects by the node that they prove.
-    pub objects: BTreeMap<Node, Logged<Object>>,
+    pub objects: BTreeMap<Node, Arc<Logged<Object>>>,
     /// Known indexes that contain a manifest: child digest to index digests.
     pub parents: BTreeMap<Digest, BTreeSet<Digest>>,
     /// Known git objects that name another: commits that come after it, tags of it.
@@ -50,7 +53,7 @@ pub struct Evidence {
 impl Evidence {
     /// Adds an attestation; the second time is harmless.
     pub fn add_attestation(&mut self, index: u64, received_at: Timestamp, fact: Attestation) {
-        self.attestations.entry(fact.id).or_insert(Logged { index, received_at, fact });
+        self.attestations.entry(fact.id).or_insert_with(|| Arc::new(Logged { index, received_at, fact }));
     }
 
     /// Adds an object, and for an index that it contains its children.
@@ -65,7 +68,7 @@ impl Evidence {
                 self.add_heir(named, heir);
             }
         }
-        self.objects.entry(fact.node).or_insert(Logged { index, received_at, fact });
+        self.objects.entry(fact.node).or_insert_with(|| Arc::new(Logged { index, received_at, fact }));
     }
 
     /// Adds that the git object `heir` names `named`.

@@ -14,6 +14,9 @@ use crate::{App, auth::Principal, problem::Fault};
 /// The longest that a read waits.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
+/// Reads that are asked by POST, for the length of the question.
+pub const ASKED_BY_POST: [&str; 2] = ["/v1/verdicts", "/v1/verdict/vsa"];
+
 /// What a read asks of its freshness.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Freshness {
@@ -30,7 +33,7 @@ pub fn is_member(pair: &str) -> bool {
 
 /// Waits until the followed log holds the entry, then lets the read go on.
 pub async fn freshness(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
+    if !is_read(&request) {
         return next.run(request).await;
     }
     let fresh = match Freshness::read(request.uri().query().unwrap_or_default()) {
@@ -45,6 +48,15 @@ pub async fn freshness(State(app): State<App>, mut request: Request, next: Next)
     }
     request.extensions_mut().insert(fresh);
     next.run(request).await
+}
+
+/// Whether a request only reads.
+fn is_read(request: &Request) -> bool {
+    match *request.method() {
+        Method::GET | Method::HEAD => true,
+        Method::POST => ASKED_BY_POST.contains(&request.uri().path()),
+        _ => false,
+    }
 }
 
 impl Freshness {

@@ -6,6 +6,7 @@
 
 pub mod auth;
 mod backend;
+mod batch;
 mod bootstrap;
 mod cache;
 mod collector;
@@ -82,6 +83,8 @@ pub(crate) struct App {
     pub(crate) webhooks: webhook::Settings,
     /// Places for streams of events.
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
+    /// Places for groups of questions that are evaluated together.
+    pub(crate) lanes: Arc<tokio::sync::Semaphore>,
     /// Work that outlives its request.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the service stops.
@@ -269,6 +272,7 @@ impl App {
             feed: feed::Feed::default(),
             webhooks: config.webhooks()?,
             streams: Arc::new(tokio::sync::Semaphore::new(STREAMS)),
+            lanes: Arc::new(tokio::sync::Semaphore::new(batch::ALL_LANES)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

@@ -269,9 +269,7 @@ pub(crate) async fn answer(
         Err(fault) => {
             drain(request.into_body()).await;
             let mut response = fault.into_response();
-            if let Ok(id) = HeaderValue::from_str(&edge::request_id()) {
-                response.headers_mut().insert(edge::REQUEST_ID, id);
-            }
+            response.headers_mut().insert(edge::REQUEST_ID, edge::request_id());
             Ok(response)
         }
     }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     auth::{Access, TABLE},
+    freshness::ASKED_BY_POST,
     routes,
 };
 
@@ -59,7 +60,8 @@ fn complete(path: &str, item: &mut Value) {
         let closed = !matches!(access, Some(Access::Anyone));
         if closed {
             operation["security"] = json!([{ "bearer": [] }]);
-            if method == "GET" && access != Some(Access::Log) {
+            let asks = method == "GET" || method == "POST" && ASKED_BY_POST.contains(&path);
+            if asks && access != Some(Access::Log) {
                 add_freshness(operation);
             }
         }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     App,
+    batch::{self, Bench},
     cache::{self, Ready},
     problem::Fault,
     when::When,
@@ -63,6 +64,48 @@ pub async fn ask_when(app: &App, tenant: &str, question: &Question, when: When) 
     answer.unwrap_or(Err(Fault::Timeout { limit: DEADLINE }))
 }
 
+/// Answers several questions: from the cache, and those that are not there together. In order; one that the deadline overtook has
+/// no answer.
+pub async fn ask_many(
+    app: &App,
+    tenant: &str,
+    questions: &[Question],
+    when: When,
+    deadline: Instant,
+) -> Result<Vec<Option<Answer>>, Fault> {
+    let started = Instant::now();
+    let mut answers: Vec<Option<Answer>> = Vec::with_capacity(questions.len());
+    for question in questions {
+        answers.push(if when.is_now() { cached(app, tenant, question)? } else { None });
+    }
+    if when.is_now() {
+        answers.iter().for_each(|answer| app.metrics.cache(answer.is_some()));
+    }
+    let missing: Vec<usize> = (0..questions.len()).filter(|at| answers[*at].is_none()).collect();
+    if !missing.is_empty() {
+        let snapshot = when.snapshot(app, tenant).await?;
+        let mut bench = Bench::at(&snapshot, when.now());
+        bench.deadline = Some(deadline);
+        app.answers.start(tenant, snapshot.size);
+        let asked = missing.iter().map(|at| questions[*at].clone()).collect();
+        let evaluated = batch::evaluate(app, &bench, asked).await?;
+        for (at, evaluated) in missing.into_iter().zip(evaluated) {
+            let Some(evaluated) = evaluated.and_then(|under| under.into_iter().next()) else { continue };
+            let ready = Arc::new(Ready::new(evaluated.verdict, evaluated.reads));
+            if when.is_now() {
+                keep(app, &snapshot, &questions[at], &ready);
+            }
+            answers[at] = Some(Answer { ready, log_size: snapshot.size });
+        }
+    }
+    let each = started.elapsed() / u32::try_from(questions.len()).unwrap_or(u32::MAX).max(1);
+    for answer in &answers {
+        let outcome = answer.as_ref().map_or("none", |a| outcome_label(a.ready.verdict.outcome));
+        app.metrics.verdict(outcome, each);
+    }
+    Ok(answers)
+}
+
 fn outcome_label(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "passed",
@@ -81,9 +124,15 @@ async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Res
     app.answers.start(tenant, snapshot.size);
     let (verdict, read_set, _) = compute(app, tenant, &snapshot, question, Timestamp::now()).await?;
     let ready = Arc::new(Ready::new(verdict, read_set));
-    app.answers.insert(tenant, cache::key(tenant, snapshot.control.epoch, question), &ready);
-    app.asked.note(tenant, question, &ready.verdict, &ready.read_set);
+    keep(app, &snapshot, question, &ready);
     Ok(Answer { ready, log_size: snapshot.size })
+}
+
+/// Keeps an answer for who asks next, and watches the question.
+fn keep(app: &App, snapshot: &Snapshot, question: &Question, ready: &Arc<Ready>) {
+    let tenant = &snapshot.tenant;
+    app.answers.insert(tenant, cache::key(tenant, snapshot.control.epoch, question), ready);
+    app.asked.note(tenant, question, &ready.verdict, &ready.read_set);
 }
 
 /// The lease is taken before the look-up and asked last, just before answering.

@@ -5,7 +5,6 @@
 //! alone can change it. Row, event and progress are one transaction (`catenary_store::watched`), so that nothing is lost or told twice,
 //! whatever stops in between and however many instances there are.
 
-pub mod evaluate;
 mod tell;
 
 use std::{
@@ -15,12 +14,21 @@ use std::{
 };
 
 use catenary_chain::{Question, Verdict, control::WriteSet, evaluate::platform_text, gather::ReadSet};
-use catenary_store::watched::{Holder, NewWatched, Renewed, Standing, Watcher, nodes_digest};
+use catenary_store::{
+    follow::Snapshot,
+    watched::{Holder, NewWatched, Renewed, Standing, Watched, Watcher, nodes_digest},
+};
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{App, cache, problem::Fault};
+use crate::{
+    App,
+    batch::{self, Bench, Evaluated},
+    cache,
+    problem::Fault,
+    verdict,
+};
 
 /// How often is looked.
 const TICK: Duration = Duration::from_millis(250);
@@ -217,7 +225,7 @@ async fn step(app: &App, watcher: &mut Watcher, holder: &Holder) -> Result<bool,
     if rows.is_empty() {
         return Ok(false);
     }
-    let evaluated = evaluate::all(app, &snapshot, &rows).await?;
+    let evaluated = evaluate(app, &snapshot, &rows).await?;
     let told = tell::changes(app, &snapshot, &rows, &evaluated).await?;
     let latest = Timestamp::now().checked_add(LATEST).unwrap_or(Timestamp::MAX);
     let renewed: Vec<Renewed> = rows
@@ -238,6 +246,19 @@ async fn step(app: &App, watcher: &mut Watcher, holder: &Holder) -> Result<bool,
     watcher.version += 1;
     app.metrics.reevaluated(renewed.len(), told.len());
     Ok(done)
+}
+
+/// The answers now, in order.
+async fn evaluate(app: &App, snapshot: &Arc<Snapshot>, rows: &[Watched]) -> Result<Vec<Evaluated>, Fault> {
+    let questions = rows.iter().map(|row| {
+        let context = serde_json::from_str(&row.context).map_err(|_| Fault::Internal)?;
+        let question = verdict::question(&row.image, row.environment.as_deref(), row.platform.as_deref())?;
+        verdict::in_context(question, context)
+    });
+    let questions = questions.collect::<Result<Vec<_>, Fault>>()?;
+    let answers = batch::evaluate(app, &Bench::at(snapshot, Timestamp::now()), questions).await?;
+    let answers: Option<Vec<Vec<Evaluated>>> = answers.into_iter().collect();
+    Ok(answers.ok_or(Fault::Internal)?.into_iter().flatten().collect())
 }
 
 /// Marks what the next entries touch.

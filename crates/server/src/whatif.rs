@@ -9,10 +9,16 @@ use catenary_chain::{
     policy::Policy,
 };
 use catenary_store::{follow::Snapshot, impact::Asked};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{App, problem::Fault, verdict, watch};
+use crate::{
+    App,
+    batch::{self, Bench},
+    problem::Fault,
+    verdict, watch,
+};
 
 /// A change that is only thought of.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -125,11 +131,12 @@ pub async fn part(
     let next = rows.last().filter(|_| rows.len() >= limit as usize).map(|last| last.key);
     let examined = rows.len();
     let questions = rows.iter().map(question).collect::<Result<Vec<_>, _>>()?;
-    let controls = [snapshot.control.clone(), changed.clone()];
-    let answers = watch::evaluate::under(app, snapshot, &controls, questions).await?;
+    let mut bench = Bench::at(snapshot, Timestamp::now());
+    bench.controls.push(changed.clone());
+    let answers = batch::evaluate(app, &bench, questions).await?;
     let mut part = Part { flips: Vec::new(), examined, denied: 0, allowed: 0, next };
     for (row, answers) in rows.into_iter().zip(answers) {
-        let [old, new] = &answers[..] else { return Err(Fault::Internal) };
+        let Some([old, new]) = answers.as_deref() else { return Err(Fault::Internal) };
         let (old, new) = (&old.verdict, &new.verdict);
         if (old.outcome, old.allowed) == (new.outcome, new.allowed) {
             continue;

@@ -1,6 +1,9 @@
 //! The evidence of one frontier, believed only under its seal and only with intact bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use catenary_chain::gather::{Evidence, Logged, Want};
 use catenary_evidence::{
@@ -21,9 +24,15 @@ use crate::{
 };
 
 /// Attestations of wanted signers that are read about one node, and its parents that they speak about.
-pub(crate) const MAX_PER_NODE: usize = 1000;
+pub const MAX_PER_NODE: usize = 1000;
 /// Other attestations about a node, and other parents: enough to show what was nearly there.
-pub(crate) const NEAR_MISSES: usize = 20;
+pub const NEAR_MISSES: usize = 20;
+
+/// The attestations that are read about each node.
+pub type Picked = BTreeMap<Node, BTreeSet<Sha256>>;
+
+/// Attestations that a statement is told to leave out, because they are there already.
+const KNOWN: usize = 128;
 
 /// The part of a log that the caller has followed: what it may believe.
 #[derive(Debug, Clone)]
@@ -52,12 +61,27 @@ impl Store {
         at: &Prefix,
         into: &mut Evidence,
     ) -> Result<(), StoreError> {
-        let known: Vec<Vec<u8>> =
+        self.gather_shared(tenant, want, at, into).await.map(|_| ())
+    }
+
+    /// The same for several questions at once: which attestations belong to which of the nodes, so that each question can be
+    /// told what it would have been told alone.
+    pub async fn gather_shared(
+        &self,
+        tenant: &str,
+        want: &Want,
+        at: &Prefix,
+        into: &mut Evidence,
+    ) -> Result<Picked, StoreError> {
+        let mut known: Vec<Vec<u8>> =
             into.attestations.keys().chain(&into.damaged).map(|id| id.0.to_vec()).collect();
+        // Leaving out many costs more than reading some twice.
+        known.truncate(KNOWN);
         let found = self.frontier(tenant, want, &known, at.size).await?;
         self.gather_objects(tenant, want, found.objects, at, into).await?;
         let picked = pick(found.picks, into);
-        self.gather_attestations(tenant, picked, found.attestations, at, into).await
+        self.gather_attestations(tenant, &picked, found.attestations, at, into).await?;
+        Ok(picked)
     }
 
     /// The statements of [`Store::gather`] without what is made of their rows: the ceiling of benchmarks. How many
@@ -149,7 +173,7 @@ impl Store {
             note_parents(&wanted, &object.fact, &mut into.parents);
             note_heirs(&wanted, &object.fact, into);
             if wanted.contains(&object.fact.node) {
-                into.objects.insert(object.fact.node, object);
+                into.objects.insert(object.fact.node, Arc::new(object));
             }
         }
         for node in &wanted {
@@ -164,14 +188,15 @@ impl Store {
     async fn gather_attestations(
         &self,
         tenant: &str,
-        picked: BTreeSet<Sha256>,
+        picked: &Picked,
         found: Vec<Loaded<AttestationRecord>>,
         at: &Prefix,
         into: &mut Evidence,
     ) -> Result<(), StoreError> {
         // What an earlier frontier brought is not fetched again.
         let known = |id: &Sha256| into.attestations.contains_key(id) || into.damaged.contains(id);
-        let mut missing: BTreeSet<Sha256> = picked.into_iter().filter(|id| !known(id)).collect();
+        let mut missing: BTreeSet<Sha256> =
+            picked.values().flatten().filter(|id| !known(id)).copied().collect();
         for loaded in found {
             let Some(id) = id_from(&loaded.record.id) else { continue };
             // What is beyond a node's budget may have come along.
@@ -180,7 +205,7 @@ impl Store {
             }
             match self.believe_attestation(tenant, loaded, at).await? {
                 Some(attestation) => {
-                    into.attestations.insert(id, attestation);
+                    into.attestations.insert(id, Arc::new(attestation));
                 }
                 None => {
                     into.damaged.insert(id);
@@ -267,19 +292,20 @@ impl Store {
 }
 
 /// The attestations that index rows lead to, each node's up to its budget.
-fn pick(rows: Vec<Pick>, into: &mut Evidence) -> BTreeSet<Sha256> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let mut picked = BTreeSet::new();
+fn pick(rows: Vec<Pick>, into: &mut Evidence) -> Picked {
+    let mut counts: BTreeMap<Node, usize> = BTreeMap::new();
+    let mut picked = Picked::new();
     for row in rows {
+        let Ok(node) = row.node.parse::<Node>() else { continue };
         if row.wanted {
-            let count = counts.entry(row.node.clone()).or_default();
+            let count = counts.entry(node).or_default();
             *count += 1;
             if *count > MAX_PER_NODE {
-                into.truncated.extend(row.node.parse::<Node>());
+                into.truncated.insert(node);
                 continue;
             }
         }
-        picked.extend(id_from(&row.id));
+        picked.entry(node).or_default().extend(id_from(&row.id));
     }
     picked
 }

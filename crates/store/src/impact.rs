@@ -135,10 +135,9 @@ pub struct Asked {
 }
 
 /// The columns of [`Asked`].
-const ASKED: &str = "select w.key, w.image, w.environment, w.platform, w.context, w.outcome, w.allowed, w.reason,
+const ASKED: &str = "w.key, w.image, w.environment, w.platform, w.context, w.outcome, w.allowed, w.reason,
     array(select d.environment || '/' || d.application || '/' || d.workload from deployment d
-          where d.tenant = w.tenant and d.question = w.key and d.until_us is null order by 1 limit 100) as running
-    from watched w where w.tenant = ";
+          where d.tenant = w.tenant and d.question = w.key and d.until_us is null order by 1 limit 100) as running";
 
 impl Store {
     /// The watched questions after `after`, in the order of their keys.
@@ -149,8 +148,8 @@ impl Store {
         after: Option<[u8; 32]>,
         limit: u32,
     ) -> Result<Vec<Asked>, StoreError> {
-        self.read_asked(|| {
-            let mut query = QueryBuilder::new(ASKED);
+        let rows = retry(|| async {
+            let mut query = QueryBuilder::new(format!("select {ASKED} from watched w where w.tenant = "));
             query.push_bind(tenant.to_owned());
             if let Some(after) = after {
                 query.push(" and w.key > ").push_bind(after.to_vec());
@@ -162,46 +161,57 @@ impl Store {
                 );
             }
             query.push(" order by w.key limit ").push_bind(i64::from(limit));
-            query
+            query.build().fetch_all(self.reads()).await
         })
-        .await
+        .await?;
+        Ok(rows.iter().map(read_asked).collect::<Result<_, _>>()?)
     }
 
-    /// The watched questions whose answers read one of the nodes, at most `limit`.
+    /// For each of the nodes, the watched questions whose answers read it, at most `limit`.
     pub async fn asked_about(
         &self,
         tenant: &str,
         nodes: &[Node],
         limit: u32,
-    ) -> Result<Vec<Asked>, StoreError> {
-        self.read_asked(|| {
-            let mut query = QueryBuilder::new(ASKED);
-            query.push_bind(tenant.to_owned());
-            query.push(" and w.key in (select n.key from watched_node n where n.tenant = ");
-            query.push_bind(tenant.to_owned()).push(" and n.node = any(").push_bind(names(nodes));
-            query.push(")) order by w.allowed, w.key limit ").push_bind(i64::from(limit));
-            query
+    ) -> Result<BTreeMap<Node, Vec<Asked>>, StoreError> {
+        if nodes.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let rows = retry(|| async {
+            let mut query = QueryBuilder::new("select n.node, a.* from unnest(");
+            query.push_bind(names(nodes)).push("::text[]) as n (node) cross join lateral (select ");
+            query.push(ASKED).push(" from watched w where w.tenant = ").push_bind(tenant.to_owned());
+            query.push(" and w.key in (select r.key from watched_node r where r.tenant = ");
+            query.push_bind(tenant.to_owned()).push(" and r.node = n.node)");
+            query.push(" order by w.allowed, w.key limit ").push_bind(i64::from(limit)).push(") as a");
+            query.build().fetch_all(self.reads()).await
         })
-        .await
+        .await?;
+        let mut about: BTreeMap<Node, Vec<Asked>> = BTreeMap::new();
+        for row in &rows {
+            if let Ok(node) = row.try_get::<String, _>("node")?.parse() {
+                about.entry(node).or_default().push(read_asked(row)?);
+            }
+        }
+        for questions in about.values_mut() {
+            questions.sort_by_key(|question| (question.allowed, question.key));
+        }
+        Ok(about)
     }
+}
 
-    async fn read_asked(&self, query: impl Fn() -> QueryBuilder<Postgres>) -> Result<Vec<Asked>, StoreError> {
-        let rows = retry(|| async { query().build().fetch_all(self.reads()).await }).await?;
-        let read = |row: &PgRow| {
-            Ok(Asked {
-                key: id_from(&row.try_get::<Vec<u8>, _>("key")?).unwrap_or(Sha256([0; 32])).0,
-                image: row.try_get("image")?,
-                environment: row.try_get("environment")?,
-                platform: row.try_get("platform")?,
-                context: row.try_get("context")?,
-                outcome: row.try_get("outcome")?,
-                allowed: row.try_get("allowed")?,
-                reason: row.try_get("reason")?,
-                running: row.try_get("running")?,
-            })
-        };
-        Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
-    }
+fn read_asked(row: &PgRow) -> Result<Asked, sqlx::Error> {
+    Ok(Asked {
+        key: id_from(&row.try_get::<Vec<u8>, _>("key")?).unwrap_or(Sha256([0; 32])).0,
+        image: row.try_get("image")?,
+        environment: row.try_get("environment")?,
+        platform: row.try_get("platform")?,
+        context: row.try_get("context")?,
+        outcome: row.try_get("outcome")?,
+        allowed: row.try_get("allowed")?,
+        reason: row.try_get("reason")?,
+        running: row.try_get("running")?,
+    })
 }
 
 /// Ids and indexes, newest first; of packages and vulnerabilities with what is said of them.

@@ -17,7 +17,7 @@ pub mod events;
 mod facts;
 pub mod follow;
 mod frontier;
-mod gather;
+pub mod gather;
 pub mod impact;
 pub mod keys;
 pub mod ladder;

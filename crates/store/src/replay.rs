@@ -5,7 +5,10 @@
 //! its bytes under all trust that was added before the size that is asked about, as the service does: what is
 //! stored is verified again whenever trust is added, before that trust is effective.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use catenary_chain::{
     Control, Evidence, Gather, Question, Verdict, evaluate,
@@ -217,10 +220,8 @@ impl Replay {
             note_parents(&wanted, &thing.fact, &mut into.parents);
             note_heirs(&wanted, &thing.fact, into);
             if wanted.contains(&node) {
-                into.objects.insert(
-                    node,
-                    Logged { index: thing.index, received_at: thing.time, fact: thing.fact.clone() },
-                );
+                let logged = Logged { index: thing.index, received_at: thing.time, fact: thing.fact.clone() };
+                into.objects.insert(node, Arc::new(logged));
             }
         }
         for node in &wanted {

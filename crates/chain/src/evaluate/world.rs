@@ -175,7 +175,7 @@ impl<'a> World<'a> {
     pub fn logged_object(&mut self, node: Node) -> Option<&'a Logged<Object>> {
         self.touch(node);
         let damaged = |logged: &&Logged<Object>| self.evidence.damaged.contains(&logged.fact.id);
-        self.evidence.objects.get(&node).filter(|logged| !damaged(logged))
+        self.evidence.objects.get(&node).map(AsRef::as_ref).filter(|logged| !damaged(logged))
     }
 
     /// The config of a manifest, when the bytes of both are known.

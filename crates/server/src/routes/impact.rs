@@ -35,6 +35,8 @@ use crate::{
 const SHOWN: u32 = 100;
 /// Questions that are looked at before a stream says how far it is.
 const STEP: u32 = 200;
+/// Images whose watched questions are read at once.
+const AT_ONCE: usize = 256;
 /// Images that a stream remembers, so that it names each once.
 const MAX_IMAGES: usize = 1_000_000;
 
@@ -263,15 +265,18 @@ impl Sought {
         hits: Vec<Hit>,
         seen: &mut BTreeSet<Node>,
     ) -> Result<Vec<Item>, Fault> {
-        let mut items = Vec::new();
-        for hit in hits {
-            let Some(versions) = self.admits(&hit) else { continue };
-            let states: Vec<String> = hit.states.iter().filter(|state| !state.is_empty()).cloned().collect();
-            for node in hit.row.facts.subject_nodes() {
-                if !seen.insert(node) {
-                    continue;
-                }
-                let asked = app.backend.store.asked_about(tenant, &[node], SHOWN).await?;
+        let mut found = Vec::new();
+        for hit in &hits {
+            let Some(versions) = self.admits(hit) else { continue };
+            let new = hit.row.facts.subject_nodes().into_iter().filter(|node| seen.insert(*node));
+            found.extend(new.map(|node| (node, hit, versions.clone())));
+        }
+        let mut items = Vec::with_capacity(found.len());
+        for some in found.chunks(AT_ONCE) {
+            let nodes: Vec<Node> = some.iter().map(|(node, ..)| *node).collect();
+            let mut asked = app.backend.store.asked_about(tenant, &nodes, SHOWN).await?;
+            for (node, hit, versions) in some {
+                let states = hit.states.iter().filter(|state| !state.is_empty());
                 items.push(Item {
                     artifact: node.to_string(),
                     attestation: hit.row.facts.id.to_string(),
@@ -280,8 +285,13 @@ impl Sought {
                     predicate_type: hit.row.facts.predicate_type.clone(),
                     signers: hit.row.facts.signers().map(ToString::to_string).collect(),
                     versions: versions.clone(),
-                    states: states.clone(),
-                    verdicts: asked.into_iter().map(Standing::from).collect(),
+                    states: states.cloned().collect(),
+                    verdicts: asked
+                        .remove(node)
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(Standing::from)
+                        .collect(),
                 });
             }
         }

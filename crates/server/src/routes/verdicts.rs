@@ -1,12 +1,14 @@
 //! Verdicts: may this digest run here?
 
+use std::time::Duration;
+
 use axum::{
     Extension,
     extract::{RawQuery, State},
     http::HeaderMap,
     response::Response,
 };
-use catenary_chain::{Outcome, Question, context::Context, verdict::Verdict};
+use catenary_chain::{Outcome, Question, context::Context, control::WriteSet, verdict::Verdict};
 use catenary_evidence::digest::{Digest, Sha256};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +21,7 @@ use crate::{
     cache::Ready,
     extract::{ApiJson, ApiQuery, ContextQuery},
     freshness::Freshness,
-    problem::Fault,
+    problem::{Fault, Problem},
     record::Mode,
     tags,
     verdict::{self, Answer},
@@ -29,6 +31,8 @@ use crate::{
 
 /// The most questions of one request.
 pub const MAX_QUESTIONS: usize = 1000;
+/// How long the questions of one request may take together: with the longest wait before it, less than a request may.
+const MANY: Duration = Duration::from_secs(25);
 /// The most repositories that a bare digest is answered for.
 const MAX_RESOURCES: usize = 100;
 
@@ -275,6 +279,7 @@ fn without_allowed(ready: &Ready) -> Value {
 pub(crate) async fn many(
     State(app): State<App>,
     who: Principal,
+    Extension(fresh): Extension<Freshness>,
     ApiQuery(query): ApiQuery<RecordQuery>,
     ApiJson(body): ApiJson<Questions>,
 ) -> Result<Response, Fault> {
@@ -286,24 +291,69 @@ pub(crate) async fn many(
         });
     }
     let when = When::read(body.as_of.as_deref(), body.known_at.as_deref())?;
-    let deadline = Instant::now() + crate::REQUEST_TIMEOUT / 2;
-    let mut verdicts = Vec::with_capacity(body.questions.len());
+    let (mut questions, mut faults) = (Vec::with_capacity(body.questions.len()), Vec::new());
     for asked in &body.questions {
-        let answer = match asked.read(&app, &who).await {
-            Ok(_) if Instant::now() > deadline => Err(Fault::Timeout { limit: crate::REQUEST_TIMEOUT / 2 }),
-            Ok(question) => verdict::ask_when(&app, &who.tenant, &question, when).await,
-            Err(fault) => Err(fault),
+        let question = asked.read(&app, &who).await;
+        faults.push(question.map(|question| questions.push(question)).err());
+    }
+    let wait = Instant::now() + if when.is_now() { fresh.wait } else { Duration::ZERO };
+    let mut answers = ask_many_and_wait(&app, &who.tenant, &questions, when, wait).await?.into_iter();
+    let mut verdicts = Vec::with_capacity(faults.len());
+    for fault in faults {
+        let answer = match fault {
+            Some(fault) => Err(fault),
+            None => answers.next().flatten().ok_or(Fault::Timeout { limit: MANY }),
         };
-        verdicts.push(match answer {
-            Ok(answer) => {
-                app.recorder.count(&who.tenant, &who.name, &answer.ready, mode)?;
-                serde_json::to_value(&answer.ready.verdict).unwrap_or_default()
-            }
-            Err(fault) => serde_json::to_value(fault.problem()).unwrap_or_default(),
-        });
+        if let Ok(answer) = &answer {
+            app.recorder.count(&who.tenant, &who.name, &answer.ready, mode)?;
+        }
+        verdicts.push(answer.map_err(|fault| fault.problem()));
     }
     app.recorder.settle(mode).await?;
-    Ok(super::json(&json!({ "verdicts": verdicts })))
+    Ok(super::bytes(list(&verdicts).into(), "application/json"))
+}
+
+/// Asks; while some answer is no and the asker would wait, asks again whenever evidence arrives that such an answer read.
+async fn ask_many_and_wait(
+    app: &App,
+    tenant: &str,
+    questions: &[Question],
+    when: When,
+    wait: Instant,
+) -> Result<Vec<Option<Answer>>, Fault> {
+    let mut changes = app.backend.follower.subscribe();
+    loop {
+        let answers = verdict::ask_many(app, tenant, questions, when, Instant::now() + MANY).await?;
+        let no = |a: &&Answer| a.ready.verdict.outcome != Outcome::Passed;
+        let open: Vec<&Answer> = answers.iter().flatten().filter(no).collect();
+        if open.is_empty() || Instant::now() >= wait {
+            return Ok(answers);
+        }
+        let touches = |w: &WriteSet| open.iter().any(|answer| answer.ready.read_set.intersects(w));
+        loop {
+            match timeout_at(wait, changes.recv()).await {
+                Err(_) => return Ok(answers),
+                Ok(Ok(change)) if change.tenant != tenant || !change.writes.iter().any(touches) => {}
+                Ok(_) => break,
+            }
+        }
+    }
+}
+
+/// The bytes of each verdict as they are, in one list.
+fn list(verdicts: &[Result<Answer, Problem>]) -> Vec<u8> {
+    let mut bytes = b"{\"verdicts\":[".to_vec();
+    for (at, verdict) in verdicts.iter().enumerate() {
+        if at > 0 {
+            bytes.push(b',');
+        }
+        match verdict {
+            Ok(answer) => bytes.extend_from_slice(&answer.ready.bytes),
+            Err(problem) => bytes.extend(serde_json::to_vec(problem).unwrap_or_default()),
+        }
+    }
+    bytes.extend_from_slice(b"]}");
+    bytes
 }
 
 /// What an open gate says.
@@ -365,10 +415,11 @@ fn codes(verdict: &Verdict) -> Vec<String> {
 pub(crate) async fn signed(
     State(app): State<App>,
     who: Principal,
+    Extension(fresh): Extension<Freshness>,
     ApiJson(asked): ApiJson<Asked>,
 ) -> Result<Response, Fault> {
     let question = asked.read(&app, &who).await?;
-    let answer = verdict::ask(&app, &who.tenant, &question).await?;
+    let answer = ask_and_wait(&app, &who.tenant, &question, fresh).await?;
     app.recorder.note(&who.tenant, &who.name, &answer.ready, Mode::Optional).await?;
     sign(&app, &answer).await
 }

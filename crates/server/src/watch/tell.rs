@@ -6,8 +6,8 @@ use catenary_store::{EntryRow, events::NewEvent, follow::Snapshot, watched::Watc
 use catenary_tlog::leaf::kind;
 use serde_json::{Value, json};
 
-use super::{evaluate::Evaluated, standing};
-use crate::{App, problem::Fault};
+use super::standing;
+use crate::{App, batch::Evaluated, problem::Fault};
 
 /// Control entries that are looked through for a cause.
 const LOOKED_THROUGH: u32 = 256;

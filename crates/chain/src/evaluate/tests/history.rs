@@ -299,7 +299,7 @@ fn one_step(scene: &mut Scene, link: Link) -> Verdict {
     let layout = Layout { expires: at(1000), steps: vec![step], inspections: Vec::new() };
     let id = scene.attest(1, &["other"], vec![subject("layout")], Claim::Layout(layout));
     let Digest::Sha256(payload) = content("layout") else { unreachable!("content is SHA-256") };
-    scene.evidence.attestations.get_mut(&id).unwrap().fact.payload = catenary_evidence::Sha256(payload);
+    scene.statement(id).fact.payload = catenary_evidence::Sha256(payload);
     scene.attest(2, &["ci"], vec![subject("app")], Claim::Link(link));
     scene.manifest("app", "amd64", &["l1"]);
     scene.ask("app")

@@ -81,10 +81,9 @@ fn signed_by(signer: &str, signature: Signature, change: impl FnOnce(&mut Build)
         build.adapter = Some(Adapter::GithubWorkflow);
         change(build);
     });
-    let mut logged = scene.evidence.attestations.remove(&id).expect("it was added");
+    let logged = scene.statement(id);
     logged.fact.signatures = vec![signature];
     assert!(matches!(logged.fact.claim, Claim::Build(_)));
-    scene.evidence.attestations.insert(id, logged);
     scene
 }
 
@@ -247,13 +246,14 @@ fn ask_copies(policy: &str, copies: &[Signature], change: impl Fn(&mut Build)) -
             build.adapter = Some(Adapter::GithubWorkflow);
             change(build);
         });
-        let mut logged = scene.evidence.attestations.remove(&id).expect("it was added");
+        let logged = scene.statement(id);
         logged.fact.id = catenary_evidence::Sha256([n as u8; 32]);
         logged.fact.signatures = vec![signature.clone()];
         if signature.signed_before.is_none() {
             logged.received_at = at(8);
         }
-        scene.evidence.attestations.insert(logged.fact.id, logged);
+        let copy = scene.evidence.attestations.remove(&id).expect("it was added");
+        scene.evidence.attestations.insert(copy.fact.id, copy);
     }
     scene.ask("app")
 }

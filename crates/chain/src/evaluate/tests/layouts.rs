@@ -95,8 +95,7 @@ impl World {
     fn layout(&mut self, name: &str, signers: &[&str], layout: Layout) {
         let id = self.0.attest(6, signers, vec![subject(name)], Claim::Layout(layout));
         let Digest::Sha256(payload) = content(name) else { unreachable!("it is SHA-256") };
-        let logged = self.0.evidence.attestations.get_mut(&id).expect("it was added");
-        logged.fact.payload = Sha256(payload);
+        self.0.statement(id).fact.payload = Sha256(payload);
     }
 
     fn link(

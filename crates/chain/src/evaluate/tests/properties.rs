@@ -91,7 +91,7 @@ impl Says for Scene {
             test.url = Some(format!("https://ci.acme.test/run/{minute}"));
         }
         let id = self.attest(minute, by, vec![subject(of)], claim);
-        let fact = &mut self.evidence.attestations.get_mut(&id).unwrap().fact;
+        let fact = &mut self.statement(id).fact;
         fact.predicate_type = match &fact.claim {
             Claim::Sbom(_) => "https://cyclonedx.org/bom/v1.6".into(),
             Claim::Other => "https://acme.test/approval/v1".into(),

@@ -48,9 +48,9 @@ fn a_revoked_statement_does_not_come_back_under_another_signature() {
     let mut scene = Scene::golden();
     let build = scene.build(&["app"], |_| {});
     let payload = scene.evidence.attestations[&build].fact.payload;
-    let mut copy = scene.evidence.attestations[&build].clone();
+    let mut copy = (*scene.evidence.attestations[&build]).clone();
     copy.fact.id = catenary_evidence::Sha256([3; 32]);
-    scene.evidence.attestations.insert(copy.fact.id, copy);
+    scene.evidence.attestations.insert(copy.fact.id, copy.into());
     scene.withdraw(Target::Attestation { id: build, payload: Some(payload) }, None);
     check("both copies", &scene.ask("app"), &[AttRevoked]);
 }
@@ -131,7 +131,7 @@ fn o02_a_trusted_authority_proves_that_a_key_signed_before_it_leaked() {
     let mut scene = Scene::golden();
     let stamped = identities::signature(identities::identity());
     let build = scene.build(&["app"], |_| {});
-    let logged = scene.evidence.attestations.get_mut(&build).unwrap();
+    let logged = scene.statement(build);
     // Received at minute 10; an authority of the public root says that it existed at minute 9.
     logged.fact.signatures[0].signed_before = Some(at(9));
     logged.fact.signatures[0].vouchers.clone_from(&stamped.vouchers);
@@ -143,7 +143,7 @@ fn o02_a_trusted_authority_proves_that_a_key_signed_before_it_leaked() {
     check("leaked after", &from(10), &[]);
     check("leaked before", &from(9), &[AttRevokedSigner]);
     // An authority that nobody trusts proves nothing.
-    let logged = scene.evidence.attestations.get_mut(&build).unwrap();
+    let logged = scene.statement(build);
     logged.fact.signatures[0].vouchers[0].authority = catenary_evidence::Sha256([9; 32]);
     scene.withdraw(Target::Key(key("ci")), Some(at(10)));
     check("a stranger's word", &scene.ask("app"), &[AttRevokedSigner]);

@@ -1,6 +1,6 @@
 //! A tenant with keys, a policy and evidence, made of facts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use catenary_evidence::{
     KeyId, Scheme, Signature,
@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     control::{Control, Entry, Revocation, Target, Token, TrustedKey},
     evaluate::evaluate,
-    gather::{Evidence, Gather},
+    gather::{Evidence, Gather, Logged},
     reason::Code,
     verdict::{LogView, Outcome, Question, Verdict},
 };
@@ -260,6 +260,11 @@ impl Scene {
             promotion,
         };
         self.attest(20, &[by], vec![subject(name)], Claim::Registry(claim))
+    }
+
+    /// A statement that was added, to be changed.
+    pub fn statement(&mut self, id: Sha256) -> &mut Logged<Attestation> {
+        Arc::make_mut(self.evidence.attestations.get_mut(&id).unwrap())
     }
 
     /// Takes the evidence with this id away.

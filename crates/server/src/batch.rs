@@ -1,0 +1,320 @@
+//! Many questions at one log position: those of a group share their round trips, and each gets the answer that it would get alone.
+//!
+//! A group runs on a thread for blocking work, so that neither reading facts nor evaluating holds up the async threads. What the log
+//! holds about a node is fetched once for the group; every question is then told only about the nodes that it asked for, as
+//! [`crate::verdict::compute`] would have been. Where sharing could tell a question more (a limit that counts by node was reached), or the
+//! evidence is damaged, the question is answered alone.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use catenary_chain::{
+    Control, Evidence, Gather, Question, Verdict,
+    evaluate::evaluate_until,
+    gather::{ReadSet, Want},
+    verdict::LogView,
+};
+use catenary_evidence::digest::{Node, Sha256};
+use catenary_store::{
+    StoreError,
+    follow::Snapshot,
+    gather::{MAX_PER_NODE, NEAR_MISSES, Picked},
+};
+use jiff::Timestamp;
+use tokio::{
+    runtime::Handle,
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+
+use crate::{App, problem::Fault};
+
+/// Questions that are gathered together: their evidence is in memory at once.
+const GROUP: usize = 64;
+/// Groups of one caller at a time.
+const LANES: usize = 2;
+/// Groups of all callers at a time: what is in memory at once is bounded.
+pub const ALL_LANES: usize = 4;
+/// Nodes that a group fetches together; what its questions want beyond, each fetches alone.
+const MAX_SHARED: usize = 20_000;
+
+/// A question's answer.
+#[derive(Debug, Clone)]
+pub struct Evaluated {
+    /// The answer.
+    pub verdict: Verdict,
+    /// What it rests on.
+    pub reads: ReadSet,
+    /// When time alone may change it.
+    pub ends: Option<Timestamp>,
+}
+
+/// What a batch is evaluated against.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// The part of the log that is read.
+    pub snapshot: Arc<Snapshot>,
+    /// Each question is evaluated once under each of these.
+    pub controls: Vec<Arc<Control>>,
+    /// The time of the evaluations.
+    pub now: Timestamp,
+    /// When whatever is not evaluated yet is left out.
+    pub deadline: Option<Instant>,
+}
+
+impl Bench {
+    /// What is known and trusted at a snapshot.
+    pub fn at(snapshot: &Arc<Snapshot>, now: Timestamp) -> Self {
+        let controls = vec![snapshot.control.clone()];
+        Self { snapshot: snapshot.clone(), controls, now, deadline: None }
+    }
+}
+
+/// The answers, in order: one for each control state. A question that the deadline overtook has none.
+pub async fn evaluate(
+    app: &App,
+    bench: &Bench,
+    questions: Vec<Question>,
+) -> Result<Vec<Option<Vec<Evaluated>>>, Fault> {
+    let bench = Arc::new(bench.clone());
+    let mut answers: Vec<Option<Vec<Evaluated>>> = questions.iter().map(|_| None).collect();
+    let mut groups = groups(questions).into_iter();
+    let mut lanes = JoinSet::new();
+    loop {
+        while lanes.len() < LANES
+            && let Some((at, questions)) = groups.next()
+        {
+            let place = app.lanes.clone().acquire_owned().await.map_err(|_| Fault::Busy)?;
+            if bench.is_over() {
+                continue;
+            }
+            let (app, bench) = (app.clone(), bench.clone());
+            lanes.spawn_blocking(move || {
+                let _place = place;
+                let group = Group { app: &app, bench: &bench, runtime: &Handle::current() };
+                group.answers(&questions).map(|answers| (at, answers))
+            });
+        }
+        let Some(ended) = lanes.join_next().await else { return Ok(answers) };
+        let (at, group) = ended.map_err(|_| Fault::Internal)??;
+        for (place, answer) in answers.iter_mut().skip(at).zip(group) {
+            *place = answer;
+        }
+    }
+}
+
+/// The questions in groups, each with the place of its first.
+fn groups(questions: Vec<Question>) -> Vec<(usize, Vec<Question>)> {
+    questions.chunks(GROUP).enumerate().map(|(at, some)| (at * GROUP, some.to_vec())).collect()
+}
+
+impl Bench {
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+/// Works on a group, on a thread of its own.
+struct Group<'a> {
+    app: &'a App,
+    bench: &'a Bench,
+    runtime: &'a Handle,
+}
+
+/// One question under one control state.
+struct Asking<'a> {
+    question: &'a Question,
+    control: &'a Control,
+    gather: Gather<'a>,
+    /// Its own part of what the group knows.
+    evidence: Evidence,
+    /// What it wants next.
+    wanted: Vec<Node>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It wants more.
+    Open,
+    /// It has everything.
+    Whole,
+    /// It cannot share.
+    Alone,
+}
+
+impl Group<'_> {
+    fn answers(&self, questions: &[Question]) -> Result<Vec<Option<Vec<Evaluated>>>, Fault> {
+        let controls = &self.bench.controls;
+        let mut askings: Vec<Asking<'_>> = questions
+            .iter()
+            .flat_map(|question| controls.iter().map(move |control| Asking::new(question, control)))
+            .collect();
+        self.gather(&mut askings)?;
+        let mut evaluated = Vec::with_capacity(askings.len());
+        for asking in askings {
+            evaluated.push(self.answer(asking)?);
+        }
+        let mut evaluated = evaluated.into_iter();
+        let mut under = || -> Vec<_> { evaluated.by_ref().take(controls.len()).collect() };
+        Ok(questions.iter().map(|_| under().into_iter().collect()).collect())
+    }
+
+    /// Round by round, until every question has all that it asks for or must be answered alone.
+    fn gather(&self, askings: &mut [Asking<'_>]) -> Result<(), Fault> {
+        let mut shared = Shared::default();
+        loop {
+            let mut wanted: Option<Want> = None;
+            for asking in askings.iter_mut().filter(|asking| asking.state == State::Open) {
+                let Some(want) = asking.advance(&shared) else { continue };
+                let all = wanted.get_or_insert_with(Want::default);
+                all.nodes.extend(want.nodes.into_iter().filter(|node| !shared.known.contains(node)));
+                // Signers and identities are the control state's, the same for each question.
+                if all.signers.is_empty() && all.identities.is_empty() || self.bench.controls.len() > 1 {
+                    all.signers.extend(want.signers);
+                    all.identities.extend(want.identities);
+                }
+            }
+            let Some(mut want) = wanted else { return Ok(()) };
+            want.nodes.sort_unstable();
+            want.nodes.dedup();
+            want.signers.sort_unstable();
+            want.signers.dedup();
+            if shared.known.len() + want.nodes.len() > MAX_SHARED {
+                for asking in askings.iter_mut().filter(|asking| asking.state == State::Open) {
+                    asking.state = State::Alone;
+                }
+                return Ok(());
+            }
+            let (store, snapshot) = (&self.app.backend.store, &self.bench.snapshot);
+            let at = snapshot.prefix();
+            let fetched = store.gather_shared(&snapshot.tenant, &want, &at, &mut shared.evidence);
+            let Some(picked) = self.in_time(fetched)? else { return Ok(()) };
+            shared.known.extend(want.nodes);
+            shared.picked.extend(picked);
+        }
+    }
+
+    /// Nothing when the deadline comes first.
+    fn in_time<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<Option<T>, Fault> {
+        let done = self.runtime.block_on(async {
+            match self.bench.deadline {
+                Some(deadline) => timeout_at(deadline, work).await.ok(),
+                None => Some(work.await),
+            }
+        });
+        Ok(done.transpose()?)
+    }
+
+    fn answer(&self, asking: Asking<'_>) -> Result<Option<Evaluated>, Fault> {
+        match asking.state {
+            State::Open => Ok(None),
+            State::Whole => Ok(Some(self.evaluate(asking))),
+            State::Alone => self.alone(asking.question, asking.control),
+        }
+    }
+
+    fn alone(&self, question: &Question, control: &Control) -> Result<Option<Evaluated>, Fault> {
+        let (store, snapshot) = (&self.app.backend.store, &self.bench.snapshot);
+        let at = snapshot.prefix();
+        let mut asking = Asking::new(question, control);
+        while let Some(want) = asking.gather.next(&asking.evidence) {
+            let fetched = store.gather(&snapshot.tenant, &want, &at, &mut asking.evidence);
+            if self.in_time(fetched)?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.evaluate(asking)))
+    }
+
+    fn evaluate(&self, asking: Asking<'_>) -> Evaluated {
+        let Asking { question, control, gather, evidence, .. } = asking;
+        let snapshot = &self.bench.snapshot;
+        let log = LogView { size: snapshot.size, root: Sha256(snapshot.root.0) };
+        let (verdict, ends) = evaluate_until(question, control, &evidence, log, self.bench.now);
+        Evaluated { verdict, reads: gather.read_set(), ends }
+    }
+}
+
+impl<'a> Asking<'a> {
+    fn new(question: &'a Question, control: &'a Control) -> Self {
+        Self {
+            question,
+            control,
+            gather: Gather::new(question, control),
+            evidence: Evidence::default(),
+            wanted: Vec::new(),
+            state: State::Open,
+        }
+    }
+
+    /// Takes what is known of what it wanted, and says what it wants that is not known. Nothing, when it has everything or
+    /// cannot share.
+    fn advance(&mut self, shared: &Shared) -> Option<Want> {
+        loop {
+            for node in std::mem::take(&mut self.wanted) {
+                if !shared.tell(node, &mut self.evidence) {
+                    self.state = State::Alone;
+                    return None;
+                }
+            }
+            let Some(want) = self.gather.next(&self.evidence) else {
+                self.state = State::Whole;
+                return None;
+            };
+            self.wanted.clone_from(&want.nodes);
+            if !want.nodes.iter().all(|node| shared.known.contains(node)) {
+                return Some(want);
+            }
+        }
+    }
+}
+
+/// What a group knows.
+#[derive(Default)]
+struct Shared {
+    /// Nodes about which everything is fetched.
+    known: BTreeSet<Node>,
+    evidence: Evidence,
+    picked: Picked,
+}
+
+impl Shared {
+    /// Adds to `into` what the store would have told about this node alone. `false`: that cannot be told from here.
+    fn tell(&self, node: Node, into: &mut Evidence) -> bool {
+        let all = &self.evidence;
+        if !all.damaged.is_empty() || all.truncated.contains(&node) {
+            return false;
+        }
+        if let Some(object) = all.objects.get(&node) {
+            into.objects.insert(node, Arc::clone(object));
+        }
+        // An index that was read for the sake of one child is noted for its others, too: beyond the limits, alone is less.
+        match node {
+            Node::Content(digest) => {
+                let Some(parents) = all.parents.get(&digest) else { return self.tell_of(node, into) };
+                if parents.len() > NEAR_MISSES {
+                    return false;
+                }
+                into.parents.insert(digest, parents.clone());
+            }
+            Node::Git(oid) => {
+                let Some(heirs) = all.heirs.get(&oid) else { return self.tell_of(node, into) };
+                if heirs.len() > MAX_PER_NODE {
+                    return false;
+                }
+                into.heirs.insert(oid, heirs.clone());
+            }
+        }
+        self.tell_of(node, into)
+    }
+
+    /// The attestations about a node.
+    fn tell_of(&self, node: Node, into: &mut Evidence) -> bool {
+        for id in self.picked.get(&node).into_iter().flatten() {
+            if let Some(statement) = self.evidence.attestations.get(id) {
+                into.attestations.insert(*id, Arc::clone(statement));
+            }
+        }
+        true
+    }
+}
