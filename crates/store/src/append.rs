@@ -27,6 +27,8 @@ pub(crate) use rows::{insert_attestations, insert_children, insert_objects, inse
 
 /// How far the database's clock may stand from the last entry and from ours.
 const MAX_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+/// How long a batch may take. Longer than a statement may, so that the server's own limit comes first where it can.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// How often a transaction that lost a race is run again.
 const ATTEMPTS: u32 = 8;
 
@@ -233,8 +235,16 @@ impl Writer {
         }
     }
 
-    /// Runs the transaction, again where that can help.
+    /// The same within a limit: a transaction on a connection that leads nowhere must not hold up the next batch.
     async fn attempt(&self, tenant: &str, batch: &[Pending]) -> Result<Answers, StoreError> {
+        let written = tokio::time::timeout(PATIENCE, self.tries(tenant, batch)).await;
+        written.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!("the outcome of a write is unknown after {PATIENCE:?}")))
+        })
+    }
+
+    /// Runs the transaction, again where that can help.
+    async fn tries(&self, tenant: &str, batch: &[Pending]) -> Result<Answers, StoreError> {
         let mut attempt = 0;
         loop {
             attempt += 1;

@@ -1,19 +1,24 @@
 //! The log as it is written to and read: tenants, appends, heads, entries, bodies.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use catenary_evidence::digest::Sha256;
 use catenary_tlog::{Frontier, Hash, Leaf, leaf_hash};
 use jiff::Timestamp;
 use sqlx::PgPool;
+use tokio::sync::oneshot;
 
 use crate::{
     Appended, EntryRow, Head, New, Store, StoreError,
     append::{Pending, check_clock},
     entry::{from_sql, id_of, to_sql},
     facts::{id_from, time_from},
-    pool::retry,
+    pool::{GLANCE, retry, retry_within},
+    sequencer::Answer,
 };
+
+/// The longest that a writer waits to hear that its item is durable. It may become so later: sending it again tells.
+pub(crate) const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Makes the tenant's log with entry 0, which fixes its origin. Once made, it only compares the origin.
@@ -42,9 +47,17 @@ impl Store {
         let waiting: Vec<_> =
             new.into_iter().map(|new| self.sequencer().push(tenant, Pending::new(new, None)?)).collect();
         let mut answers = Vec::with_capacity(waiting.len());
+        let mut patience = WRITE_PATIENCE;
         for answer in waiting {
             answers.push(match answer {
-                Ok(answer) => answer.await.unwrap_or_else(|_| Err(writer_gone())),
+                Ok(answer) => {
+                    let answer = written(answer, patience).await;
+                    // Where one came too late, the others have waited as long.
+                    if answer.as_ref().is_err_and(|error| *error == too_late()) {
+                        patience = Duration::ZERO;
+                    }
+                    answer
+                }
                 Err(error) => Err(error),
             });
         }
@@ -63,7 +76,7 @@ impl Store {
     }
 
     async fn push(&self, tenant: &str, pending: Pending) -> Result<Appended, StoreError> {
-        self.sequencer().push(tenant, pending)?.await.unwrap_or_else(|_| Err(writer_gone()))
+        written(self.sequencer().push(tenant, pending)?, WRITE_PATIENCE).await
     }
 
     /// How many items wait to be written.
@@ -78,7 +91,7 @@ impl Store {
 
     /// The heads of several tenants in one query.
     pub async fn heads(&self, tenants: &[String]) -> Result<Vec<(String, Head)>, StoreError> {
-        let rows = retry(|| {
+        let rows = retry_within(GLANCE, || {
             sqlx::query!(
                 "select tenant, origin, size, root, time_us from log_head where tenant = any($1) order by tenant",
                 tenants
@@ -274,6 +287,18 @@ pub(crate) fn entry_row(
 /// A tree hash from a column.
 pub(crate) fn hash_from(bytes: &[u8]) -> Option<Hash> {
     bytes.try_into().ok().map(Hash)
+}
+
+/// The writer's answer, or that it came too late.
+async fn written(answer: oneshot::Receiver<Answer>, patience: Duration) -> Answer {
+    match tokio::time::timeout(patience, answer).await {
+        Ok(answer) => answer.unwrap_or_else(|_| Err(writer_gone())),
+        Err(_) => Err(too_late()),
+    }
+}
+
+fn too_late() -> StoreError {
+    StoreError::Unavailable(format!("the outcome of a write is unknown after {WRITE_PATIENCE:?}"))
 }
 
 fn writer_gone() -> StoreError {

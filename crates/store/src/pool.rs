@@ -80,6 +80,14 @@ pub(crate) async fn connection(connect: &PgConnectOptions) -> Result<PgConnectio
 const LIMITS: [(&str, &str); 3] =
     [("statement_timeout", "5s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "5s")];
 
+/// The longest that a read waits for its answer, connection and second try included. The server ends a statement sooner;
+/// what takes longer has a connection that leads nowhere, and nobody would ever say so.
+const READ_PATIENCE: Duration = Duration::from_secs(6);
+/// The same for the smallest reads, on which every answer waits: a head, a ping.
+pub(crate) const GLANCE: Duration = Duration::from_secs(2);
+/// How long a connection may take to come back in order; then it is closed.
+const RELEASE: Duration = Duration::from_secs(2);
+
 /// The pools; the same one each time on a database with one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Pools {
@@ -156,7 +164,9 @@ fn pool(connections: u32, options: &StoreOptions) -> PgPoolOptions {
 
 /// Ends a transaction that may be open. Outside of one, this is a warning and nothing else.
 async fn rolled_back(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::raw_sql("rollback").execute(connection).await?;
+    let rollback = sqlx::raw_sql("rollback").execute(connection);
+    // Without a limit a connection that leads nowhere would keep its place in the pool for good.
+    tokio::time::timeout(RELEASE, rollback).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
     Ok(true)
 }
 
@@ -183,13 +193,30 @@ async fn with_limits(
 }
 
 /// Runs a read again on another connection, once, when the first one turns out to be dead.
-pub(crate) async fn retry<T, F>(mut read: impl FnMut() -> F) -> Result<T, StoreError>
+pub(crate) async fn retry<T, F>(read: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
-    match read().await {
-        Err(error) if is_disconnect(&error) => Ok(read().await?),
-        result => Ok(result?),
+    retry_within(READ_PATIENCE, read).await
+}
+
+/// The same with a limit of the caller's.
+pub(crate) async fn retry_within<T, F>(
+    patience: Duration,
+    mut read: impl FnMut() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let answer = tokio::time::timeout(patience, async {
+        match read().await {
+            Err(error) if is_disconnect(&error) => read().await,
+            result => result,
+        }
+    });
+    match answer.await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StoreError::Unavailable(format!("no answer within {patience:?}"))),
     }
 }
 
@@ -233,6 +260,28 @@ mod tests {
         .await
         .unwrap();
         assert_eq!(idle, 0);
+    }
+
+    /// A server that takes connections and never says a word.
+    async fn mute() -> PgConnectOptions {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                held.push(stream);
+            }
+        });
+        PgConnectOptions::new().host("127.0.0.1").port(port).username("nobody")
+    }
+
+    #[tokio::test]
+    async fn a_read_of_a_mute_database_ends() {
+        let options = StoreOptions { acquire_timeout: Duration::from_secs(60), ..StoreOptions::default() };
+        let reads = pool(1, &options).connect_lazy_with(mute().await);
+        let ping = || async { sqlx::query("select 1").execute(&reads).await.map(|_| ()) };
+        let read = retry_within(Duration::from_millis(50), ping).await;
+        assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ const MAX_QUEUE_KIB: u32 = 128 * 1024;
 /// A queue that nothing came to for so long is closed; the next item opens another.
 const IDLE: Duration = Duration::from_secs(60);
 
-type Answer = Result<Appended, StoreError>;
+pub(crate) type Answer = Result<Appended, StoreError>;
 
 /// One item on its way.
 struct Job {
