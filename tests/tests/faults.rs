@@ -258,3 +258,13 @@ async fn a_stop_in_order_answers_what_was_begun() {
     }
     app.log_is_clean();
 }
+
+/// R06: the disk under the log is full. Each line is lost, and no answer with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_stops_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("service.log")).unwrap();
+    let app = App::builder().await.data(folder.path()).start().await;
+    let stage = Stage::in_app(&app).await.play_honest().await;
+    stage.judge().await.passes();
+}
