@@ -174,6 +174,13 @@ impl Answers {
         }
     }
 
+    /// Drops every answer of a tenant: what is stored is not what they were computed from.
+    pub fn forget(&self, tenant: &str) {
+        if let Some(followed) = self.lock().get_mut(tenant) {
+            followed.drop_all(&self.ready);
+        }
+    }
+
     /// The write sets of the entries `from..to`, if all of them are remembered.
     pub fn writes(&self, tenant: &str, from: u64, to: u64) -> Option<Vec<WriteSet>> {
         let tenants = self.lock();

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use figment::{
@@ -56,6 +57,9 @@ pub struct Config {
     /// How often one event is tried before it is a dead letter.
     #[serde(default = "default_webhook_attempts")]
     pub webhook_attempts: u32,
+    /// How long a pass over everything stored may take, `24h` for example, or `off`.
+    #[serde(default = "default_scrub")]
+    pub scrub: String,
     /// Connections at a time.
     #[serde(default = "default_connections")]
     pub connections: usize,
@@ -223,7 +227,7 @@ pub enum ConfigError {
 }
 
 /// Settings that the environment may give.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 16] = [
     "listen",
     "data",
     "database_url",
@@ -239,6 +243,7 @@ const SETTINGS: [&str; 15] = [
     "tls_key",
     "tls_client_ca",
     "tls_client",
+    "scrub",
 ];
 
 /// Variables that other parts of the program read: the file itself, the ladder, the command line.
@@ -261,6 +266,7 @@ impl Default for Config {
             watch_questions: default_watch_questions(),
             webhook_allow: String::new(),
             webhook_attempts: default_webhook_attempts(),
+            scrub: default_scrub(),
             connections: default_connections(),
             rates: Rates::default(),
             tls: None,
@@ -307,6 +313,16 @@ impl Config {
         Ok(webhook::Settings { allowed: std::sync::Arc::new(allowed.map_err(wrong)?), attempts })
     }
 
+    /// How long a pass over everything stored may take; `None` when there is none.
+    pub(crate) fn scrub(&self) -> Result<Option<Duration>, ConfigError> {
+        if self.scrub == "off" {
+            return Ok(None);
+        }
+        let period = crate::routes::duration(&self.scrub).map(|period| period.unsigned_abs());
+        let why = "is for example 24h, or off".to_owned();
+        period.map(Some).ok_or(ConfigError::Value { name: "scrub".to_owned(), why })
+    }
+
     /// The folder of the service keys.
     pub fn keys(&self) -> PathBuf {
         self.keys.clone().unwrap_or_else(|| self.data.join("keys"))
@@ -347,6 +363,7 @@ impl Config {
         {
             return Err(wrong("tls.client", "client certificates need tls.client_ca"));
         }
+        self.scrub()?;
         self.webhooks().map(|_| ())
     }
 }
@@ -430,6 +447,10 @@ fn default_watch_questions() -> u32 {
     10_000
 }
 
+fn default_scrub() -> String {
+    "24h".to_owned()
+}
+
 fn default_connections() -> usize {
     1024
 }
@@ -499,6 +520,14 @@ mod tests {
         ] {
             assert!(read(&format!("[tls]\n{wrong}")).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_pass_takes_a_time_or_is_off() {
+        let scrub = |text: &str| Config::from_toml(&format!("scrub = '{text}'")).map(|c| c.scrub().unwrap());
+        assert_eq!(scrub("2h").unwrap(), Some(Duration::from_secs(7200)));
+        assert_eq!(scrub("off").unwrap(), None);
+        assert!(scrub("daily").is_err());
     }
 
     #[test]

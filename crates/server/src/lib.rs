@@ -26,6 +26,7 @@ mod page;
 pub mod problem;
 mod record;
 mod routes;
+mod scrub;
 mod tags;
 mod trust;
 mod verdict;
@@ -85,6 +86,8 @@ pub(crate) struct App {
     pub(crate) streams: Arc<tokio::sync::Semaphore>,
     /// Places for groups of questions that are evaluated together.
     pub(crate) lanes: Arc<tokio::sync::Semaphore>,
+    /// What the pass over everything stored has found.
+    pub(crate) scrub: Arc<scrub::Scrub>,
     /// Work that outlives its request.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the service stops.
@@ -164,7 +167,7 @@ impl Server {
         store.bind_service_keys(&keys.rows()).await?;
         let outside = config.checkpoints().map(|folder| CheckpointStore::open(&folder)).transpose()?;
         bootstrap::make_logs(&store, &config.origin).await?;
-        let follower = Follower::start(store.clone(), keys.clone(), outside).await?;
+        let follower = Follower::start(store.clone(), keys.clone(), outside.clone()).await?;
         let backend = backend::Backend { store, follower, keys, origin: config.origin.clone() };
         let tokens = bootstrap::first_start(&backend, &config).await?;
         let recorder =
@@ -184,6 +187,7 @@ impl Server {
         app.tasks.spawn(app.recorder.clone().run());
         app.tasks.spawn(webhook::run(app.clone(), stop.clone()));
         app.tasks.spawn(metrics::upkeep(app.metrics.clone(), stop.clone()));
+        app.tasks.spawn(scrub::run(app.clone(), outside, stop.clone()));
         let (metrics, load) = (app.metrics.clone(), app.load.clone());
         if let Some(certificate) = certificate.clone() {
             app.tasks.spawn(certificate.follow(metrics.clone(), stop.clone()));
@@ -273,6 +277,7 @@ impl App {
             webhooks: config.webhooks()?,
             streams: Arc::new(tokio::sync::Semaphore::new(STREAMS)),
             lanes: Arc::new(tokio::sync::Semaphore::new(batch::ALL_LANES)),
+            scrub: Arc::new(scrub::Scrub::new(config.scrub()?)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })

@@ -186,6 +186,7 @@ impl Metrics {
         let broken = tenants.iter().filter(|t| follower.broken(t).is_some()).count();
         let trust = TrustReadiness::of(app);
         let (recorded, lost) = app.recorder.counts();
+        let scrub = app.scrub.show();
         with_local_recorder(&self.recorder, || {
             gauge!("catenary_log_entries").set(entries as f64);
             gauge!("catenary_log_entries_largest").set(largest as f64);
@@ -204,6 +205,12 @@ impl Metrics {
                 gauge!("catenary_class_running", "class" => doing.class).set(doing.running as f64);
                 gauge!("catenary_class_waiting", "class" => doing.class).set(doing.waiting as f64);
                 counter!("catenary_turned_away_total", "class" => doing.class).absolute(doing.turned_away);
+            }
+            counter!("catenary_scrub_rows_total").absolute(scrub.rows);
+            counter!("catenary_scrub_passes_total").absolute(scrub.passes);
+            if let Some(last) = &scrub.last {
+                gauge!("catenary_scrub_last_pass_timestamp_seconds").set(last.ended.as_second() as f64);
+                gauge!("catenary_scrub_last_pass_differences").set(last.differences as f64);
             }
             counter!("catenary_integrity_alarms_total").absolute(app.backend.store.alarms());
         });

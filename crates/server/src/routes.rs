@@ -28,7 +28,7 @@ mod verdicts;
 mod webhooks;
 
 pub(crate) use meta::TrustReadiness;
-pub(crate) use tokens::make as make_token;
+pub(crate) use tokens::{duration, make as make_token};
 pub use verdicts::MAX_QUESTIONS;
 
 use std::{

@@ -7,6 +7,7 @@
 mod decisions;
 mod facts;
 mod log;
+mod pass;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -14,6 +15,8 @@ use catenary_chain::control::Control;
 use catenary_evidence::{Trust, digest::Sha256};
 use catenary_tlog::{Checkpoint, Hash};
 use sqlx::{Postgres, Transaction};
+
+pub use pass::Pass;
 
 use crate::{Store, StoreError, checkpoints::CheckpointStore, entry::EntryRow, keys::ServiceKeys};
 
@@ -171,19 +174,25 @@ async fn verify(
     let tenant = tenant.map(str::to_owned);
     // In a task of its own, as every transaction: see the pool's `after_release`.
     let work = tokio::spawn(async move {
-        let mut db = store.reads().begin().await?;
-        sqlx::raw_sql(
-            "set transaction isolation level repeatable read, read only;
-             set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0",
-        )
-        .execute(&mut *db)
-        .await?;
+        let db = snapshot(&store).await?;
         let mut audit = Audit { part, db, store: store.clone(), keys, outside, report: Report::default() };
         audit.all(tenant).await?;
         audit.db.rollback().await?;
         Ok(audit.report)
     });
     work.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+}
+
+/// One state of the database, for as long as it takes to read it.
+async fn snapshot(store: &Store) -> Result<Transaction<'static, Postgres>, StoreError> {
+    let mut db = store.reads().begin().await?;
+    sqlx::raw_sql(
+        "set transaction isolation level repeatable read, read only;
+         set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0",
+    )
+    .execute(&mut *db)
+    .await?;
+    Ok(db)
 }
 
 struct Audit {
@@ -196,13 +205,13 @@ struct Audit {
 }
 
 /// What the leaves of one log say.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Log {
     tenant: String,
     /// Hashes of the leaves; `None` where an entry is missing.
     leaves: Vec<Option<Hash>>,
-    /// Evidence entries by id.
-    evidence: BTreeMap<Sha256, u64>,
+    /// Entries before this index were read.
+    read_to: u64,
     /// Every key that was ever registered.
     trust: Trust,
     control: Control,
@@ -329,7 +338,9 @@ impl Audit {
     }
 
     /// The entries from `from` on, at most `limit`, in order.
-    async fn page(&mut self, tenant: &str, from: i64, limit: i64) -> Result<Vec<EntryRow>, StoreError> {
+    async fn page(&mut self, tenant: &str, from: u64, limit: i64) -> Result<Vec<EntryRow>, StoreError> {
+        // Behind the last number that a row can have.
+        let Ok(from) = i64::try_from(from) else { return Ok(Vec::new()) };
         let rows = sqlx::query!(
             "select log_index, id, kind, leaf from log_entry
              where tenant = $1 and log_index >= $2 order by log_index limit $3",

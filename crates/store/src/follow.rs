@@ -314,6 +314,13 @@ impl Follower {
         self.shared.tenant(tenant).ok()?.broken()
     }
 
+    /// Stops every yes of a tenant: entry `index` is stored otherwise than it was followed.
+    pub fn distrust(&self, tenant: &str, index: u64, what: &str) {
+        if let Ok(tenant) = self.shared.tenant(tenant) {
+            let _ = tenant.break_off(Broken::Entry { index, what: what.to_owned() });
+        }
+    }
+
     /// Whether checkpoints are kept outside the database (`rollbackDetection`).
     pub fn detects_rollback(&self) -> bool {
         self.shared.outside.is_some()

@@ -28,10 +28,14 @@ pub(crate) struct Row {
     pub(crate) mention: Mention,
 }
 
+/// The first position of an entry's rows.
+pub(crate) fn first_position(index: u64) -> i64 {
+    to_sql(index).saturating_mul(STRIDE)
+}
+
 /// The rows of an attestation whose bytes were just verified.
 pub(crate) fn rows(facts: &Attestation, index: u64) -> Vec<Row> {
-    let first = to_sql(index).saturating_mul(STRIDE);
-    let numbered = (first..).zip(&facts.mentions);
+    let numbered = (first_position(index)..).zip(&facts.mentions);
     numbered.map(|(position, mention)| Row { position, id: facts.id, mention: mention.clone() }).collect()
 }
 

@@ -14,6 +14,7 @@ use crate::{
     App,
     extract::ApiPath,
     problem::{CODES, Fault, success},
+    scrub::Scrubbed,
     trust,
 };
 
@@ -88,6 +89,8 @@ struct Readiness {
     rollback_detection: &'static str,
     /// Rows found changed behind our back.
     integrity_alarms: u64,
+    /// What the pass over everything stored has found.
+    scrub: Scrubbed,
     trust: TrustReadiness,
 }
 
@@ -134,6 +137,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
         behind,
         rollback_detection: if follower.detects_rollback() { "on" } else { "off" },
         integrity_alarms: app.backend.store.alarms(),
+        scrub: app.scrub.show(),
         trust: TrustReadiness::of(&app),
     };
     let body = super::json(&readiness);

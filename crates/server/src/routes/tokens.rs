@@ -96,7 +96,7 @@ pub(crate) fn text(pointer: &'static str, text: String, most: usize) -> Result<S
 }
 
 /// `30d`, `12h`, `15m`, `90s`.
-fn duration(text: &str) -> Option<SignedDuration> {
+pub(crate) fn duration(text: &str) -> Option<SignedDuration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: i64 =
         Some(number).filter(|n| n.len() <= 9 && n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;

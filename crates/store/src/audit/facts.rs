@@ -1,6 +1,9 @@
 //! Rows of facts: each derived anew from its bytes and compared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use catenary_chain::control::DomainState;
 use catenary_evidence::{
@@ -23,10 +26,10 @@ use crate::{
 };
 
 /// Entries whose evidence is verified at once.
-const PAGE: i64 = 200;
+pub(super) const PAGE: i64 = 200;
 
 /// Rows that only index facts, by everything that they say, with the entry they come from.
-type Index = BTreeMap<Vec<String>, u64>;
+pub(super) type Index = BTreeMap<Vec<String>, u64>;
 
 impl Audit {
     /// Compares every row of facts with what the bytes of its entry give.
@@ -36,17 +39,17 @@ impl Audit {
         loop {
             let entries = self.page(&log.tenant, from, PAGE).await?;
             let Some(last) = entries.last() else { break };
-            from = last.index as i64 + 1;
+            from = last.index + 1;
             self.attestations(log, &entries, &mut subjects, &mut mentions).await?;
             self.objects(log, &entries, &mut child_rows).await?;
         }
         self.strange_facts(log).await?;
         self.subject_rows(&log.tenant, subjects).await?;
         self.child_rows(&log.tenant, child_rows).await?;
-        self.mention_rows(&log.tenant, mentions).await
+        self.mention_rows(&log.tenant, 0..i64::MAX, mentions).await
     }
 
-    async fn attestations(
+    pub(super) async fn attestations(
         &mut self,
         log: &Log,
         entries: &[EntryRow],
@@ -120,7 +123,7 @@ impl Audit {
         Ok(())
     }
 
-    async fn objects(
+    pub(super) async fn objects(
         &mut self,
         log: &Log,
         entries: &[EntryRow],
@@ -217,7 +220,7 @@ impl Audit {
     }
 
     /// Facts of no entry.
-    async fn strange_facts(&mut self, log: &Log) -> Result<(), StoreError> {
+    pub(super) async fn strange_facts(&mut self, log: &Log) -> Result<(), StoreError> {
         let tenant = log.tenant.as_str();
         let ids = sqlx::query_scalar!(
             "select a.id from attestation a where a.tenant = $1 and not exists
@@ -298,14 +301,21 @@ impl Audit {
         Ok(())
     }
 
-    async fn mention_rows(&mut self, tenant: &str, mut expected: Index) -> Result<(), StoreError> {
-        let mut after = -1_i64;
+    /// Compares the mentions at these positions.
+    pub(super) async fn mention_rows(
+        &mut self,
+        tenant: &str,
+        positions: Range<i64>,
+        mut expected: Index,
+    ) -> Result<(), StoreError> {
+        let mut after = positions.start.saturating_sub(1);
         loop {
             let rows = sqlx::query!(
                 "select position, id, package, name, version, vulnerability, state, licences, hashes from mention
-                 where tenant = $1 and position > $2 order by position limit 1000",
+                 where tenant = $1 and position > $2 and position < $3 order by position limit 1000",
                 tenant,
-                after
+                after,
+                positions.end
             )
             .fetch_all(&mut *self.db)
             .await?;
@@ -330,13 +340,19 @@ impl Audit {
         Ok(())
     }
 
-    fn index_row(&mut self, tenant: &str, table: &'static str, expected: &mut Index, row: Vec<String>) {
+    pub(super) fn index_row(
+        &mut self,
+        tenant: &str,
+        table: &'static str,
+        expected: &mut Index,
+        row: Vec<String>,
+    ) {
         if expected.remove(&row).is_none() {
             self.report.add(tenant, table, row.join(" "), Fault::Unexpected, "no entry's bytes say so");
         }
     }
 
-    fn index_rest(&mut self, tenant: &str, table: &'static str, expected: Index) {
+    pub(super) fn index_rest(&mut self, tenant: &str, table: &'static str, expected: Index) {
         for (row, index) in expected {
             let what = format!("the bytes of entry {index} say so");
             self.report.add(tenant, table, row.join(" "), Fault::Missing, what);
@@ -344,7 +360,7 @@ impl Audit {
     }
 }
 
-fn mention_index(row: mention::Row) -> Vec<String> {
+pub(super) fn mention_index(row: mention::Row) -> Vec<String> {
     let Mention { package, name, version, vulnerability, state, licences, hashes } = row.mention;
     let texts = [row.position.to_string(), row.id.to_string(), package, name, version, vulnerability, state];
     texts.into_iter().chain([licences.join(" | "), hashes.join(" | ")]).collect()

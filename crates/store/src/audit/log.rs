@@ -22,33 +22,51 @@ use crate::{
 
 /// Entries read at once.
 const PAGE: i64 = 500;
+/// The most entries that are missing one after the other; what follows a longer gap is out of place itself.
+const MAX_GAP: u64 = 100_000;
 
 impl Audit {
     /// Reads every entry and compares what the leaves alone decide.
     pub(super) async fn log(&mut self, tenant: &str) -> Result<Log, StoreError> {
         let mut log = Log { tenant: tenant.to_owned(), ..Log::default() };
-        loop {
-            let rows = self.page(tenant, log.leaves.len() as i64, PAGE).await?;
-            if rows.is_empty() {
-                break;
-            }
-            let ids: Vec<Vec<u8>> = rows.iter().map(|row| row.id.0.to_vec()).collect();
-            let bodies = self.unchecked_bodies(tenant, &ids).await?;
-            for row in &rows {
-                self.entry(&mut log, row, bodies.get(&row.id.0[..]).map(Vec::as_slice));
-            }
-        }
-        self.head(&log).await?;
-        self.tiles(&log).await?;
-        self.fold(&log).await?;
-        self.strange_bodies(tenant).await?;
+        while self.entries(&mut log).await? > 0 {}
+        self.whole_log(&log).await?;
         Ok(log)
+    }
+
+    /// Reads the next entries and compares each with its leaf and its body; how many there were. An error of the database
+    /// leaves `log` as it was.
+    pub(super) async fn entries(&mut self, log: &mut Log) -> Result<u64, StoreError> {
+        let tenant = log.tenant.clone();
+        let rows = self.page(&tenant, log.read_to, PAGE).await?;
+        let ids: Vec<Vec<u8>> = rows.iter().map(|row| row.id.0.to_vec()).collect();
+        let bodies = self.unchecked_bodies(&tenant, &ids).await?;
+        for row in &rows {
+            self.entry(log, row, bodies.get(&row.id.0[..]).map(Vec::as_slice));
+            log.read_to = row.index + 1;
+        }
+        Ok(rows.len() as u64)
+    }
+
+    /// Compares what all entries together decide: head, tiles, and which bodies there are.
+    pub(super) async fn whole_log(&mut self, log: &Log) -> Result<(), StoreError> {
+        self.head(log).await?;
+        self.tiles(log).await?;
+        self.fold(log).await?;
+        self.strange_bodies(&log.tenant).await
     }
 
     fn entry(&mut self, log: &mut Log, row: &EntryRow, body: Option<&[u8]>) {
         let tenant = log.tenant.clone();
-        while (log.leaves.len() as u64) < row.index {
-            self.report.add(&tenant, "log_entry", log.leaves.len(), Fault::Missing, "an entry never goes");
+        let next = log.leaves.len() as u64;
+        let gap = row.index.saturating_sub(next);
+        if gap > MAX_GAP {
+            // Somebody may have written any number there: no memory is given for what it claims to be behind.
+            let what = format!("it is {gap} entries behind the one before");
+            return self.report.add(&tenant, "log_entry", row.index, Fault::Unexpected, what);
+        }
+        for index in next..row.index {
+            self.report.add(&tenant, "log_entry", index, Fault::Missing, "an entry never goes");
             log.leaves.push(None);
         }
         log.leaves.push(Some(leaf_hash(&row.leaf)));
@@ -74,9 +92,6 @@ impl Audit {
         if row.index == 0 {
             log.origin = leaf.extra.get("origin").cloned();
             log.control.origin = log.origin.clone().unwrap_or_default();
-        }
-        if matches!(leaf.kind.as_str(), kind::ATTESTATION | kind::OBJECT) {
-            log.evidence.insert(row.id, row.index);
         }
         self.body(log, row, &leaf, body);
     }
@@ -159,10 +174,12 @@ impl Audit {
         if !coherent {
             altered("its right edge does not give its root".to_owned());
         }
-        if let Some(tree) = tree
+        if let Some(tree) = &tree
             && tree.root().0[..] != row.root[..]
         {
             altered("its root is not the one of the entries".to_owned());
+        }
+        if tree.is_none_or(|tree| tree.root().0[..] != row.root[..]) {
             // A head that agrees with itself is more likely right than the leaves: say which of them differ.
             for range in edge.filter(|_| coherent).iter().flat_map(|edge| differing(edge, &log.leaves)) {
                 let what = "their leaves do not give the head's hash over them";
@@ -204,6 +221,9 @@ impl Audit {
             after = (last.level, last.tile_index);
             for row in rows {
                 let key = format!("{}/{}", row.level, row.tile_index);
+                if row.level == 0 {
+                    self.leaves_of_tile(log, row.tile_index, &row.hashes, &row.root);
+                }
                 match expected.remove(&(row.level, row.tile_index)) {
                     None => self.report.add(
                         tenant,
@@ -235,6 +255,20 @@ impl Audit {
             );
         }
         Ok(())
+    }
+
+    /// A tile that agrees with itself is more likely right than leaves that it does not have: they are named one by one.
+    fn leaves_of_tile(&mut self, log: &Log, tile: i64, hashes: &[u8], root: &[u8]) {
+        if tile_root(hashes).is_ok_and(|own| own.0[..] == *root) {
+            let leaves = (from_sql(tile) * u64::from(WIDTH)..).zip(hashes.chunks_exact(32));
+            for (index, hash) in leaves {
+                let leaf = usize::try_from(index).ok().and_then(|at| log.leaves.get(at).copied().flatten());
+                if leaf.is_some_and(|leaf| leaf.0[..] != *hash) {
+                    let what = "its leaf is not the one that its tile has";
+                    self.report.add(&log.tenant, "log_entry", index, Fault::Altered, what);
+                }
+            }
+        }
     }
 
     /// The sealed snapshot of the fold. It may be missing, and may be older; what it says must be what the leaves say.

@@ -142,3 +142,26 @@ fn is_for(jwk: &Jwk, algorithm: Algorithm) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys that were fetched so long ago, of an issuer that cannot be reached any more.
+    fn fetched(ago: Duration) -> IssuerKeys {
+        let set = serde_json::json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "k",
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]});
+        let at = Instant::now().checked_sub(ago).unwrap();
+        let state = State { set: Some((serde_json::from_value(set).unwrap(), at)), tried: None };
+        let gone = PathBuf::from("/nowhere/keys.json");
+        IssuerKeys { from: From::File(gone), state: Mutex::new(state) }
+    }
+
+    #[tokio::test]
+    async fn keys_are_used_while_the_issuer_is_away_and_not_for_ever() {
+        let find = async |ago| fetched(ago).find("k", Algorithm::ES256).await.map(|_| ());
+        assert_eq!(find(Duration::ZERO).await, Ok(()));
+        assert_eq!(find(STALE - Duration::from_secs(60)).await, Ok(()));
+        assert_eq!(find(STALE).await, Err(KeysError::Unavailable));
+    }
+}
