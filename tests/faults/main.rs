@@ -3,8 +3,17 @@
 //! Each scenario prints one line with its seed and its counts, and the command exits 1 when one does not hold.
 //! `short` runs those that fit into the gate; `list` names all.
 
+#![expect(clippy::unwrap_used, reason = "a panic is a scenario that did not hold")]
+
+mod clock;
+mod database;
+mod disk;
+mod ground;
 mod kill;
+mod network;
+mod outage;
 mod report;
+mod rot;
 
 use std::{pin::Pin, process::ExitCode, time::Instant};
 
@@ -38,8 +47,20 @@ macro_rules! scenario {
 }
 
 /// Every scenario, in order.
-const SCENARIOS: &[Scenario] =
-    &[scenario!("R01", "kill -9 of the service under 16 writers", true, kill::service)];
+const SCENARIOS: &[Scenario] = &[
+    scenario!("R01", "kill -9 of the service under 16 writers", true, kill::service),
+    scenario!("R03", "kill -9, immediate stop and fast restart of Postgres", true, database::dies),
+    scenario!("R04", "fsync errors of Postgres", false, database::fsync_fails),
+    scenario!("R05", "a slow disk, then one that stands still", false, disk::is_slow),
+    scenario!("R06", "a full disk: data, write-ahead log, the service's own", false, disk::is_full),
+    scenario!("R07", "no connections left, then a forgotten lock", true, database::connections_run_out),
+    scenario!("R08", "clients that hang up while the database is far away", true, network::clients_hang_up),
+    scenario!("R09", "a late, narrow, stalled, reset, half-open wire", false, network::is_bad),
+    scenario!("R10", "the service cut off from its database", false, network::is_cut),
+    scenario!("R13", "corrupted rows, leaves and indexes", true, rot::rots),
+    scenario!("R18", "clocks that jump", false, clock::jumps),
+    scenario!("R19", "issuer and registry down, mute, hostile", false, outage::dependencies),
+];
 
 fn main() -> ExitCode {
     if let Some(code) = acceptance::app::be_the_program() {

@@ -225,6 +225,12 @@ impl Builder {
         self
     }
 
+    /// Without what was added to the configuration file.
+    pub fn without_config(mut self) -> Self {
+        self.config.clear();
+        self
+    }
+
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));

@@ -20,6 +20,7 @@ pub struct Cluster {
     base: String,
     folder: Option<PathBuf>,
     settings: Vec<String>,
+    env: Mutex<Vec<(String, String)>>,
     port: u16,
     /// Whether the folder goes when the test process ends: a shared cluster is never dropped.
     disposable: bool,
@@ -38,6 +39,7 @@ impl Cluster {
                         base: url.rsplit_once('/').expect("a URL with a database").0.to_owned(),
                         folder: None,
                         settings: Vec::new(),
+                        env: Mutex::default(),
                         port: 0,
                         disposable: false,
                         kept: false,
@@ -95,6 +97,7 @@ impl Cluster {
             base: format!("postgres://postgres@127.0.0.1:{port}"),
             folder: Some(folder),
             settings: settings.iter().map(|s| (*s).to_owned()).collect(),
+            env: Mutex::default(),
             port,
             disposable,
             kept: false,
@@ -121,20 +124,26 @@ impl Cluster {
         for setting in usual.iter().chain(&self.settings) {
             command.extend(["-c".into(), setting.clone()]);
         }
-        let process = Process::start(&Spec {
-            command,
-            env: Vec::new(),
-            log: &folder.join("postgres.log"),
-            signal: "INT",
-            cleanup: self.disposable.then_some(folder.as_path()),
-            user: unprivileged(),
-        });
-        *self.process.lock().unwrap() = Some(process);
+        let launch = || {
+            Process::start(&Spec {
+                command: command.clone(),
+                env: self.env.lock().unwrap().clone(),
+                log: &folder.join("postgres.log"),
+                signal: "INT",
+                cleanup: self.disposable.then_some(folder.as_path()),
+                user: unprivileged(),
+            })
+        };
+        *self.process.lock().unwrap() = Some(launch());
         let begun = Instant::now();
         loop {
             if let Ok(connection) = PgConnection::connect(&self.url("postgres")).await {
                 let _ = connection.close().await;
                 return;
+            }
+            // A child of a killed one may hold the shared memory for a moment.
+            if !self.is_running() {
+                *self.process.lock().unwrap() = Some(launch());
             }
             assert!(begun.elapsed() < Duration::from_secs(30), "Postgres did not start: {}", self.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -148,6 +157,29 @@ impl Cluster {
             process.kill();
         }
         std::thread::sleep(Duration::from_millis(300));
+    }
+
+    /// Ends it by a signal: `INT` (fast), `QUIT` (immediate: as a crash, with recovery at the next start).
+    pub fn end(&self, signal: &str) {
+        if let Some(mut process) = self.process.lock().unwrap().take() {
+            process.signal(signal);
+            process.stop();
+        }
+    }
+
+    /// The postmaster's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.lock().unwrap().as_ref().expect("it runs").pid
+    }
+
+    /// Whether the postmaster runs.
+    pub fn is_running(&self) -> bool {
+        self.process.lock().unwrap().as_ref().is_some_and(Process::is_running)
+    }
+
+    /// Sets an environment variable for the next start.
+    pub fn env(&self, name: &str, value: &str) {
+        self.env.lock().unwrap().push((name.to_owned(), value.to_owned()));
     }
 
     /// Ends it in order, as one does before a copy of its folder.

@@ -1,12 +1,12 @@
-//! Writers that never stop, and what was acknowledged to them.
+//! Writers that never stop and what was acknowledged to them; askers that never stop and what they were told.
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use catenary_testkit::{Key, Statement, Subject};
@@ -42,6 +42,9 @@ struct Journal {
     acknowledged: Mutex<Vec<Acknowledged>>,
     statuses: Mutex<BTreeMap<u16, u64>>,
     unanswered: Mutex<u64>,
+    /// Answers that say "later" and not when.
+    rude: AtomicU64,
+    took: Mutex<Vec<Duration>>,
 }
 
 /// A signed note that nobody has seen.
@@ -75,6 +78,18 @@ impl Writers {
         statuses
     }
 
+    /// How many answers were 503 without `Retry-After`.
+    pub fn rude(&self) -> u64 {
+        self.journal.rude.load(Ordering::Relaxed)
+    }
+
+    /// How long answers took, the fastest first.
+    pub fn took(&self) -> Vec<Duration> {
+        let mut took = self.journal.took.lock().unwrap().clone();
+        took.sort();
+        took
+    }
+
     /// Waits until `more` were acknowledged besides; whether they were within `limit`.
     pub async fn progress(&self, more: usize, limit: Duration) -> bool {
         let goal = self.acknowledged() + more;
@@ -104,12 +119,18 @@ async fn write(client: Client, key: Key, stop: Arc<AtomicBool>, journal: Arc<Jou
             .request(Method::POST, "/v1/attestations")
             .header("content-type", "application/json")
             .body(bytes.clone());
-        let Ok(answer) = client.try_send(request).await else {
+        let asked = Instant::now();
+        let sent = client.try_send(request).await;
+        journal.took.lock().unwrap().push(asked.elapsed());
+        let Ok(answer) = sent else {
             *journal.unanswered.lock().unwrap() += 1;
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
         *journal.statuses.lock().unwrap().entry(answer.status).or_default() += 1;
+        if answer.status == 503 && answer.header("retry-after").is_empty() {
+            journal.rude.fetch_add(1, Ordering::Relaxed);
+        }
         if answer.status == 201 {
             let (id, index) = checker::acknowledged(&answer);
             journal.acknowledged.lock().unwrap().push(Acknowledged { id, index, bytes });
@@ -117,6 +138,65 @@ async fn write(client: Client, key: Key, stop: Arc<AtomicBool>, journal: Arc<Jou
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// One answer about an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    /// When it was asked for.
+    pub asked: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// HTTP status; 0 for no answer at all.
+    pub status: u16,
+    /// Whether it says yes.
+    pub allowed: bool,
+}
+
+/// Askers of one image.
+#[derive(Debug)]
+pub struct Askers {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<Told>>>,
+}
+
+impl Askers {
+    /// Starts `n` of them, each asking again a little after it was answered.
+    pub fn start(client: &Client, image: &str, n: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let path = format!("/v1/verdict?image={}&environment=prod", crate::http::escape(image));
+        let task = |_| tokio::spawn(ask(client.clone(), path.clone(), stop.clone()));
+        Self { tasks: (0..n).map(task).collect(), stop }
+    }
+
+    /// Ends them, and returns every answer.
+    pub async fn stop(self) -> Vec<Told> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut told = Vec::new();
+        for task in self.tasks {
+            told.extend(task.await.unwrap());
+        }
+        told
+    }
+}
+
+async fn ask(client: Client, path: String, stop: Arc<AtomicBool>) -> Vec<Told> {
+    let mut told = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let asked = Instant::now();
+        let answer = client.try_send(client.request(Method::GET, &path)).await;
+        let allowed = answer.as_ref().is_ok_and(|a| a.status == 200 && a.json()["allowed"] == true);
+        let status = answer.map_or(0, |answer| answer.status);
+        told.push(Told { asked, took: asked.elapsed(), status, allowed });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    told
+}
+
+/// The value below which this share of the sorted ones lies.
+pub fn percentile(sorted: &[Duration], share: f64) -> Duration {
+    let at = (sorted.len().saturating_sub(1)) as f64 * share;
+    sorted.get(at.round() as usize).copied().unwrap_or_default()
 }
 
 /// How many of the acknowledged ones a log lacks, or has elsewhere.

@@ -1,0 +1,384 @@
+//! R13: somebody with the database's password, or a dying disk, changes what is stored.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use acceptance::{
+    App, Stage,
+    cluster::{connect, execute},
+    load::fresh,
+};
+use catenary_testkit::{Statement, Subject};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+use crate::{Plan, ground::Ground, report::Report};
+
+/// R13: what is touched says no at once; one pass of the scrubber finds every one of many single bytes.
+pub async fn rots(plan: Plan) -> Report {
+    let (period, entries, bytes) = if plan.short { ("2s", 300, 60) } else { ("20s", 3_000, 1_000) };
+    let mut report = Report::default();
+    fastrand::seed(plan.seed);
+    let config = format!("scrub = \"{period}\"\n");
+    let ground = Ground::with(&[], |builder| builder.config(&config)).await;
+    let cached = touched(&mut report, &ground).await;
+    let facts = filled(&ground.app, entries).await;
+    let log = filled(&ground.app, entries).await;
+    let clean = passes(&ground.app).await;
+    await_passes(&mut report, &ground.app, clean + 1).await;
+    let found =
+        alarms(&ground.app).into_iter().filter(|a| [&facts.tenant, &log.tenant].contains(&&a.tenant)).count();
+    report.expect(found == 0, || format!("{found} alarms about rows that nobody touched"));
+    let mut database = connect(&ground.url).await;
+    let mut done = corrupt(&mut database, &facts.tenant, &FACTS, bytes * 4 / 5).await;
+    done.extend(corrupt(&mut database, &log.tenant, &LOG, bytes / 5).await);
+    // The one that is under way has passed some of them already.
+    let dirty = passes(&ground.app).await;
+    await_passes(&mut report, &ground.app, dirty + 2).await;
+    let answer = cached.judge().await;
+    report.expect(answer.json()["allowed"] != true, || {
+        format!("yes from memory after a pass: {}", answer.show())
+    });
+    let alarms = alarms(&ground.app);
+    let missed: Vec<&Corrupted> =
+        done.iter().filter(|one| !alarms.iter().any(|alarm| one.is_named_by(alarm))).collect();
+    report.count("corrupted bytes", done.len() as u64);
+    report.count("found in one pass", (done.len() - missed.len()) as u64);
+    let missed: Vec<String> = missed.iter().map(|c| format!("{} {} {}", c.table, c.column, c.key)).collect();
+    report.expect(missed.is_empty(), || format!("not found: {missed:?}"));
+    report.expect(done.len() as u64 >= bytes * 9 / 10, || {
+        format!("only {} bytes could be changed", done.len())
+    });
+    let shown = ready(&ground.app).await;
+    let differences = shown["scrub"]["last"]["differences"].as_u64().unwrap_or(0);
+    report
+        .expect(differences > 0 && shown["scrub"]["findings"].is_array(), || format!("/readyz says {shown}"));
+    let metrics = ground.app.anonymous().get("/metrics").await;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    report.expect(metrics.contains("catenary_scrub_last_pass_differences"), || "no metric tells".to_owned());
+    // The log of one tenant is not what was followed: no yes from it. The other answers.
+    let refused = log.judge().await;
+    report.expect(refused.json()["allowed"] != true, || {
+        format!("a yes from a damaged log: {}", refused.show())
+    });
+    report
+}
+
+/// Each in a tenant of its own: the first answer after the change, and what it may be.
+/// Gives one whose answer is in memory: it was true when it was given, and the scrubber takes it back.
+async fn touched(report: &mut Report, ground: &Ground) -> Stage {
+    let build = "(select id from attestation where tenant = $T and predicate_type like 'https://slsa.dev/provenance%')";
+    let flip = |column: &str| format!("{column} = set_byte({column}, 9, get_byte({column}, 9) # 1)");
+    let changes = [
+        (
+            "the signed bytes",
+            format!("update body set {} where tenant = $T and id = {build}", flip("bytes")),
+            false,
+        ),
+        // Derived anew from the signed bytes, which are whole: a yes is true, and the row is named.
+        (
+            "its facts",
+            format!("update attestation set {} where tenant = $T and id = {build}", flip("facts")),
+            true,
+        ),
+        (
+            "the row by which it is found",
+            format!(
+                "update attestation_subject set log_index = log_index + 4096 where tenant = $T and id = {build}"
+            ),
+            true,
+        ),
+        ("the entry's root", format!("update log_head set {} where tenant = $T", flip("root")), false),
+        ("an index", "drop index attestation_subject_by_id".to_owned(), true),
+    ];
+    for (what, sql, may_pass) in changes {
+        let stage = Stage::in_app(&ground.app).await;
+        stage.post_world().await;
+        // Every instance has followed what was posted.
+        stage.get("/v1/attestations?limit=1").await.is(200);
+        execute(&ground.url, &sql.replace("$T", &format!("'{}'", stage.tenant))).await;
+        if what == "the entry's root" {
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+        }
+        let answer = stage.judge().await;
+        let yes = answer.json()["allowed"] == true;
+        report.expect(may_pass || !yes, || format!("yes after {what} was changed: {}", answer.show()));
+        report.expect([200, 503].contains(&answer.status), || format!("{what}: {}", answer.show()));
+        report.count("touched digests", 1);
+    }
+    let cached = Stage::in_app(&ground.app).await.play_honest().await;
+    let sql = format!("update body set {} where tenant = $T and id = {build}", flip("bytes"));
+    execute(&ground.url, &sql.replace("$T", &format!("'{}'", cached.tenant))).await;
+    cached
+}
+
+/// A tenant with an honest chain, many notes and an SBOM.
+async fn filled(app: &App, entries: u64) -> Stage {
+    let stage = Stage::in_app(app).await.play_honest().await;
+    for _ in 0..entries / 50 {
+        let lines: Vec<String> = (0..50).map(|_| fresh(&stage.world.k_ci)).collect();
+        stage.post_bytes("/v1/attestations", "application/x-ndjson", lines.join("\n")).await.is(200);
+    }
+    for n in 0..10 {
+        let component = |m: u8| json!({"name": format!("p{n}-{m}"), "version": "1.0", "purl": format!("pkg:npm/p{n}-{m}@1.0")});
+        let components: Vec<Value> = (0..10).map(component).collect();
+        let sbom = json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": components});
+        let statement = Statement::new("https://cyclonedx.org/bom", sbom).subject(Subject::new(
+            "x",
+            "sha256",
+            &"2".repeat(64),
+        ));
+        stage.submit(statement.signed_by(&stage.world.k_ci).to_bytes()).await.is(201);
+    }
+    stage
+}
+
+/// Rows that are corrupted: table, columns with their types, how an alarm names the row, which rows.
+struct Target {
+    table: &'static str,
+    columns: &'static [(&'static str, Type)],
+    key: &'static str,
+    rows: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Bytes,
+    Text,
+    Number,
+    Small,
+    Bool,
+}
+
+/// What is derived from entries. Rows of one entry are corrupted in one table only, so that each is named by itself.
+const FACTS: [Target; 6] = [
+    Target {
+        table: "body",
+        columns: &[("bytes", Type::Bytes), ("id", Type::Bytes)],
+        key: "encode(id, 'hex')",
+        rows: "id in (select id from log_entry where tenant = $T and kind = 'attestation' and log_index % 4 = 0)",
+    },
+    Target {
+        table: "attestation",
+        columns: &[
+            ("facts", Type::Bytes),
+            ("mac", Type::Bytes),
+            ("id", Type::Bytes),
+            ("time_us", Type::Number),
+            ("log_index", Type::Number),
+            ("predicate_type", Type::Text),
+            ("verified", Type::Bool),
+            ("builder", Type::Text),
+        ],
+        key: "encode(id, 'hex')",
+        rows: "log_index % 4 = 1",
+    },
+    Target {
+        table: "attestation_subject",
+        columns: &[
+            ("node", Type::Text),
+            ("signer", Type::Text),
+            ("log_index", Type::Number),
+            ("id", Type::Bytes),
+        ],
+        key: "node || ' ' || signer || ' ' || log_index",
+        rows: "log_index % 4 = 2",
+    },
+    Target {
+        table: "mention",
+        columns: &[
+            ("package", Type::Text),
+            ("name", Type::Text),
+            ("version", Type::Text),
+            ("position", Type::Number),
+        ],
+        key: "position || ' sha256:'",
+        rows: "(position / 32768) % 4 = 3",
+    },
+    Target {
+        table: "object",
+        columns: &[
+            ("facts", Type::Bytes),
+            ("media_type", Type::Text),
+            ("mac", Type::Bytes),
+            ("id", Type::Bytes),
+        ],
+        key: "node",
+        rows: "log_index % 2 = 0",
+    },
+    Target {
+        table: "object_child",
+        columns: &[("log_index", Type::Number), ("child", Type::Text)],
+        key: "child || ' ' || parent",
+        rows: "log_index % 2 = 1",
+    },
+];
+
+/// The log itself.
+const LOG: [Target; 2] = [
+    Target {
+        table: "log_entry",
+        columns: &[
+            ("leaf", Type::Bytes),
+            ("id", Type::Bytes),
+            ("kind", Type::Text),
+            ("log_index", Type::Number),
+        ],
+        key: "log_index::text",
+        rows: "log_index > 30",
+    },
+    Target {
+        table: "log_tile",
+        columns: &[("hashes", Type::Bytes), ("root", Type::Bytes), ("level", Type::Small)],
+        key: "level || '/' || tile_index",
+        rows: "true",
+    },
+];
+
+/// One byte that was changed.
+#[derive(Debug)]
+struct Corrupted {
+    tenant: String,
+    table: &'static str,
+    column: &'static str,
+    key: String,
+}
+
+impl Corrupted {
+    fn is_named_by(&self, alarm: &Alarm) -> bool {
+        if (alarm.tenant.as_str(), alarm.table.as_str()) != (self.tenant.as_str(), self.table) {
+            return false;
+        }
+        if self.table != "log_entry" {
+            return alarm.key.contains(&self.key);
+        }
+        // Where a leaf is still well-formed, only a range of leaves is known not to give the root.
+        let Some((from, to)) = alarm.key.split_once("..") else { return alarm.key == self.key };
+        let at = |text: &str| text.parse::<u64>().unwrap_or(0);
+        (at(from)..at(to)).contains(&at(&self.key))
+    }
+}
+
+/// Changes one byte of about `n` rows, spread over the tables as these have rows.
+async fn corrupt(
+    database: &mut PgConnection,
+    tenant: &str,
+    targets: &'static [Target],
+    n: u64,
+) -> Vec<Corrupted> {
+    let mut candidates = Vec::new();
+    for target in targets {
+        let rows = target.rows.replace("$T", &format!("'{tenant}'"));
+        let sql = format!(
+            "select ctid::text || '|' || ({}) from {} where tenant = '{tenant}' and {rows}",
+            target.key, target.table
+        );
+        let found: Vec<String> =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *database).await.unwrap();
+        candidates.extend(found.into_iter().map(|row| (target, row)));
+    }
+    fastrand::shuffle(&mut candidates);
+    // Small tables first: each must be among them.
+    candidates.sort_by_key(|(target, _)| {
+        ["attestation", "attestation_subject", "body", "log_entry"].contains(&target.table)
+    });
+    let (few, many): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(target, _)| {
+        !["attestation", "attestation_subject", "body", "log_entry"].contains(&target.table)
+    });
+    let few = few.into_iter().take(usize::try_from(n / 4).unwrap_or(0));
+    let mut done = Vec::new();
+    for (target, row) in few.chain(many) {
+        if done.len() as u64 >= n {
+            break;
+        }
+        let (ctid, key) = row.split_once('|').unwrap();
+        for _ in 0..8 {
+            let (column, kind) = *fastrand::choice(target.columns).unwrap();
+            let sql = format!(
+                "update {} set {column} = {} where ctid = '{ctid}' and tenant = '{tenant}' and {}",
+                target.table,
+                changed(column, kind),
+                there(column, kind)
+            );
+            let changed = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *database).await;
+            if changed.is_ok_and(|done| done.rows_affected() == 1) {
+                done.push(Corrupted {
+                    tenant: tenant.to_owned(),
+                    table: target.table,
+                    column,
+                    key: key.to_owned(),
+                });
+                break;
+            }
+        }
+    }
+    done
+}
+
+/// The column with one byte changed.
+fn changed(column: &str, kind: Type) -> String {
+    let (at, bit) = (fastrand::u32(0..100_000), 1 << fastrand::u32(0..8));
+    match kind {
+        Type::Bytes => format!(
+            "set_byte({column}, {at} % length({column}), get_byte({column}, {at} % length({column})) # {bit})"
+        ),
+        Type::Text => {
+            let place = format!("{at} % length({column}) + 1");
+            format!(
+                "overlay({column} placing case substr({column}, {place}, 1) when 'z' then 'y' else 'z' end from {place} for 1)"
+            )
+        }
+        Type::Number => format!("{column} # {}", 1_u64 << fastrand::u64(16..48)),
+        Type::Small => format!("({column} # 64)::smallint"),
+        Type::Bool => format!("not {column}"),
+    }
+}
+
+/// Whether there is a byte to change.
+fn there(column: &str, kind: Type) -> String {
+    match kind {
+        Type::Bytes | Type::Text => format!("{column} is not null and length({column}) > 0"),
+        _ => format!("{column} is not null"),
+    }
+}
+
+/// An error line about a row.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Alarm {
+    tenant: String,
+    table: String,
+    key: String,
+}
+
+fn alarms(app: &App) -> BTreeSet<Alarm> {
+    let log = app.log();
+    let lines = log.lines().filter(|line| line.contains("a stored row is not as it was written"));
+    let fields = lines
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .map(|mut line| line["fields"].take());
+    let text = |fields: &Value, name: &str| fields[name].as_str().unwrap_or_default().to_owned();
+    fields
+        .map(|f| Alarm { tenant: text(&f, "tenant"), table: text(&f, "table"), key: text(&f, "key") })
+        .collect()
+}
+
+async fn ready(app: &App) -> Value {
+    app.anonymous().get("/readyz").await.json()
+}
+
+/// How many whole passes the scrubber made.
+async fn passes(app: &App) -> u64 {
+    ready(app).await["scrub"]["passes"].as_u64().unwrap_or(0)
+}
+
+async fn await_passes(report: &mut Report, app: &App, goal: u64) {
+    let begun = Instant::now();
+    while passes(app).await < goal {
+        if begun.elapsed() > Duration::from_secs(300) {
+            return report.expect(false, || format!("the scrubber made {goal} passes not in five minutes"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
