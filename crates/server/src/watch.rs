@@ -32,6 +32,8 @@ use crate::{
 
 /// How often is looked.
 const TICK: Duration = Duration::from_millis(250);
+/// The longest that one piece of work takes. What is left of it, or was cut off, is done in the next: a version guards each write.
+const ROUND: Duration = Duration::from_secs(120);
 /// How often what was asked longest ago is forgotten.
 const TRIM: Duration = Duration::from_secs(60);
 /// Entries that are marked for in one transaction.
@@ -125,7 +127,9 @@ pub async fn run(app: App, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(TICK) => {}
         }
-        write_down(&app, &mut receiver).await;
+        if tokio::time::timeout(ROUND, write_down(&app, &mut receiver)).await.is_err() {
+            tracing::warn!("questions are not watched: the database does not answer");
+        }
         if let Err(error) = app.feed.refresh(&app.backend.store).await {
             tracing::warn!(%error, "cannot read how far the events are");
         }
@@ -146,12 +150,13 @@ pub async fn run(app: App, stop: CancellationToken) {
                 continue;
             }
             let task = tend(app.clone(), watcher.clone(), name.clone(), stop.clone());
+            let task = async { tokio::time::timeout(ROUND, task).await.unwrap_or_default() };
             working.insert(watcher.tenant.clone(), app.tasks.spawn(task));
         }
         if trimmed.elapsed() > TRIM {
             trimmed = Instant::now();
             for watcher in &watchers {
-                if let Err(error) = trim(&app, &watcher.tenant).await {
+                if let Ok(Err(error)) = tokio::time::timeout(ROUND, trim(&app, &watcher.tenant)).await {
                     tracing::warn!(tenant = watcher.tenant, %error, "cannot forget old questions");
                 }
             }

@@ -12,6 +12,7 @@ use crate::{
     SealKeys, Store, StoreError,
     entry::{from_sql, to_sql},
     facts::{id_from, time_from},
+    pool::{in_time, retry},
 };
 
 /// A batch that is to be written behind the end of its chain.
@@ -78,14 +79,14 @@ impl Store {
     pub async fn record_decisions(&self, batches: Vec<NewBatch>) -> Result<(), RecordError> {
         let (pool, seal) = (self.writes().clone(), self.seal().clone());
         // In a task of its own, as every transaction: see the pool's `after_release`.
-        let write = tokio::spawn(async move { write(&pool, &seal, &batches).await });
+        let write = tokio::spawn(async move { in_time(write(&pool, &seal, &batches)).await });
         write.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 
     /// Notes that everything answered before `chain.alive` is recorded.
     pub async fn keep_alive(&self, chain: &Chain) -> Result<(), StoreError> {
         let (key, mac) = chain.seal(self.seal());
-        sqlx::query!(
+        let update = sqlx::query!(
             "update decision_chain set alive_us = $4, mac_key = $5, mac = $6
              where tenant = $1 and instance = $2 and number = $3",
             chain.tenant,
@@ -94,9 +95,8 @@ impl Store {
             chain.alive.as_microsecond(),
             key as i32,
             mac
-        )
-        .execute(self.writes())
-        .await?;
+        );
+        in_time(update.execute(self.writes())).await?;
         Ok(())
     }
 
@@ -107,13 +107,15 @@ impl Store {
         tenants: &[String],
         instance: &str,
     ) -> Result<Vec<Chain>, StoreError> {
-        let rows = sqlx::query!(
-            "select tenant, number, hash, alive_us, is_open, mac_key, mac from decision_chain
+        let rows = retry(|| {
+            sqlx::query!(
+                "select tenant, number, hash, alive_us, is_open, mac_key, mac from decision_chain
              where tenant = any($1) and instance = $2 order by tenant",
-            tenants,
-            instance
-        )
-        .fetch_all(self.reads())
+                tenants,
+                instance
+            )
+            .fetch_all(self.reads())
+        })
         .await?;
         let mut chains = Vec::new();
         for row in rows {
