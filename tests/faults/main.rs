@@ -9,6 +9,7 @@ mod clock;
 mod database;
 mod disk;
 mod ground;
+mod failpoints;
 mod kill;
 mod network;
 mod outage;
@@ -49,6 +50,12 @@ macro_rules! scenario {
 /// Every scenario, in order.
 const SCENARIOS: &[Scenario] = &[
     scenario!("R01", "kill -9 of the service under 16 writers", true, kill::service),
+    scenario!(
+        "R02",
+        "kill -9 at every failpoint, five times each (--features failpoints)",
+        false,
+        failpoints::every
+    ),
     scenario!("R03", "kill -9, immediate stop and fast restart of Postgres", true, database::dies),
     scenario!("R04", "fsync errors of Postgres", false, database::fsync_fails),
     scenario!("R05", "a slow disk, then one that stands still", false, disk::is_slow),

@@ -247,7 +247,10 @@ const SETTINGS: [&str; 16] = [
 ];
 
 /// Variables that other parts of the program read: the file itself, the ladder, the command line.
-const OTHERS: [&str; 6] = ["config", "ladder", "server", "token", "ca", "client_certificate"];
+const OTHERS: &[&str] = match cfg!(feature = "failpoints") {
+    true => &["config", "ladder", "server", "token", "ca", "client_certificate", "failpoints"],
+    false => &["config", "ladder", "server", "token", "ca", "client_certificate"],
+};
 
 const PREFIX: &str = "CATENARY_";
 
@@ -456,7 +459,7 @@ fn default_connections() -> usize {
 }
 
 fn refuse_unknown_variables(names: impl Iterator<Item = OsString>) -> Result<(), ConfigError> {
-    let known = || SETTINGS.iter().chain(&OTHERS).map(|name| format!("{PREFIX}{}", name.to_uppercase()));
+    let known = || SETTINGS.iter().chain(OTHERS).map(|name| format!("{PREFIX}{}", name.to_uppercase()));
     for name in names {
         let name = name.to_string_lossy().into_owned();
         if !name.starts_with(PREFIX) || known().any(|k| k == name) {
@@ -504,6 +507,8 @@ mod tests {
         let check = |name: &str| refuse_unknown_variables([OsString::from(name)].into_iter());
         assert!(check("CATENARY_ORIGIN").is_ok());
         assert!(check("PATH").is_ok());
+        // A build that is shipped has no failpoints, and says so.
+        assert_eq!(check("CATENARY_FAILPOINTS").is_ok(), cfg!(feature = "failpoints"));
         let error = check("CATENARY_CHECKPOINT").unwrap_err().to_string();
         assert!(error.ends_with("did you mean CATENARY_CHECKPOINTS?"), "{error}");
     }

@@ -2,7 +2,11 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_chain::{Verdict, vsa};
-use catenary_store::keys::{Purpose, ServiceKeys};
+use catenary_store::{
+    StoreError,
+    failpoint::hit,
+    keys::{Purpose, ServiceKeys},
+};
 use serde_json::{Value, json};
 
 use crate::problem::Fault;
@@ -29,6 +33,7 @@ pub fn sign_verdict(keys: &ServiceKeys, origin: &str, verdict: &Verdict) -> Resu
 pub fn envelope(keys: &ServiceKeys, by: By, statement: &Value) -> Result<Value, Fault> {
     let payload = serde_json::to_vec(statement).map_err(|_| Fault::Internal)?;
     let message = pae(&payload);
+    hit("verdict.sign").map_err(StoreError::from)?;
     let (signature, key) = match by {
         By::Vsa => (keys.sign_vsa(&message), keys.current(Purpose::Vsa)),
         By::Collector => (keys.sign_collector(&message), keys.current(Purpose::Collector)),

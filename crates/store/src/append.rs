@@ -20,6 +20,7 @@ use crate::{
     entry::{from_sql, id_of, to_sql},
     error::{is_disconnect, is_retryable},
     facts::{AttestationRecord, ObjectRecord, children, id_from, subject_rows, time_from},
+    failpoint::{Injected, hit},
     mention,
 };
 
@@ -212,6 +213,12 @@ impl From<StoreError> for Failure {
     }
 }
 
+impl From<Injected> for Failure {
+    fn from(injected: Injected) -> Self {
+        Self::Store(injected.into())
+    }
+}
+
 type Answers = Vec<Result<Appended, StoreError>>;
 
 impl Writer {
@@ -268,7 +275,9 @@ impl Writer {
     async fn transact(&self, tenant: &str, batch: &[Pending]) -> Result<Answers, Failure> {
         let mut transaction = self.pool.begin().await?;
         let answers = self.apply(&mut transaction, tenant, batch).await?;
+        hit("append.before_commit")?;
         transaction.commit().await.map_err(Failure::Commit)?;
+        hit("append.after_commit")?;
         Ok(answers)
     }
 
@@ -280,7 +289,9 @@ impl Writer {
         tenant: &str,
         batch: &[Pending],
     ) -> Result<Answers, Failure> {
+        hit("bodies.before_insert")?;
         rows::insert_bodies(db, tenant, batch).await?;
+        hit("bodies.after_insert")?;
         let head = rows::lock_head(db, tenant).await?;
         let time = entry_time(&head)?;
         let mut plan = Plan::new(rows::known(db, tenant, batch).await?, &head, time);
@@ -292,7 +303,9 @@ impl Writer {
             return Ok(answers);
         }
         FactRows::of(tenant, batch, &plan, &self.seal).insert(db, tenant).await?;
+        hit("entries.before_insert")?;
         rows::insert_entries(db, tenant, &plan.entries).await?;
+        hit("entries.after_insert")?;
         rows::insert_tiles(db, tenant, head.size, &plan.frontier, &plan.entries).await?;
         rows::advance_head(db, tenant, head.size, &plan.frontier, time).await?;
         let size_after = plan.frontier.size();

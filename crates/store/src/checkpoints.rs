@@ -15,6 +15,8 @@ use catenary_tlog::{Checkpoint, CheckpointError};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
+use crate::failpoint::hit;
+
 /// A folder of checkpoints.
 #[derive(Debug, Clone)]
 pub struct CheckpointStore {
@@ -112,6 +114,7 @@ impl CheckpointStore {
                 });
             }
         }
+        hit("checkpoint.before_write").map_err(|injected| io_at(&self.folder)(injected.into()))?;
         let (path, unfinished) = (self.path(tenant, "checkpoint")?, self.path(tenant, "unfinished")?);
         let mut file = OpenOptions::new()
             .write(true)
@@ -121,7 +124,9 @@ impl CheckpointStore {
             .open(&unfinished)
             .map_err(io_at(&unfinished))?;
         file.write_all(new).and_then(|()| file.sync_all()).map_err(io_at(&unfinished))?;
+        hit("checkpoint.before_rename").map_err(|injected| io_at(&path)(injected.into()))?;
         fs::rename(&unfinished, &path).map_err(io_at(&path))?;
+        hit("checkpoint.after_rename").map_err(|injected| io_at(&path)(injected.into()))?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io_at(&self.folder))
     }
 

@@ -29,7 +29,8 @@ use thiserror::Error;
 use tokio::{sync::broadcast, task::JoinHandle, time::Instant};
 
 use crate::{
-    Appended, Head, New, Prefix, Reading, Store, StoreError, checkpoints::CheckpointStore, keys::ServiceKeys,
+    Appended, Head, New, Prefix, Reading, Store, StoreError, checkpoints::CheckpointStore, failpoint::hit,
+    keys::ServiceKeys,
 };
 use tenant::Tenant;
 
@@ -559,6 +560,7 @@ impl Shared {
 
     fn sign(&self, snapshot: &Snapshot) -> Result<String, FollowError> {
         let refused = |what: String| FollowError::Store(StoreError::Refused(what));
+        hit("checkpoint.sign").map_err(StoreError::from)?;
         let signer = self.keys.log_signer(&snapshot.origin).map_err(|e| refused(e.to_string()))?;
         let checkpoint = Checkpoint::new(&snapshot.origin, snapshot.size, snapshot.root);
         checkpoint.sign(&signer).map_err(|e| refused(e.to_string()))

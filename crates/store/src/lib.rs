@@ -15,6 +15,7 @@ mod entry;
 mod error;
 pub mod events;
 mod facts;
+pub mod failpoint;
 pub mod follow;
 mod frontier;
 pub mod gather;

@@ -7,7 +7,7 @@ use catenary_evidence::{
     digest::{Node, Sha256},
     key::KeyId,
 };
-use catenary_store::{AttestationRow, Filter};
+use catenary_store::{AttestationRow, Filter, StoreError, failpoint::hit};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -172,6 +172,7 @@ pub(crate) async fn submit(
         time: entry.time.to_string(),
         inclusion,
     };
+    hit("ingest.before_response").map_err(StoreError::from)?;
     Ok(super::kept(entry.created, &receipt))
 }
 

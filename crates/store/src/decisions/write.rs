@@ -12,6 +12,7 @@ use crate::{
     SealKeys, Store, StoreError,
     entry::{from_sql, to_sql},
     facts::{id_from, time_from},
+    failpoint::hit,
     pool::{in_time, retry},
 };
 
@@ -148,6 +149,7 @@ async fn write(pool: &PgPool, seal: &SealKeys, batches: &[NewBatch]) -> Result<(
     insert_batches(&mut transaction, seal, &written).await?;
     insert_rows(&mut transaction, batches).await?;
     insert_verdicts(&mut transaction, batches).await?;
+    hit("decisions.before_commit").map_err(StoreError::from)?;
     transaction.commit().await?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use catenary_store::failpoint::hit;
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
@@ -93,6 +94,7 @@ impl IssuerKeys {
     }
 
     async fn fetch(&self) -> Result<JwkSet, String> {
+        hit("jwks.refresh").map_err(|injected| injected.to_string())?;
         let bytes = match &self.from {
             From::File(path) => tokio::fs::read(path).await.map_err(|e| e.to_string())?,
             From::Url { url, client } => {
