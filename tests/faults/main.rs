@@ -8,8 +8,8 @@
 mod clock;
 mod database;
 mod disk;
-mod ground;
 mod failpoints;
+mod ground;
 mod kill;
 mod network;
 mod outage;

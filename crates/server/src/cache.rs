@@ -5,6 +5,11 @@
 //! is dropped. An answer goes in only when nothing between its size and the followed size meets its read set
 //! (else the drop that already happened would be lost), and comes out only while the cache has seen everything
 //! that the follower has.
+//!
+//! Every answer is kept packed; those that were asked for last are kept ready besides.
+
+mod packed;
+mod readers;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,12 +22,19 @@ use catenary_chain::{
     gather::ReadSet,
     verdict::{Outcome, Question, Verdict},
 };
-use catenary_evidence::digest::{Node, Sha256};
+use catenary_evidence::digest::Sha256;
 use jiff::Timestamp;
 use quick_cache::{Weighter, sync::Cache};
 
+use packed::Packed;
+use readers::Readers;
+
 /// How many write sets a tenant remembers for answers that are still being computed.
 const REMEMBERED: usize = 4096;
+/// The share of the bytes that ready answers have; the packed ones have the rest.
+const READY: u64 = 12;
+/// Links to answers are tidied when there are twice as many as after the last time, and never below this.
+const LINKS: usize = 100_000;
 
 /// An answer with its bytes.
 #[derive(Debug)]
@@ -44,7 +56,13 @@ pub struct Ready {
 impl Ready {
     /// Makes the bytes.
     pub fn new(verdict: Verdict, read_set: ReadSet) -> Self {
-        let bytes = Bytes::from(serde_json::to_vec(&verdict).unwrap_or_default());
+        let bytes = serde_json::to_vec(&verdict).unwrap_or_default();
+        Self::of(verdict, bytes, read_set)
+    }
+
+    /// With the bytes that it was written as.
+    fn of(verdict: Verdict, bytes: Vec<u8>, read_set: ReadSet) -> Self {
+        let bytes = Bytes::from(bytes);
         let etag = format!("\"{}\"", &Sha256::of(&bytes).to_hex()[..32]);
         let (size, valid_until) = (verdict.log.size, verdict.valid_until);
         Self { verdict, bytes, etag, read_set, size, valid_until }
@@ -87,15 +105,39 @@ struct ByBytes;
 
 impl Weighter<Key, Arc<Ready>> for ByBytes {
     fn weight(&self, _: &Key, ready: &Arc<Ready>) -> u64 {
-        // The verdict itself is about as large as its JSON; the read set has 40 bytes a node.
-        (2 * ready.bytes.len() + 40 * ready.read_set.nodes.len() + 256) as u64
+        // The verdict itself is about twice as large as its JSON.
+        (3 * ready.bytes.len() + 100 * ready.read_set.nodes.len() + 512) as u64
+    }
+}
+
+impl Weighter<Key, Arc<Packed>> for ByBytes {
+    fn weight(&self, _: &Key, packed: &Arc<Packed>) -> u64 {
+        // Each node has a link, and each answer its place in both tables.
+        (packed.bytes() + 32 * packed.nodes + 256) as u64
     }
 }
 
 /// The answers of every tenant, bounded in bytes.
 pub struct Answers {
-    ready: Cache<Key, Arc<Ready>, ByBytes>,
+    kept: Kept,
     tenants: Mutex<HashMap<String, Followed>>,
+}
+
+/// Both forms of the answers.
+struct Kept {
+    ready: Cache<Key, Arc<Ready>, ByBytes>,
+    packed: Cache<Key, Arc<Packed>, ByBytes>,
+}
+
+impl Kept {
+    fn remove(&self, key: &Key) {
+        self.ready.remove(key);
+        self.packed.remove(key);
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.packed.peek(key).is_some() || self.ready.peek(key).is_some()
+    }
 }
 
 /// What the cache has seen of a tenant's log.
@@ -106,25 +148,42 @@ struct Followed {
     /// The write sets of `[size - len, size)`.
     writes: VecDeque<WriteSet>,
     /// Which answers read a node.
-    readers: HashMap<Node, Vec<Key>>,
-    /// Entries of `readers`, to know when to tidy.
+    readers: Readers,
+    /// After the last tidying.
     links: usize,
 }
 
 impl Answers {
     /// A cache of about `bytes` bytes.
     pub fn new(bytes: u64) -> Self {
-        let items = (bytes / 4096).max(16);
-        let ready = Cache::with_weighter(usize::try_from(items).unwrap_or(16), bytes.max(1), ByBytes);
-        Self { ready, tenants: Mutex::default() }
+        let items = |each: u64| usize::try_from((bytes / each).max(16)).unwrap_or(16);
+        let ready = Cache::with_weighter(items(READY * 8192), (bytes / READY).max(1), ByBytes);
+        let packed = Cache::with_weighter(items(2048), (bytes - bytes / READY).max(1), ByBytes);
+        Self { kept: Kept { ready, packed }, tenants: Mutex::default() }
     }
 
     /// The answer, when it still holds at `now`. The caller checks the lease *after* this, and passes the
     /// size that the follower has published: an answer comes out only when the cache has seen as much.
     pub fn get(&self, tenant: &str, key: &Key, followed: u64, now: Timestamp) -> Option<Arc<Ready>> {
-        let ready = self.ready.get(key)?;
+        let ready = match self.kept.ready.get(key) {
+            Some(ready) => ready,
+            None => self.unpacked(key, now)?,
+        };
         let seen = self.lock().get(tenant).is_some_and(|f| f.size >= followed);
         (seen && now < ready.valid_until).then_some(ready)
+    }
+
+    /// Makes a packed answer ready, and keeps it so unless it was dropped meanwhile.
+    fn unpacked(&self, key: &Key, now: Timestamp) -> Option<Arc<Ready>> {
+        let packed = self.kept.packed.get(key).filter(|packed| now < packed.valid_until)?;
+        let ready = Arc::new(packed.unpack()?);
+        // Drops happen under this lock: what is still there under it is not dropped behind our back.
+        let _tenants = self.lock();
+        let same = self.kept.packed.peek(key).is_some_and(|now| Arc::ptr_eq(&now, &packed));
+        same.then(|| {
+            self.kept.ready.insert(*key, Arc::clone(&ready));
+            ready
+        })
     }
 
     /// Keeps an answer unless something that was followed since its size meets what it read.
@@ -132,6 +191,7 @@ impl Answers {
         if !ready.is_keepable() {
             return false;
         }
+        let Ok(packed) = Packed::new(ready).map(Arc::new) else { return false };
         let mut tenants = self.lock();
         let Some(followed) = tenants.get_mut(tenant) else { return false };
         // Write sets that are forgotten may have met it.
@@ -143,13 +203,16 @@ impl Answers {
         if followed.writes.iter().skip(since).any(|written| ready.read_set.intersects(written)) {
             return false;
         }
-        for node in &ready.read_set.nodes {
-            followed.readers.entry(*node).or_default().push(key);
+        // What is linked to nothing could not be dropped.
+        if followed.readers.is_full() {
+            followed.drop_all(&self.kept);
         }
-        followed.links += ready.read_set.nodes.len();
-        self.ready.insert(key, Arc::clone(ready));
-        if followed.links > 100_000 {
-            followed.tidy(&self.ready);
+        followed.readers.add(key, ready.read_set.nodes.iter());
+        self.kept.ready.insert(key, Arc::clone(ready));
+        self.kept.packed.insert(key, packed);
+        if followed.readers.links() > LINKS.max(2 * followed.links) {
+            followed.readers.tidy(|key| self.kept.has(key));
+            followed.links = followed.readers.links();
         }
         true
     }
@@ -160,12 +223,12 @@ impl Answers {
         let followed = tenants.entry(tenant.to_owned()).or_default();
         if from > followed.size {
             // Something was missed: whatever was kept may be wrong.
-            followed.forget(&self.ready);
+            followed.forget(&self.kept);
             followed.size = from;
         }
         let overlap = usize::try_from(followed.size - from).unwrap_or(usize::MAX);
         for written in writes.iter().skip(overlap) {
-            followed.drop_met(written, &self.ready);
+            followed.drop_met(written, &self.kept);
             followed.writes.push_back(written.clone());
             if followed.writes.len() > REMEMBERED {
                 followed.writes.pop_front();
@@ -177,7 +240,7 @@ impl Answers {
     /// Drops every answer of a tenant: what is stored is not what they were computed from.
     pub fn forget(&self, tenant: &str) {
         if let Some(followed) = self.lock().get_mut(tenant) {
-            followed.drop_all(&self.ready);
+            followed.drop_all(&self.kept);
         }
     }
 
@@ -200,7 +263,7 @@ impl Answers {
 
     /// How many bytes are kept.
     pub fn bytes(&self) -> u64 {
-        self.ready.weight()
+        self.kept.ready.weight() + self.kept.packed.weight()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Followed>> {
@@ -209,43 +272,23 @@ impl Answers {
 }
 
 impl Followed {
-    fn drop_met(&mut self, written: &WriteSet, ready: &Cache<Key, Arc<Ready>, ByBytes>) {
+    fn drop_met(&mut self, written: &WriteSet, kept: &Kept) {
         match written {
             WriteSet::None => {}
-            WriteSet::All => self.drop_all(ready),
+            WriteSet::All => self.drop_all(kept),
             WriteSet::Nodes(nodes) => {
-                for key in nodes.iter().filter_map(|node| self.readers.remove(node)).flatten() {
-                    self.links = self.links.saturating_sub(1);
-                    ready.remove(&key);
-                }
+                nodes.iter().flat_map(|node| self.readers.take(node)).for_each(|key| kept.remove(&key));
             }
         }
     }
 
-    fn drop_all(&mut self, ready: &Cache<Key, Arc<Ready>, ByBytes>) {
-        for key in self.readers.drain().flat_map(|(_, keys)| keys) {
-            ready.remove(&key);
-        }
-        self.links = 0;
+    fn drop_all(&mut self, kept: &Kept) {
+        self.readers.take_all().iter().for_each(|key| kept.remove(key));
     }
 
-    fn forget(&mut self, ready: &Cache<Key, Arc<Ready>, ByBytes>) {
-        self.drop_all(ready);
+    fn forget(&mut self, kept: &Kept) {
+        self.drop_all(kept);
         self.writes.clear();
-    }
-
-    /// Removes links to answers that were pushed out.
-    fn tidy(&mut self, ready: &Cache<Key, Arc<Ready>, ByBytes>) {
-        self.readers.retain(|_, keys| {
-            keys.sort_unstable();
-            keys.dedup();
-            keys.retain(|key| ready.peek(key).is_some());
-            !keys.is_empty()
-        });
-        self.links = self.readers.values().map(Vec::len).sum();
-        if self.links > 1_000_000 {
-            self.drop_all(ready);
-        }
     }
 }
 

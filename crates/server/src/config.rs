@@ -439,7 +439,7 @@ fn default_lifetime() -> u64 {
 }
 
 fn default_cache_bytes() -> u64 {
-    64 * 1024 * 1024
+    192 * 1024 * 1024
 }
 
 fn default_webhook_attempts() -> u32 {

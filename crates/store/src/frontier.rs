@@ -110,7 +110,7 @@ impl Store {
                 asked.wanted,
                 asked.others,
             )
-            .fetch_all(self.reads())
+            .fetch_all(self.gathers())
         })
         .await?;
         let mut found = Found::default();

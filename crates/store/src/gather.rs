@@ -148,7 +148,7 @@ impl Store {
                 nodes,
                 to_sql(before)
             )
-            .fetch_all(self.reads())
+            .fetch_all(self.gathers())
         })
         .await?;
         let trusted = |signer: &String| want.identities.iter().any(|rule| rule.may_name(signer));

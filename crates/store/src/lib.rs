@@ -114,6 +114,11 @@ impl Store {
         self.inner.pools.read(self.reading)
     }
 
+    /// Connections that read what is evaluated.
+    pub(crate) fn gathers(&self) -> &PgPool {
+        self.inner.pools.gather(self.reading)
+    }
+
     /// Connections that write.
     pub(crate) fn writes(&self) -> &PgPool {
         &self.inner.pools.write

@@ -94,6 +94,7 @@ const RELEASE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(crate) struct Pools {
     verdict: PgPool,
+    evaluate: PgPool,
     browse: PgPool,
     follow: PgPool,
     pub(crate) write: PgPool,
@@ -118,18 +119,28 @@ impl Pools {
             let pool = pool(1, options).idle_timeout(None).max_lifetime(None).connect_with(connect).await?;
             return Ok(Self {
                 verdict: pool.clone(),
+                evaluate: pool.clone(),
                 browse: pool.clone(),
                 follow: pool.clone(),
                 write: pool,
             });
         }
         let of = |n: u32| pool(n.max(1), options).connect_lazy_with(connect.clone());
+        // Nothing is ever begun on these, so nothing is left open: no round trip to make sure of it.
+        let reads = |n: u32, connect: &PgConnectOptions| {
+            pool(n.max(1), options)
+                .after_release(|_, _| Box::pin(async { Ok(true) }))
+                .connect_lazy_with(connect.clone())
+        };
+        // What a frontier asks for is planned once a connection: planning it takes ten times as long as running it.
+        let planned = connect.clone().options([("plan_cache_mode", "force_generic_plan")]);
         // One is opened now, the others when they are wanted.
         let write = pool(options.writers.max(1), options).connect_with(connect.clone()).await?;
         Ok(Self {
-            verdict: of(options.readers),
+            verdict: reads(options.readers, &planned),
+            evaluate: reads(options.browsers, &planned),
             browse: of(options.browsers),
-            follow: of(options.followers),
+            follow: reads(options.followers, &connect),
             write,
         })
     }
@@ -145,9 +156,15 @@ impl Pools {
         }
     }
 
+    /// The connections for the evidence that whoever reads now evaluates.
+    pub(crate) fn gather(&self, always: Option<Reading>) -> &PgPool {
+        let pool = self.read(always);
+        if std::ptr::eq(pool, &self.browse) { &self.evaluate } else { pool }
+    }
+
     /// Closes every connection.
     pub(crate) async fn close(&self) {
-        for pool in [&self.verdict, &self.browse, &self.follow, &self.write] {
+        for pool in [&self.verdict, &self.evaluate, &self.browse, &self.follow, &self.write] {
             pool.close().await;
         }
     }
@@ -298,7 +315,7 @@ mod tests {
     async fn a_verdict_is_read_while_everybody_browses() {
         let folder = tempfile::tempdir().unwrap();
         let cluster = PrivateCluster::start(folder.path()).await.unwrap();
-        let acquire_timeout = Duration::from_millis(100);
+        let acquire_timeout = Duration::from_secs(2);
         let options = StoreOptions { browsers: 1, acquire_timeout, ..StoreOptions::default() };
         let pools = Pools::open(cluster.connect_options(), &options).await.unwrap();
         let _held = pools.read(None).acquire().await.unwrap();

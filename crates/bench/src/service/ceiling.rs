@@ -23,9 +23,10 @@ use axum::{
 };
 use catenary_chain::{Evidence, Gather, Question, Want, context::Context};
 use catenary_store::{
-    Prefix, Store, StoreOptions,
+    Prefix, Reading, Store, StoreOptions,
     follow::{Follower, Snapshot},
     keys::ServiceKeys,
+    reading,
 };
 
 use super::data;
@@ -129,7 +130,8 @@ async fn file(State(app): App, InPath(name): InPath<String>) -> Answer {
 /// One row by its primary key.
 async fn row(State(app): App, InPath(n): InPath<usize>) -> Answer {
     let (_, id) = app.images.get(n).ok_or((StatusCode::NOT_FOUND, String::new()))?;
-    let facts = app.store.facts_by_key(TENANT, &hex::decode(id).map_err(failed)?).await.map_err(failed)?;
+    let key = hex::decode(id).map_err(failed)?;
+    let facts = reading(Reading::Verdict, app.store.facts_by_key(TENANT, &key)).await.map_err(failed)?;
     Ok(json(facts.into()))
 }
 
@@ -157,6 +159,9 @@ async fn wants<'a>(app: &'a Shared, n: usize) -> Result<&'a [Want]> {
     let mut gather = Gather::new(&question, &snapshot.control);
     while let Some(want) = gather.next(&evidence) {
         app.store.gather(TENANT, &want, &at, &mut evidence).await?;
+        if n < 3 {
+            eprintln!("WANT {n} {:?}", want.nodes);
+        }
         wants.push(want);
     }
     ensure!(!evidence.attestations.is_empty(), "nothing is known of image {n}");
@@ -166,7 +171,7 @@ async fn wants<'a>(app: &'a Shared, n: usize) -> Result<&'a [Want]> {
 /// The statements of a verdict, and the verdict's bytes.
 async fn replay(State(app): App, InPath(n): InPath<usize>) -> Answer {
     for want in wants(&app, n).await.map_err(failed)? {
-        app.store.fetch(TENANT, want, app.snapshot.size).await.map_err(failed)?;
+        reading(Reading::Verdict, app.store.fetch(TENANT, want, app.snapshot.size)).await.map_err(failed)?;
     }
     Ok(json(app.files.get("verdict").cloned().unwrap_or_default()))
 }

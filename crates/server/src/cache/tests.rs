@@ -1,7 +1,7 @@
 //! The law of the cache: whatever happens, an answer that comes out is the one that would be computed now.
 
 use catenary_chain::{Control, Evidence, evaluate, verdict::LogView};
-use catenary_evidence::digest::Digest;
+use catenary_evidence::digest::{Digest, Node};
 
 use super::*;
 
@@ -84,7 +84,9 @@ fn after_every_entry_of_a_random_log_the_cached_answer_is_the_fresh_one() {
     let (mut hits, mut refused) = (0, 0);
     for seed in 1..=60_u64 {
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
-        let (mut model, answers) = (Model::default(), Answers::new(1 << 20));
+        // Room for every ready answer, or for one: then most come out of their packed form.
+        let room = if seed % 2 == 0 { 1 << 20 } else { 64 << 10 };
+        let (mut model, answers) = (Model::default(), Answers::new(room));
         answers.start("acme", 0);
         // Answers that are still being computed while the log goes on.
         let mut computing: Vec<(Key, Arc<Ready>)> = Vec::new();
@@ -191,4 +193,32 @@ fn h40_no_two_questions_share_a_key() {
         }
     }
     assert_eq!(keys.len(), 96);
+}
+
+#[test]
+fn a_packed_answer_is_the_answer() {
+    let model = Model::default();
+    for n in 0..QUESTIONS {
+        let ready = model.answer(n);
+        let unpacked = Packed::new(&ready).unwrap().unpack().unwrap();
+        assert_eq!((&unpacked.bytes, &unpacked.etag), (&ready.bytes, &ready.etag));
+        assert_eq!((&unpacked.verdict, &unpacked.read_set), (&ready.verdict, &ready.read_set));
+        assert_eq!((unpacked.size, unpacked.valid_until), (ready.size, ready.valid_until));
+    }
+}
+
+#[test]
+fn links_to_answers_that_were_pushed_out_are_tidied_away() {
+    let nodes: Vec<Node> = (0..NODES).map(node).collect();
+    let mut readers = readers::Readers::default();
+    for n in 0..100_u8 {
+        readers.add([n; 32], nodes.iter());
+        // Computed anew: the older links go.
+        readers.add([n; 32], nodes.iter().take(3));
+    }
+    readers.tidy(|key| key[0] < 10);
+    assert_eq!(readers.links(), 30);
+    assert_eq!(readers.take(&nodes[0]).len(), 10);
+    assert!(readers.take(&nodes[0]).is_empty() && readers.take(&nodes[5]).is_empty());
+    assert_eq!((readers.links(), readers.take_all().len()), (20, 10));
 }
