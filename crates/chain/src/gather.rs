@@ -167,8 +167,13 @@ impl<'a> Gather<'a> {
             About::Question(question) => crate::evaluate::touched(question, self.control, evidence),
             About::Digest(digest) => crate::evaluate::touched_by_digest(digest, self.control, evidence),
         };
-        let nodes: Vec<Node> = touched.difference(&self.asked).copied().collect();
-        if nodes.is_empty() || self.asked.len() >= crate::evaluate::MAX_NODES {
+        let ahead = self.ahead(evidence);
+        let nodes: Vec<Node> =
+            touched.union(&ahead).filter(|node| !self.asked.contains(node)).copied().collect();
+        if touched.is_subset(&self.asked)
+            || nodes.is_empty()
+            || self.asked.len() >= crate::evaluate::MAX_NODES
+        {
             return None;
         }
         self.asked.extend(&nodes);
@@ -177,6 +182,16 @@ impl<'a> Gather<'a> {
             signers: crate::evaluate::signers(self.control).into_iter().collect(),
             identities: crate::evaluate::identities(self.control).cloned().collect(),
         })
+    }
+
+    /// What will be asked for next, going by what is there: a manifest's base image, a round trip earlier than the evaluator
+    /// comes to it. Only the image's own bytes say so, never what others say about it.
+    fn ahead(&self, evidence: &Evidence) -> BTreeSet<Node> {
+        let base = |node: &Node| match &evidence.objects.get(node)?.fact.body {
+            Body::Manifest(manifest) => manifest.base.as_ref()?.digest,
+            _ => None,
+        };
+        self.asked.iter().filter_map(base).map(Node::Content).collect()
     }
 
     /// What was asked for.

@@ -12,7 +12,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -21,7 +21,7 @@ use tower_http::{catch_panic::CatchPanicLayer, sensitive_headers::SetSensitiveRe
 use tracing::Instrument as _;
 
 use crate::{
-    App, auth, freshness, hot,
+    App, auth, freshness,
     problem::{Fault, PROBLEM_JSON},
     routes,
 };
@@ -42,9 +42,8 @@ pub(crate) fn router(app: App) -> Router {
     inner
         .layer(middleware::from_fn(bounded))
         .layer(CatchPanicLayer::custom(|_| Fault::Internal.into_response()))
-        .layer(middleware::from_fn_with_state(app.clone(), outermost))
+        .layer(middleware::from_fn_with_state(app, outermost))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]))
-        .layer(middleware::from_fn_with_state(app, hot::answer))
 }
 
 /// Bounds how long a request takes. How many run is bounded before they come here, by [`crate::load`].
@@ -69,7 +68,12 @@ async fn outermost(State(app): State<App>, mut request: Request, next: Next) -> 
     let status = response.status().as_u16();
     let route = response.extensions().get::<auth::Route>().map_or_else(|| template(&path), |route| route.0);
     app.metrics.request(&method, route, status, took);
-    span.in_scope(|| tracing::info!(%method, path, status, ms = millis(took), "answered"));
+    // What only reads and succeeds is in the metrics and in the record of decisions; a line each would cost as much as the answer.
+    let quiet = (method == Method::GET || method == Method::HEAD) && status < 400;
+    span.in_scope(|| match quiet {
+        true => tracing::debug!(%method, path, status, ms = millis(took), "answered"),
+        false => tracing::info!(%method, path, status, ms = millis(took), "answered"),
+    });
     response
 }
 

@@ -62,7 +62,17 @@ const STREAMS: usize = 256;
 
 /// What every handler shares. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Parts>);
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of [`App`].
+pub(crate) struct Parts {
     pub(crate) backend: backend::Backend,
     pub(crate) issuers: auth::oidc::Issuers,
     pub(crate) collector: Arc<collector::Collector>,
@@ -194,6 +204,7 @@ impl Server {
         }
         let secure = certificate.is_some();
         let listening = listen::Listening {
+            app: app.clone(),
             router,
             load,
             connections: config.connections,
@@ -260,7 +271,7 @@ impl App {
         backend
             .follower
             .observe(Arc::new(move |change| observed.follow(&change.tenant, change.from, &change.writes)));
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             backend,
             issuers: auth::oidc::Issuers::new(&config.oidc)?,
             collector: Arc::new(collector::Collector::new(&config.registry)?),
@@ -280,7 +291,7 @@ impl App {
             scrub: Arc::new(scrub::Scrub::new(config.scrub()?)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-        })
+        })))
     }
 }
 

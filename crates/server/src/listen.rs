@@ -34,6 +34,7 @@ use linger::Lingering;
 use wire::{Stream, Wire};
 
 use crate::{
+    App, hot,
     load::{self, Load},
     metrics::Metrics,
 };
@@ -61,6 +62,7 @@ const LOCAL_RESETS: usize = 128;
 
 /// What the accept loop needs besides its socket.
 pub(crate) struct Listening {
+    pub(crate) app: App,
     pub(crate) router: Router,
     pub(crate) load: Arc<Load>,
     /// How many connections there may be.
@@ -73,7 +75,7 @@ pub(crate) struct Listening {
 
 /// Serves until told to stop, then drains.
 pub(crate) async fn serve(listener: TcpListener, listening: Listening) {
-    let Listening { router, load, connections, certificate, metrics, stop } = listening;
+    let Listening { app, router, load, connections, certificate, metrics, stop } = listening;
     let rooms = Rooms::new(connections);
     let open = TaskTracker::new();
     loop {
@@ -97,6 +99,7 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening) {
         };
         let Some(room) = room else { break };
         let connection = Connection {
+            app: app.clone(),
             router: router.clone(),
             load: load.clone(),
             certificate: certificate.clone(),
@@ -174,6 +177,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What one connection's task needs.
 struct Connection {
+    app: App,
     router: Router,
     load: Arc<Load>,
     certificate: Option<tls::Certificate>,
@@ -219,11 +223,17 @@ impl Connection {
 
     async fn answer(&self, wire: Wire, activity: &Arc<Activity>) {
         let (router, load, own) = (self.router.clone(), self.load.clone(), activity.clone());
+        let app = self.app.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let running = own.begin(request.version());
-            let (router, load) = (router.clone(), load.clone());
+            let response = hot::answer(&app, &request).ok_or_else(|| (router.clone(), load.clone(), request));
             async move {
-                let response = load::answer(&load, router, request.map(Body::new)).await?;
+                let response = match response {
+                    Ok(response) => response,
+                    Err((router, load, request)) => {
+                        load::answer(&load, router, request.map(Body::new)).await?
+                    }
+                };
                 Ok::<_, Infallible>(response.map(|body| running.answer(body)))
             }
         });

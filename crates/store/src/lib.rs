@@ -33,6 +33,7 @@ mod reverify;
 mod seal;
 mod sequencer;
 mod service_keys;
+mod tiles;
 pub mod timeline;
 pub mod watched;
 pub mod webhooks;
@@ -66,6 +67,7 @@ struct Inner {
     seal: Arc<SealKeys>,
     sequencer: sequencer::Sequencer,
     alarms: AtomicU64,
+    tiles: tiles::Tiles,
 }
 
 impl Store {
@@ -83,7 +85,13 @@ impl Store {
         let seal = Arc::new(seal);
         let writer = append::Writer { pool: pools.write.clone(), seal: seal.clone() };
         let sequencer = sequencer::Sequencer::new(writer);
-        let inner = Arc::new(Inner { pools, seal, sequencer, alarms: AtomicU64::new(0) });
+        let inner = Arc::new(Inner {
+            pools,
+            seal,
+            sequencer,
+            alarms: AtomicU64::new(0),
+            tiles: tiles::Tiles::default(),
+        });
         Ok(Self { inner, reading: None })
     }
 
@@ -112,6 +120,11 @@ impl Store {
     /// Connections that read, for whoever reads now.
     pub(crate) fn reads(&self) -> &PgPool {
         self.inner.pools.read(self.reading)
+    }
+
+    /// Tiles that were read.
+    pub(crate) fn read_tiles(&self) -> &tiles::Tiles {
+        &self.inner.tiles
     }
 
     /// Connections that read what is evaluated.

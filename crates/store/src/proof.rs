@@ -53,11 +53,34 @@ impl Store {
 
     /// The bytes of a tile; `None` when the log has not grown that far.
     pub async fn tile(&self, tenant: &str, tile: TileId) -> Result<Option<Vec<u8>>, StoreError> {
-        if tile.is_full() {
-            return Ok(self.full_tiles(tenant, &[tile]).await?.remove(&(tile.level, tile.index)));
+        Ok(self.tiles(tenant, vec![tile]).await?.remove(&tile))
+    }
+
+    /// The bytes of these tiles, as far as the log has grown that far.
+    async fn tiles(&self, tenant: &str, tiles: Vec<TileId>) -> Result<BTreeMap<TileId, Vec<u8>>, StoreError> {
+        let mut found = BTreeMap::new();
+        let mut missing = Vec::new();
+        for tile in tiles {
+            match self.read_tiles().get(tenant, tile) {
+                Some(bytes) => drop(found.insert(tile, bytes)),
+                None => missing.push(tile),
+            }
         }
-        let hashes = self.row_hashes(tenant, tile).await?;
-        Ok((hashes.len() == usize::from(tile.width)).then(|| tile::encode_tile(&hashes)))
+        let (full, partial): (Vec<TileId>, Vec<TileId>) = missing.into_iter().partition(TileId::is_full);
+        let mut read = self.full_tiles(tenant, &full).await?;
+        let mut kept = Vec::new();
+        for tile in full {
+            kept.extend(read.remove(&(tile.level, tile.index)).map(|bytes| (tile, bytes)));
+        }
+        for tile in partial {
+            let hashes = self.row_hashes(tenant, tile).await?;
+            if hashes.len() == usize::from(tile.width) {
+                kept.push((tile, tile::encode_tile(&hashes)));
+            }
+        }
+        kept.iter().for_each(|(tile, bytes)| self.read_tiles().keep(tenant, *tile, bytes));
+        found.extend(kept);
+        Ok(found)
     }
 
     /// The bytes of an entry bundle; `None` when the log has not grown that far.
@@ -80,14 +103,11 @@ impl Store {
     /// Every tile that these subtrees lie in, as a tree of `size` entries has them.
     async fn tiles_for(&self, tenant: &str, nodes: &[Node], size: u64) -> Result<TileSet, StoreError> {
         let needed = tiles_needed(nodes, size);
-        let full: Vec<TileId> = needed.iter().copied().filter(TileId::is_full).collect();
-        let mut found = self.full_tiles(tenant, &full).await?;
+        let mut found = self.tiles(tenant, needed.iter().copied().collect()).await?;
         let mut set = TileSet::new();
         for tile in needed {
-            let bytes = match found.remove(&(tile.level, tile.index)) {
-                Some(bytes) => bytes,
-                None if tile.is_full() => return Err(self.missing(tenant, tile, size).await?),
-                None => tile::encode_tile(&self.row_hashes(tenant, tile).await?),
+            let Some(bytes) = found.remove(&tile) else {
+                return Err(self.missing(tenant, tile, size).await?);
             };
             if set.insert(tile, bytes).is_err() {
                 return Err(self.missing(tenant, tile, size).await?);

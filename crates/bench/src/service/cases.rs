@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use super::{
     ceiling::Ceiling,
     client::{Drive, Requests, Sample, drive, get},
-    report::{Case, Figures},
+    report::{self, Case, Figures},
     stage::Stage,
     usage,
 };
@@ -49,7 +49,7 @@ pub async fn run(folder: &Path, size: u64, only: Option<&str>) -> Result<Vec<Cas
         ($name:literal, $run:expr) => {
             if wanted($name) {
                 let more: Vec<Case> = $run.await?;
-                more.iter().for_each(|case| eprintln!("{}: {:.2}", case.name, case.ratio));
+                more.iter().for_each(|case| eprint!("{}", report::rows(case)));
                 cases.extend(more);
             }
         };

@@ -159,9 +159,6 @@ async fn wants<'a>(app: &'a Shared, n: usize) -> Result<&'a [Want]> {
     let mut gather = Gather::new(&question, &snapshot.control);
     while let Some(want) = gather.next(&evidence) {
         app.store.gather(TENANT, &want, &at, &mut evidence).await?;
-        if n < 3 {
-            eprintln!("WANT {n} {:?}", want.nodes);
-        }
         wants.push(want);
     }
     ensure!(!evidence.attestations.is_empty(), "nothing is known of image {n}");

@@ -165,28 +165,31 @@ pub fn table(cases: &[Case]) -> String {
     let mut text = String::from(
         "| case | rate/s | p50/p99/p99.9 µs | CPU µs | RSS MB | against | its rate/s | its p50/p99/p99.9 µs | its CPU µs | ratio | mark | |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for case in cases {
-        let (own, other) = (&case.own, &case.ceiling);
-        let sign = if case.bound == Bound::AtLeast { "≥" } else { "≤" };
-        text += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | **{:.2}** | {sign} {} | {} |\n",
-            case.name,
-            number(own.rate),
-            latencies(own),
-            own.cpu.map(|c| format!("{c:.0}")).unwrap_or_default(),
-            own.rss.map(|bytes| (bytes / 1_000_000).to_string()).unwrap_or_default(),
-            case.ceiling_name,
-            number(other.rate),
-            latencies(other),
-            other.cpu.map(|c| format!("{c:.0}")).unwrap_or_default(),
-            case.ratio,
-            case.mark,
-            if case.ok() { "ok" } else { "**missed**" },
-        );
-        for (what, holds) in &case.also {
-            text +=
-                &format!("| | | | | | {what} | | | | | | {} |\n", if *holds { "ok" } else { "**missed**" });
-        }
+    text.extend(cases.iter().map(rows));
+    text
+}
+
+/// The lines of one case.
+pub fn rows(case: &Case) -> String {
+    let (own, other) = (&case.own, &case.ceiling);
+    let sign = if case.bound == Bound::AtLeast { "≥" } else { "≤" };
+    let mut text = format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | **{:.2}** | {sign} {} | {} |\n",
+        case.name,
+        number(own.rate),
+        latencies(own),
+        own.cpu.map(|c| format!("{c:.0}")).unwrap_or_default(),
+        own.rss.map(|bytes| (bytes / 1_000_000).to_string()).unwrap_or_default(),
+        case.ceiling_name,
+        number(other.rate),
+        latencies(other),
+        other.cpu.map(|c| format!("{c:.0}")).unwrap_or_default(),
+        case.ratio,
+        case.mark,
+        if case.ok() { "ok" } else { "**missed**" },
+    );
+    for (what, holds) in &case.also {
+        text += &format!("| | | | | | {what} | | | | | | {} |\n", if *holds { "ok" } else { "**missed**" });
     }
     text
 }
