@@ -11,10 +11,14 @@ mod disk;
 mod failpoints;
 mod ground;
 mod kill;
+mod machine;
 mod network;
 mod outage;
+mod overload;
 mod report;
 mod rot;
+mod slow;
+mod wire;
 
 use std::{pin::Pin, process::ExitCode, time::Instant};
 
@@ -65,8 +69,13 @@ const SCENARIOS: &[Scenario] = &[
     scenario!("R09", "a late, narrow, stalled, reset, half-open wire", false, network::is_bad),
     scenario!("R10", "the service cut off from its database", false, network::is_cut),
     scenario!("R13", "corrupted rows, leaves and indexes", true, rot::rots),
+    scenario!("R15", "ten times more than can be served", false, overload::ten_times),
+    scenario!("R16", "slow heads, silence, slow bodies, slow readers", true, slow::clients),
+    scenario!("R17", "huge, compressed and endless bodies, huge heads", true, slow::bodies),
     scenario!("R18", "clocks that jump", false, clock::jumps),
     scenario!("R19", "issuer and registry down, mute, hostile", false, outage::dependencies),
+    scenario!("R20", "a tenth of a core that eight others want", false, overload::starved),
+    scenario!("R21", "overload with 256 MiB", false, overload::little_memory),
 ];
 
 fn main() -> ExitCode {

@@ -28,7 +28,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often a submission is verified anew because a key was registered meanwhile.
 const ATTEMPTS: usize = 4;
 
-/// Processors for verifying: as many as the machine has, so that verdicts and reads keep theirs.
+/// Processors for verifying: of three or more, one is left to verdicts and reads.
 #[derive(Clone)]
 pub struct Workers {
     places: Arc<Semaphore>,
@@ -38,7 +38,8 @@ pub struct Workers {
 impl Default for Workers {
     fn default() -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        Self { places: Arc::new(Semaphore::new(cores)), waiting: Arc::default() }
+        let own = if cores > 2 { cores - 1 } else { cores };
+        Self { places: Arc::new(Semaphore::new(own)), waiting: Arc::default() }
     }
 }
 

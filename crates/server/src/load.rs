@@ -11,7 +11,7 @@ use std::{
     convert::Infallible,
     hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -21,9 +21,10 @@ use axum::{
     Router,
     body::{Body, HttpBody as _},
     extract::Request,
-    http::{HeaderMap, Method, header},
+    http::{HeaderMap, Method, header, response::Parts},
     response::{IntoResponse as _, Response},
 };
+use bytes::Bytes;
 use catenary_store::Reading;
 use http_body_util::BodyExt as _;
 use tokio::{
@@ -85,6 +86,44 @@ impl Class {
             path if reads || path.ends_with("/test") => Self::Browse,
             _ => Self::Control,
         })
+    }
+}
+
+/// Why a request is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    /// We are over our limits.
+    Busy,
+    /// The credential is over its quota.
+    Quota,
+}
+
+/// An answer that is written once: under overload it is given more often than any other.
+struct Ready {
+    parts: Parts,
+    body: Bytes,
+}
+
+impl TurnedAway {
+    fn answer(self) -> Response {
+        static BUSY: LazyLock<Ready> = LazyLock::new(|| Ready::write(Fault::Busy));
+        static QUOTA: LazyLock<Ready> = LazyLock::new(|| Ready::write(Fault::TooMany));
+        let ready = match self {
+            Self::Busy => &*BUSY,
+            Self::Quota => &*QUOTA,
+        };
+        let mut response = Response::from_parts(ready.parts.clone(), Body::from(ready.body.clone()));
+        response.headers_mut().insert(edge::REQUEST_ID, edge::request_id());
+        response
+    }
+}
+
+impl Ready {
+    fn write(fault: Fault) -> Self {
+        let body = serde_json::to_vec(&fault.problem()).unwrap_or_default().into();
+        let (mut parts, _) = fault.into_response().into_parts();
+        parts.extensions.clear();
+        Self { parts, body }
     }
 }
 
@@ -153,7 +192,7 @@ impl Ticket {
     /// Takes the place; nothing when it is taken.
     pub(crate) async fn take(&self) -> Result<(), Fault> {
         if lock(&self.place).is_none() {
-            let place = self.load.gate(self.class).enter().await?;
+            let place = self.load.gate(self.class).enter().await.map_err(|_| Fault::Busy)?;
             *lock(&self.place) = Some(place);
         }
         Ok(())
@@ -183,7 +222,7 @@ impl Load {
     }
 
     /// Lets a request in, or says why not.
-    pub(crate) async fn admit(self: &Arc<Self>, request: &mut Request) -> Result<Admission, Fault> {
+    pub(crate) async fn admit(self: &Arc<Self>, request: &mut Request) -> Result<Admission, TurnedAway> {
         let uri = request.uri();
         let Some(class) = Class::of(request.method(), uri.path(), uri.query()) else {
             return Ok(Admission::Free);
@@ -191,7 +230,7 @@ impl Load {
         let gate = self.gate(class);
         if !self.rates.allow(class, request.headers()) {
             gate.turned_away.fetch_add(1, Relaxed);
-            return Err(Fault::TooMany);
+            return Err(TurnedAway::Quota);
         }
         if request.body().is_end_stream() {
             return Ok(Admission::Placed { class, _place: gate.enter().await? });
@@ -199,7 +238,7 @@ impl Load {
         let body = self.bodies.clone().try_acquire_owned().ok().filter(|_| !gate.is_full());
         let Some(body) = body else {
             gate.turned_away.fetch_add(1, Relaxed);
-            return Err(Fault::Busy);
+            return Err(TurnedAway::Busy);
         };
         let ticket = Ticket { load: self.clone(), class, place: Arc::default() };
         request.extensions_mut().insert(ticket.clone());
@@ -231,7 +270,7 @@ impl Gate {
         self.places.available_permits() == 0 && self.waiting.load(Relaxed) >= self.queue
     }
 
-    async fn enter(&self) -> Result<OwnedSemaphorePermit, Fault> {
+    async fn enter(&self) -> Result<OwnedSemaphorePermit, TurnedAway> {
         if let Ok(place) = self.places.clone().try_acquire_owned() {
             return Ok(place);
         }
@@ -239,7 +278,7 @@ impl Gate {
         if place.is_none() {
             self.turned_away.fetch_add(1, Relaxed);
         }
-        place.ok_or(Fault::Busy)
+        place.ok_or(TurnedAway::Busy)
     }
 
     async fn wait(&self) -> Option<OwnedSemaphorePermit> {
@@ -266,11 +305,9 @@ pub(crate) async fn answer(
                 None => answer.await,
             }
         }
-        Err(fault) => {
+        Err(turned_away) => {
             drain(request.into_body()).await;
-            let mut response = fault.into_response();
-            response.headers_mut().insert(edge::REQUEST_ID, edge::request_id());
-            Ok(response)
+            Ok(turned_away.answer())
         }
     }
 }
@@ -334,7 +371,7 @@ impl Rates {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -394,7 +431,7 @@ mod tests {
             held.push(place);
         }
         let late = load.admit(&mut request("GET", "/v1/attestations", None)).await;
-        assert!(matches!(late, Err(Fault::Busy)));
+        assert_eq!(late.err(), Some(TurnedAway::Busy));
         for other in ["/v1/verdict", "/healthz"] {
             assert!(load.admit(&mut request("GET", other, None)).await.is_ok(), "{other}");
         }
@@ -431,11 +468,24 @@ mod tests {
         };
         let mut refused = 0;
         for _ in 0..20 {
-            refused += u32::from(matches!(load.admit(&mut post("one")).await, Err(Fault::TooMany)));
+            refused += u32::from(load.admit(&mut post("one")).await.err() == Some(TurnedAway::Quota));
         }
         assert!(refused >= 10, "{refused}");
         assert!(load.admit(&mut post("two")).await.is_ok());
         assert!(load.admit(&mut request("GET", "/v1/verdict", None)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_is_turned_away_is_told_when_to_come_back() {
+        for (turned_away, status) in [(TurnedAway::Busy, 503), (TurnedAway::Quota, 429)] {
+            let response = turned_away.answer();
+            assert_eq!(response.status(), status);
+            assert!(response.headers().contains_key(header::RETRY_AFTER));
+            assert!(response.headers().contains_key(edge::REQUEST_ID));
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["status"], status);
+        }
     }
 
     #[test]

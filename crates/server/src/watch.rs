@@ -46,8 +46,9 @@ const STEPS: usize = 64;
 const LEASE: SignedDuration = SignedDuration::from_secs(10);
 /// However long an answer holds, it is looked at once a day: stored bytes can be damaged and mended without an entry.
 const LATEST: SignedDuration = SignedDuration::from_hours(24);
-/// Questions that wait to be written down; more are not watched.
-const WAITING: usize = 4096;
+/// Questions that are written down in a round, a thousand a second; in a flood of new ones the others are not watched, so that
+/// noting them does not cost more than answering them.
+const WAITING: usize = 256;
 
 /// A tenant and its question.
 type Noted = (String, NewWatched);

@@ -83,7 +83,10 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_flush(context))
+        // TLS takes bytes that the peer does not.
+        let flushed = on_stream!(self, poll_flush(context));
+        self.activity.wrote(flushed.is_ready().then_some(0));
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,10 +1,13 @@
 //! About the service: health, metrics, published keys, documentation.
 
+use std::sync::LazyLock;
+
 use axum::{
     extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use catenary_chain::Code;
 use catenary_store::keys::Purpose;
 use serde::Serialize;
@@ -153,7 +156,9 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
 /// This contract
 #[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)))]
 pub(crate) async fn openapi() -> Response {
-    super::bytes(crate::openapi::document().into_bytes().into(), "application/json")
+    // Anybody may ask, and writing it costs more than anything else that anybody may ask for.
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| crate::openapi::document().into());
+    super::bytes(DOCUMENT.clone(), "application/json")
 }
 
 /// What a code means
