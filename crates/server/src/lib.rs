@@ -39,7 +39,7 @@ mod when;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use catenary_store::{
-    Store, StoreError, StoreOptions, audit,
+    Reading, Store, StoreError, StoreOptions, audit,
     checkpoints::{CheckpointStore, CheckpointsError},
     follow::Follower,
     keys::{KeysError, ServiceKeys},
@@ -180,8 +180,9 @@ impl Server {
         let follower = Follower::start(store.clone(), keys.clone(), outside.clone()).await?;
         let backend = backend::Backend { store, follower, keys, origin: config.origin.clone() };
         let tokens = bootstrap::first_start(&backend, &config).await?;
-        let recorder =
-            record::Recorder::start(backend.store.clone(), backend.follower.clone(), &config.data).await?;
+        // A gate waits until its answer is recorded: that must not wait for those who browse.
+        let records = backend.store.always(Reading::Ingest);
+        let recorder = record::Recorder::start(records, backend.follower.clone(), &config.data).await?;
         let app = App::new(backend, recorder, &config)?;
         let certificate = config.tls.as_ref().map(listen::tls::Certificate::open).transpose()?;
         let listener = tokio::net::TcpListener::bind(&config.listen).await;

@@ -22,7 +22,9 @@ pub struct StoreOptions {
     pub browsers: u32,
     /// Connections by which the log is followed: without them no lease holds.
     pub followers: u32,
-    /// Connections that write, and read for what is being written.
+    /// Connections that read for evidence that is taken in: not those that write it, or commits would wait for receipts.
+    pub takers: u32,
+    /// Connections that write.
     pub writers: u32,
     /// How long a caller waits for a connection.
     pub acquire_timeout: Duration,
@@ -30,8 +32,16 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        let acquire_timeout = Duration::from_secs(2);
-        Self { single_connection: false, readers: 8, browsers: 4, followers: 2, writers: 4, acquire_timeout }
+        // Together they fit into a database that takes twenty, three of them its superuser's.
+        Self {
+            single_connection: false,
+            readers: 7,
+            browsers: 2,
+            followers: 2,
+            takers: 2,
+            writers: 4,
+            acquire_timeout: Duration::from_secs(2),
+        }
     }
 }
 
@@ -97,6 +107,7 @@ pub(crate) struct Pools {
     evaluate: PgPool,
     browse: PgPool,
     follow: PgPool,
+    ingest: PgPool,
     pub(crate) write: PgPool,
 }
 
@@ -117,11 +128,13 @@ impl Pools {
         if options.single_connection {
             // One backend and one connection, kept: opening another would wait for the first to close.
             let pool = pool(1, options).idle_timeout(None).max_lifetime(None).connect_with(connect).await?;
+            let same = || pool.clone();
             return Ok(Self {
-                verdict: pool.clone(),
-                evaluate: pool.clone(),
-                browse: pool.clone(),
-                follow: pool.clone(),
+                verdict: same(),
+                evaluate: same(),
+                browse: same(),
+                follow: same(),
+                ingest: same(),
                 write: pool,
             });
         }
@@ -141,6 +154,7 @@ impl Pools {
             evaluate: reads(options.browsers, &planned),
             browse: of(options.browsers),
             follow: reads(options.followers, &connect),
+            ingest: reads(options.takers, &connect),
             write,
         })
     }
@@ -151,7 +165,7 @@ impl Pools {
         match reading.unwrap_or(Reading::Browse) {
             Reading::Verdict => &self.verdict,
             Reading::Follow => &self.follow,
-            Reading::Ingest => &self.write,
+            Reading::Ingest => &self.ingest,
             Reading::Browse => &self.browse,
         }
     }
@@ -164,7 +178,8 @@ impl Pools {
 
     /// Closes every connection.
     pub(crate) async fn close(&self) {
-        for pool in [&self.verdict, &self.evaluate, &self.browse, &self.follow, &self.write] {
+        let all = [&self.verdict, &self.evaluate, &self.browse, &self.follow, &self.ingest, &self.write];
+        for pool in all {
             pool.close().await;
         }
     }
