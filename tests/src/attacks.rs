@@ -80,6 +80,7 @@ pub const TABLE: &[(&str, &str, Answered)] = &[
     ("D06", "database_unavailable", Shown),
     ("D07", "storage_full", Shown),
     ("D09", "database_unavailable", Shown),
+    ("D10", "replica_stale", Shown),
     ("D12", "log_rollback_detected", Shown),
     ("D13", "integrity_violation", Denied(&["SYS_INTEGRITY_VIOLATION"])),
     ("D15", "integrity_violation", Shown),

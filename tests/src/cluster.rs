@@ -288,7 +288,7 @@ pub fn binaries() -> PathBuf {
 }
 
 /// Postgres refuses to run as root: the user that it runs as when we are root.
-fn unprivileged() -> Option<(u32, u32)> {
+pub fn unprivileged() -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt;
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return None;

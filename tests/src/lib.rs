@@ -23,6 +23,7 @@ pub mod process;
 pub mod proxy;
 pub mod registry;
 pub mod stage;
+pub mod standby;
 pub mod tls;
 
 pub use crate::{

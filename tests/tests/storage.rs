@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "this is test code")]
 
+#[path = "storage/replica.rs"]
+mod replica;
+
 use std::{
     collections::BTreeSet,
     process::Command,

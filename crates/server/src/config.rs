@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use catenary_store::ReplicaAddress;
 use figment::{
     Figment,
     providers::{Env, Format as _, Toml},
@@ -30,6 +31,9 @@ pub struct Config {
     /// Postgres; without it, the ladder.
     #[serde(default)]
     pub database_url: Option<Secret>,
+    /// Replicas of it that may serve verdicts, with commas between them.
+    #[serde(default)]
+    pub replica_url: Option<Secret>,
     /// Folder of the service keys; `data/keys` without it.
     #[serde(default)]
     pub keys: Option<PathBuf>,
@@ -227,10 +231,11 @@ pub enum ConfigError {
 }
 
 /// Settings that the environment may give.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
     "listen",
     "data",
     "database_url",
+    "replica_url",
     "keys",
     "checkpoints",
     "origin",
@@ -260,6 +265,7 @@ impl Default for Config {
             listen: default_listen(),
             data: default_data(),
             database_url: None,
+            replica_url: None,
             keys: None,
             checkpoints: None,
             origin: default_origin(),
@@ -326,6 +332,13 @@ impl Config {
         period.map(Some).ok_or(ConfigError::Value { name: "scrub".to_owned(), why })
     }
 
+    /// Replicas that may serve verdicts.
+    pub(crate) fn replicas(&self) -> Result<Vec<ReplicaAddress>, ConfigError> {
+        let text = self.replica_url.as_ref().map_or("", Secret::expose);
+        let wrong = |why: &str| ConfigError::Value { name: "replica_url".to_owned(), why: why.to_owned() };
+        ReplicaAddress::read_all(text).map_err(wrong)
+    }
+
     /// The folder of the service keys.
     pub fn keys(&self) -> PathBuf {
         self.keys.clone().unwrap_or_else(|| self.data.join("keys"))
@@ -367,6 +380,7 @@ impl Config {
             return Err(wrong("tls.client", "client certificates need tls.client_ca"));
         }
         self.scrub()?;
+        self.replicas()?;
         self.webhooks().map(|_| ())
     }
 }

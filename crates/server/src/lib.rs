@@ -171,8 +171,9 @@ impl Server {
     /// Starts on a database, which the service stops with itself.
     pub async fn start_on(config: Config, database: Database) -> Result<Self, StartError> {
         let keys = Arc::new(ServiceKeys::open_or_create(&config.keys())?);
-        let options =
-            StoreOptions { single_connection: database.max_connections() == 1, ..StoreOptions::default() };
+        let single_connection = database.max_connections() == 1;
+        let replicas = config.replicas()?;
+        let options = StoreOptions { single_connection, replicas, ..StoreOptions::default() };
         let store = Store::open(database.connect_options(), keys.seal_keys(), &options).await?;
         store.bind_service_keys(&keys.rows()).await?;
         let outside = config.checkpoints().map(|folder| CheckpointStore::open(&folder)).transpose()?;

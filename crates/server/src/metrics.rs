@@ -212,6 +212,10 @@ impl Metrics {
                 gauge!("catenary_scrub_last_pass_timestamp_seconds").set(last.ended.as_second() as f64);
                 gauge!("catenary_scrub_last_pass_differences").set(last.differences as f64);
             }
+            if let Some(reads) = app.backend.store.replica_reads() {
+                counter!("catenary_replica_reads_total", "answer" => "served").absolute(reads.served);
+                counter!("catenary_replica_reads_total", "answer" => "passed_on").absolute(reads.passed_on);
+            }
             counter!("catenary_integrity_alarms_total").absolute(app.backend.store.alarms());
         });
         self.handle.run_upkeep();

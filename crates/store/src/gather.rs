@@ -48,13 +48,13 @@ pub struct Prefix {
 }
 
 impl Store {
-    /// Adds to `into` what the first `at.size` entries hold about the wanted nodes.
+    /// Adds to `into` what the first `at.size` entries hold about the wanted nodes, from the one database that this store reads.
     /// [`crate::replay`] gathers the same from a log in memory: what changes here changes there.
     ///
     /// A row whose seal is broken is derived anew from its body, when the leaf proves the body and the tree
     /// proves the leaf; else it is named as damaged, and absent. One round trip, one more when a policy names
     /// certificate identities.
-    pub async fn gather(
+    pub(crate) async fn gather_here(
         &self,
         tenant: &str,
         want: &Want,

@@ -29,6 +29,7 @@ mod pool;
 mod pooler;
 mod proof;
 pub mod replay;
+mod replica;
 mod reverify;
 mod seal;
 mod sequencer;
@@ -50,6 +51,7 @@ pub use entry::{Appended, EntryRow, Head, New};
 pub use error::StoreError;
 pub use gather::Prefix;
 pub use pool::{Reading, StoreOptions, reading};
+pub use replica::{ReplicaAddress, ReplicaReads};
 pub use reverify::Vouches;
 pub use seal::SealKeys;
 pub use service_keys::ServiceKeyRow;
@@ -65,9 +67,24 @@ pub struct Store {
 struct Inner {
     pools: pool::Pools,
     seal: Arc<SealKeys>,
-    sequencer: sequencer::Sequencer,
-    alarms: AtomicU64,
-    tiles: tiles::Tiles,
+    sequencer: Arc<sequencer::Sequencer>,
+    alarms: Arc<AtomicU64>,
+    tiles: Arc<tiles::Tiles>,
+    replicas: replica::Replicas,
+}
+
+impl Inner {
+    /// The same without replicas.
+    fn beside(&self) -> Self {
+        Self {
+            pools: self.pools.clone(),
+            seal: self.seal.clone(),
+            sequencer: self.sequencer.clone(),
+            alarms: self.alarms.clone(),
+            tiles: self.tiles.clone(),
+            replicas: replica::Replicas::default(),
+        }
+    }
 }
 
 impl Store {
@@ -81,23 +98,36 @@ impl Store {
             pooler::check(&connect).await?;
         }
         let pools = pool::Pools::open(connect, options).await?;
-        sqlx::migrate!("../../migrations").run(&pools.write).await?;
+        let mut migrations = sqlx::migrate!("../../migrations");
+        // Those of a newer version, which only add: an instance that comes back in the middle of an upgrade must start.
+        migrations.set_ignore_missing(true);
+        migrations.run(&pools.write).await?;
         let seal = Arc::new(seal);
         let writer = append::Writer { pool: pools.write.clone(), seal: seal.clone() };
-        let sequencer = sequencer::Sequencer::new(writer);
-        let inner = Arc::new(Inner {
-            pools,
-            seal,
-            sequencer,
-            alarms: AtomicU64::new(0),
-            tiles: tiles::Tiles::default(),
-        });
-        Ok(Self { inner, reading: None })
+        let sequencer = Arc::new(sequencer::Sequencer::new(writer));
+        let (alarms, tiles, replicas) = (Arc::default(), Arc::default(), replica::Replicas::default());
+        let inner = Inner { pools, seal, sequencer, alarms, tiles, replicas };
+        let primary = Self { inner: Arc::new(inner), reading: None };
+        let replicas = replica::Replicas::new(&primary, options);
+        replicas.check().await?;
+        let inner = Inner { replicas, ..primary.inner.beside() };
+        Ok(Self { inner: Arc::new(inner), reading: None })
     }
 
     /// The same store, for one who always reads for the same purpose, whoever asked.
     pub fn always(&self, reading: Reading) -> Self {
         Self { reading: Some(reading), ..self.clone() }
+    }
+
+    /// The same store, but what it reads it reads from there.
+    pub(crate) fn reading_from(&self, read: PgPool) -> Self {
+        let mut inner = self.inner.beside();
+        inner.pools = inner.pools.reading_from(read);
+        Self { inner: Arc::new(inner), reading: self.reading }
+    }
+
+    pub(crate) fn replicas(&self) -> &replica::Replicas {
+        &self.inner.replicas
     }
 
     /// Whether the database answers.
@@ -115,6 +145,7 @@ impl Store {
     pub async fn close(&self) {
         self.inner.sequencer.close().await;
         self.inner.pools.close().await;
+        self.inner.replicas.close().await;
     }
 
     /// Connections that read, for whoever reads now.

@@ -9,7 +9,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
 };
 
-use crate::{StoreError, error::is_disconnect};
+use crate::{StoreError, error::is_disconnect, replica::ReplicaAddress};
 
 /// How the store uses its database.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct StoreOptions {
     pub writers: u32,
     /// How long a caller waits for a connection.
     pub acquire_timeout: Duration,
+    /// Replicas that may serve verdicts.
+    pub replicas: Vec<ReplicaAddress>,
 }
 
 impl Default for StoreOptions {
@@ -41,6 +43,7 @@ impl Default for StoreOptions {
             takers: 2,
             writers: 4,
             acquire_timeout: Duration::from_secs(2),
+            replicas: Vec::new(),
         }
     }
 }
@@ -66,6 +69,9 @@ tokio::task_local! {
 pub fn reading<F: Future>(reading: Reading, work: F) -> impl Future<Output = F::Output> {
     READING.scope(reading, work)
 }
+
+/// What a frontier asks for is planned once a connection: planning it takes ten times as long as running it.
+const PLANNED: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 
 /// How often connecting is tried while others crowd the socket.
 const ATTEMPTS: usize = 20;
@@ -145,8 +151,7 @@ impl Pools {
                 .after_release(|_, _| Box::pin(async { Ok(true) }))
                 .connect_lazy_with(connect.clone())
         };
-        // What a frontier asks for is planned once a connection: planning it takes ten times as long as running it.
-        let planned = connect.clone().options([("plan_cache_mode", "force_generic_plan")]);
+        let planned = connect.clone().options([PLANNED]);
         // One is opened now, the others when they are wanted.
         let write = pool(options.writers.max(1), options).connect_with(connect.clone()).await?;
         Ok(Self {
@@ -176,6 +181,12 @@ impl Pools {
         if std::ptr::eq(pool, &self.browse) { &self.evaluate } else { pool }
     }
 
+    /// The same, but whatever is read is read there.
+    pub(crate) fn reading_from(self, read: PgPool) -> Self {
+        let same = || read.clone();
+        Self { verdict: same(), evaluate: same(), browse: same(), follow: same(), ingest: same(), ..self }
+    }
+
     /// Closes every connection.
     pub(crate) async fn close(&self) {
         let all = [&self.verdict, &self.evaluate, &self.browse, &self.follow, &self.ingest, &self.write];
@@ -194,6 +205,15 @@ fn pool(connections: u32, options: &StoreOptions) -> PgPoolOptions {
         // sqlx 0.9.0 loses track of a transaction whose `begin` was cancelled (crate issue 4385). The next
         // borrower's statements would then wait in it for a commit that never comes.
         .after_release(|connection, _| Box::pin(async move { rolled_back(connection).await }))
+}
+
+/// One connection that only reads, made when it is first needed.
+pub(crate) fn lazy(connect: PgConnectOptions, options: &StoreOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(options.acquire_timeout)
+        .test_before_acquire(false)
+        .connect_lazy_with(connect.options(LIMITS).options([PLANNED]))
 }
 
 /// Ends a transaction that may be open. Outside of one, this is a warning and nothing else.

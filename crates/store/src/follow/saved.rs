@@ -42,7 +42,7 @@ const FEW: u64 = 256;
 const TAIL: u64 = 256;
 /// Bodies of control entries read at once.
 const BODIES: usize = 1_000;
-/// How long a stop may take for it.
+/// How long writing them may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Changes with the meaning of `State`: another version's snapshot is not read.
 const VERSION: u32 = 1;
@@ -281,8 +281,11 @@ impl Shared {
         Ok(())
     }
 
+    /// The same for those that have grown long, within a time that keeps nothing else from being done.
     pub(super) async fn save_long_folds(&self) {
-        self.save_folds(EVERY).await;
+        if tokio::time::timeout(PATIENCE, self.save_folds(EVERY)).await.is_err() {
+            tracing::warn!("cannot keep what was folded in time");
+        }
     }
 }
 
