@@ -4,12 +4,13 @@
 //! `short` runs those that fit into the gate; `list` names all.
 
 #![expect(clippy::unwrap_used, reason = "a panic is a scenario that did not hold")]
-
 mod clock;
 mod database;
 mod disk;
+mod failover;
 mod failpoints;
 mod ground;
+mod instances;
 mod kill;
 mod machine;
 mod network;
@@ -68,7 +69,10 @@ const SCENARIOS: &[Scenario] = &[
     scenario!("R08", "clients that hang up while the database is far away", true, network::clients_hang_up),
     scenario!("R09", "a late, narrow, stalled, reset, half-open wire", false, network::is_bad),
     scenario!("R10", "the service cut off from its database", false, network::is_cut),
+    scenario!("R11", "failover to a synchronous and to an asynchronous replica", false, failover::failover),
+    scenario!("R12", "a replica that stands still while evidence is revoked", false, failover::stale_replica),
     scenario!("R13", "corrupted rows, leaves and indexes", true, rot::rots),
+    scenario!("R14", "an old backup, and two instances", false, instances::backup_and_second_instance),
     scenario!("R15", "ten times more than can be served", false, overload::ten_times),
     scenario!("R16", "slow heads, silence, slow bodies, slow readers", true, slow::clients),
     scenario!("R17", "huge, compressed and endless bodies, huge heads", true, slow::bodies),
@@ -76,6 +80,8 @@ const SCENARIOS: &[Scenario] = &[
     scenario!("R19", "issuer and registry down, mute, hostile", false, outage::dependencies),
     scenario!("R20", "a tenth of a core that eight others want", false, overload::starved),
     scenario!("R21", "overload with 256 MiB", false, overload::little_memory),
+    scenario!("R22", "a rolling upgrade with migrations under load", false, instances::rolling_upgrade),
+    scenario!("M01", "three instances: one dies, one is cut off", false, instances::three_instances),
 ];
 
 fn main() -> ExitCode {
@@ -119,6 +125,6 @@ fn seed(arguments: &[String]) -> Result<u64, String> {
 }
 
 fn usage(why: &str) -> ExitCode {
-    eprintln!("{why}\nusage: faults (R01 … R24 | short | all | list) [--seed N] [--short]");
+    eprintln!("{why}\nusage: faults (R01 … R24, M01 | short | all | list) [--seed N] [--short]");
     ExitCode::from(3)
 }
