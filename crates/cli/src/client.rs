@@ -141,6 +141,20 @@ impl Client {
         response.json().await.context("the service's answer is not JSON")
     }
 
+    /// The items of a list, page after page until there are `limit`, and the first page. `path` has a query; `cursor` is its member
+    /// that takes `next` of the page before.
+    pub async fn list(&self, path: &str, cursor: &str, limit: usize) -> Result<(Vec<Value>, Value)> {
+        let first = self.get(path).await?;
+        let (mut found, mut page) = (Vec::new(), first.clone());
+        loop {
+            found.extend(page["items"].as_array().into_iter().flatten().cloned());
+            let Some(next) = page["next"].as_str().filter(|_| found.len() < limit) else { break };
+            page = self.get(&format!("{path}&{cursor}={}", query(next))).await?;
+        }
+        found.truncate(limit);
+        Ok((found, first))
+    }
+
     /// `POST path` with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         let response = self.send(self.request(Method::POST, path).json(body)).await?;

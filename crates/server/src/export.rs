@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::{App, problem::Fault, verdict, when::When};
 
-/// Entries read at a time.
-const BATCH: u64 = 2000;
+/// Control entries read at a time.
+const BATCH: u32 = 2000;
 
 /// The lines.
 pub async fn evidence(app: &App, tenant: &str, question: &Question, when: When) -> Result<Vec<u8>, Fault> {
@@ -68,18 +68,16 @@ async fn control_entries(
     tenant: &str,
     snapshot: &Snapshot,
 ) -> Result<BTreeMap<u64, EntryRow>, Fault> {
-    let mut found = BTreeMap::new();
-    let mut from = 0;
-    while from < snapshot.size {
-        let to = snapshot.size.min(from + BATCH);
-        for row in app.backend.store.entries(tenant, from, to).await? {
-            if row.kind != kind::ATTESTATION && row.kind != kind::OBJECT {
-                found.insert(row.index, row);
-            }
+    let (mut found, mut to) = (BTreeMap::new(), snapshot.size);
+    loop {
+        let rows = app.backend.store.control_entries(tenant, 0, to, BATCH).await?;
+        let more = rows.len() == BATCH as usize;
+        found.extend(rows.into_iter().map(|row| (row.index, row)));
+        match found.first_key_value() {
+            Some((first, _)) if more => to = *first,
+            _ => return Ok(found),
         }
-        from = to;
     }
-    Ok(found)
 }
 
 async fn items(

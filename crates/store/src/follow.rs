@@ -81,6 +81,12 @@ impl Snapshot {
             .take_while(move |known| known.index < size)
             .map(|known| (known.index, &*known.entry))
     }
+
+    /// The control entry with this index.
+    pub fn control_entry(&self, index: u64) -> Option<&Entry> {
+        let at = self.history.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        self.history.get(at).map(|(_, entry)| &**entry)
+    }
 }
 
 /// A place in a log.

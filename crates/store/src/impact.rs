@@ -36,8 +36,6 @@ pub enum Cause {
     },
     /// It says that this vulnerability is there.
     Vulnerability(String),
-    /// Itself.
-    Attestation(Sha256),
     /// It is about one of these.
     About(Vec<Node>),
 }
@@ -229,11 +227,6 @@ fn select<'a>(tenant: &'a str, cause: &'a Cause, before: u64, limit: u32) -> Que
         Cause::Builder(builder) => by_column("builder", builder.clone()),
         Cause::Repository(repository) => by_column("source_repository", repository.clone()),
         Cause::Commit(commit) => by_column("source_commit", commit.to_string()),
-        Cause::Attestation(id) => {
-            query.push(format!("select a.id, a.log_index, {none} from attestation a where a.tenant = "));
-            query.push_bind(tenant.to_owned()).push(" and a.id = ").push_bind(id.0.to_vec());
-            query.push(" and a.log_index < ").push_bind(to_sql(before));
-        }
         Cause::Signers(signers) => {
             query.push(format!(
                 "select s.id, s.log_index, {none} from attestation_subject s where s.tenant = "

@@ -41,13 +41,7 @@ impl Ask {
         if self.verified {
             asked += "&status=verified";
         }
-        let (mut found, mut page) = (Vec::new(), client.get(&asked).await?);
-        loop {
-            found.extend(items(&page["items"]).iter().cloned());
-            let Some(next) = page["next"].as_str().filter(|_| found.len() < self.limit) else { break };
-            page = client.get(&format!("{asked}&cursor={}", query(next))).await?;
-        }
-        found.truncate(self.limit);
+        let (found, _) = client.list(&asked, "cursor", self.limit).await?;
         output.show(&Value::from(found), |found| match items(found).is_empty() {
             true => "nothing is known of it".to_owned(),
             false => items(found).iter().map(line).collect(),

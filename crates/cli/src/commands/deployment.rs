@@ -116,13 +116,7 @@ impl List {
                 asked += &format!("&{name}={}", query(&value));
             }
         }
-        let (mut found, mut page) = (Vec::new(), client.get(&asked).await?);
-        loop {
-            found.extend(items(&page["items"]).iter().cloned());
-            let Some(next) = page["next"].as_str().filter(|_| found.len() < self.limit) else { break };
-            page = client.get(&format!("{asked}&cursor={}", query(next))).await?;
-        }
-        found.truncate(self.limit);
+        let (found, _) = client.list(&asked, "cursor", self.limit).await?;
         output.show(&Value::from(found), |found| match items(found).is_empty() {
             true => "nothing".to_owned(),
             false => items(found).iter().map(line).collect(),
@@ -174,12 +168,7 @@ impl Application {
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         match self {
             Self::List => {
-                let (mut found, mut page) = (Vec::new(), client.get("/v1/applications?limit=200").await?);
-                loop {
-                    found.extend(items(&page["items"]).iter().cloned());
-                    let Some(next) = page["next"].as_str() else { break };
-                    page = client.get(&format!("/v1/applications?limit=200&after={}", query(next))).await?;
-                }
+                let (found, _) = client.list("/v1/applications?limit=200", "after", usize::MAX).await?;
                 output.show(&Value::from(found), |found| items(found).iter().map(application).collect());
                 Ok(Exit::Allowed)
             }

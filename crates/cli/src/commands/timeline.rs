@@ -59,14 +59,8 @@ impl Timeline {
                 path += &format!("&{name}={}", query(value));
             }
         }
-        let (mut found, mut page) = (Vec::new(), client.get(&path).await?);
-        let (from, to) = (page["from"].clone(), page["to"].clone());
-        loop {
-            found.extend(items(&page["items"]).iter().cloned());
-            let Some(next) = page["next"].as_str().filter(|_| found.len() < self.limit) else { break };
-            page = client.get(&format!("{path}&cursor={}", query(next))).await?;
-        }
-        found.truncate(self.limit);
+        let (found, first) = client.list(&path, "cursor", self.limit).await?;
+        let (from, to) = (first["from"].clone(), first["to"].clone());
         output.show(&json!({ "from": from, "to": to, "items": found }), |shown| {
             let mut lines: Vec<String> = items(&shown["items"]).iter().map(line).collect();
             if lines.is_empty() {

@@ -99,12 +99,7 @@ impl Webhook {
 /// Every dead letter, newest first.
 async fn dead(client: &Client, id: &str) -> Result<Vec<Value>> {
     let asked = format!("/v1/webhooks/{}/deliveries?state=dead&limit=200", query(id));
-    let (mut found, mut page) = (Vec::new(), client.get(&asked).await?);
-    loop {
-        found.extend(items(&page["items"]).iter().cloned());
-        let Some(next) = page["next"].as_str() else { return Ok(found) };
-        page = client.get(&format!("{asked}&cursor={}", query(next))).await?;
-    }
+    Ok(client.list(&asked, "cursor", usize::MAX).await?.0)
 }
 
 fn line(hook: &Value) -> String {

@@ -20,6 +20,7 @@ use crate::{
     problem::Fault,
     routes::tokens::NoQuery,
     verdict, watch,
+    when::When,
 };
 
 /// The most images of an application that are shown.
@@ -69,8 +70,7 @@ pub(crate) async fn list(
     let limit = page::limit(query.limit)?;
     let after = query.after.unwrap_or_default().replace('\0', "\u{fffd}");
     let mut rows = app.backend.store.list_applications(&who.tenant, &after, limit + 1).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
+    let more = page::cut(&mut rows, limit);
     let next = rows.last().filter(|_| more).map(|last| last.name.clone());
     let items = rows.into_iter().map(|row| Application {
         name: row.name,
@@ -130,16 +130,15 @@ pub(crate) async fn get(
     if rows.is_empty() {
         return Err(Fault::NotFound { what: "application" });
     }
-    let truncated = rows.len() > MAX_IMAGES as usize;
-    rows.truncate(MAX_IMAGES as usize);
-    let deadline = Instant::now() + crate::REQUEST_TIMEOUT / 2;
+    let truncated = page::cut(&mut rows, MAX_IMAGES);
+    let limit = crate::REQUEST_TIMEOUT / 2;
+    let questions = rows.iter().map(|(image, environment)| verdict::question(image, Some(environment), None));
+    let questions = questions.collect::<Result<Vec<_>, _>>()?;
+    let answers =
+        verdict::ask_many(&app, &who.tenant, &questions, When::default(), Instant::now() + limit).await?;
     let mut images: Vec<(Reverse<Outcome>, Reverse<usize>, Image)> = Vec::with_capacity(rows.len());
-    for (image, environment) in rows {
-        if Instant::now() > deadline {
-            return Err(Fault::Timeout { limit: crate::REQUEST_TIMEOUT / 2 });
-        }
-        let question = verdict::question(&image, Some(&environment), None)?;
-        let answer = verdict::ask(&app, &who.tenant, &question).await?;
+    for ((image, environment), answer) in rows.into_iter().zip(answers) {
+        let answer = answer.ok_or(Fault::Timeout { limit })?;
         let view = view(image, environment, &answer.ready.verdict);
         images.push((Reverse(answer.ready.verdict.outcome), Reverse(view.errors), view));
     }

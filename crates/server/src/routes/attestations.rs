@@ -224,9 +224,8 @@ pub(crate) async fn list(
         Some(cursor) => page::open(&app, &who.tenant, &shape, cursor)?.min(snapshot.size),
         None => snapshot.size,
     };
-    let rows = app.backend.store.list_attestations(&who.tenant, &filter, before, limit + 1).await?;
-    let more = rows.len() > limit as usize;
-    let rows: Vec<AttestationRow> = rows.into_iter().take(limit as usize).collect();
+    let mut rows = app.backend.store.list_attestations(&who.tenant, &filter, before, limit + 1).await?;
+    let more = page::cut(&mut rows, limit);
     let next = rows.last().filter(|_| more).map(|last| page::seal(&app, &who.tenant, &shape, last.index));
     Ok(super::json(&Page { items: rows.into_iter().map(Summary::from).collect(), next }))
 }

@@ -148,8 +148,7 @@ async fn list(app: &App, who: &Principal, query: &MentionQuery, findings: bool) 
         None => all,
     };
     let mut rows = app.backend.store.list_mentions(&who.tenant, &selection, before, limit + 1).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
+    let more = page::cut(&mut rows, limit);
     let next = rows.last().filter(|_| more).map(|last| page::seal(app, &who.tenant, &shape, last.position));
     Ok(super::json(&Items { items: rows.into_iter().map(Item::from).collect(), next }))
 }

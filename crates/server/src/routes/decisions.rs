@@ -117,8 +117,7 @@ pub(crate) async fn list(
         None => None,
     };
     let mut rows = app.backend.store.list_decisions(&who.tenant, &chosen, after, limit + 1).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
+    let more = page::cut(&mut rows, limit);
     let last = rows.last().filter(|_| more).map(DecisionRow::cursor);
     let next = last.map(|cursor| page::seal_place(&app, &who.tenant, &shape, &bytes(cursor)));
     Ok(super::json(&Items { items: rows.into_iter().map(Item::from).collect(), next }))

@@ -250,8 +250,7 @@ pub(crate) async fn list(
         None => u64::MAX,
     };
     let mut rows = app.backend.store.list_deployments(&who.tenant, &selection, before, limit + 1).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
+    let more = page::cut(&mut rows, limit);
     let next = rows.last().filter(|_| more).map(|last| page::seal(&app, &who.tenant, &shape, last.seq));
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {

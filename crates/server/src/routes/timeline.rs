@@ -126,8 +126,7 @@ pub(crate) async fn timeline(
     let window = Window { from, to, after, limit: limit + 1 };
     let mut found = gather(&app, &snapshot, &about, &window, who.role).await?;
     found.sort_by(|one, other| one.0.cmp(&other.0));
-    let more = found.len() > limit as usize;
-    found.truncate(limit as usize);
+    let more = page::cut(&mut found, limit);
     let last = found.last().filter(|_| more).map(|(place, _)| write_cursor(from, to, place));
     let next = last.map(|place| page::seal_place(&app, &who.tenant, &shape, &place));
     Ok(super::json(&Items {
@@ -306,8 +305,8 @@ async fn gather(
 
 fn control(snapshot: &Snapshot, row: &EntryRow) -> Option<(Place, Item)> {
     let leaf = row.decode().ok()?;
-    let entry = snapshot.history(snapshot.size).find(|(index, _)| *index == row.index);
-    let body = entry.and_then(|(_, entry)| serde_json::to_value(entry).ok()).unwrap_or_default();
+    let entry = snapshot.control_entry(row.index);
+    let body = entry.and_then(|entry| serde_json::to_value(entry).ok()).unwrap_or_default();
     let mut words: Vec<String> = vec![row.kind.clone()];
     words.extend(leaf.extra.iter().map(|(name, value)| format!("{name} {value}")));
     words.extend(body["reason"].as_str().map(|reason| format!("({reason})")));
