@@ -82,7 +82,10 @@ impl Policy {
         groups::resolve(&mut parsed.spec).map_err(placed)?;
         validate::check(&parsed).map_err(placed)?;
         if let Some(source) = &mut parsed.spec.source {
-            source.repository.uri = validate::canonical(&source.repository.uri).map_err(placed)?;
+            let repository = &mut source.repository;
+            for uri in [&mut repository.uri].into_iter().chain(&mut repository.formerly) {
+                *uri = validate::canonical(uri).map_err(&placed)?;
+            }
         }
         Ok(Self { document: parsed })
     }

@@ -125,7 +125,9 @@ fn tip(world: &mut World<'_>, commit: GitOid, refs: &[Glob], spec: &Spec, rules:
     let says = |statement: &Statement| match &statement.fact.claim {
         Claim::Commit(claim) => {
             let same_id = rules.repository.id.is_none() || claim.repository_id == rules.repository.id;
-            here(&claim.repository) && same_id && glob::any(refs, &claim.reference)
+            let here = here(&claim.repository)
+                || rules.repository.is(&claim.repository, claim.repository_id.as_deref());
+            here && same_id && glob::any(refs, &claim.reference)
         }
         Claim::SourceProvenance(claim) => {
             let reference = claim.reference.as_deref().map(full);
@@ -256,7 +258,8 @@ fn moved(world: &mut World<'_>, commit: GitOid, name: &str, spec: &Spec, rules: 
     let reference = format!("refs/tags/{name}");
     for statement in world.naming(Node::Git(commit)) {
         let Claim::Commit(claim) = &statement.fact.claim else { continue };
-        let about = claim.repository == rules.repository.uri && claim.reference == reference;
+        let about = rules.repository.is(&claim.repository, claim.repository_id.as_deref())
+            && claim.reference == reference;
         let before = claim.previous.filter(|before| about && *before != commit);
         // The ref of an annotated tag points to its tag object: one that is of this commit is no move.
         let same = |world: &mut World<'_>, before: GitOid| {

@@ -74,7 +74,7 @@ pub fn judge(
         format!("{} at {}", source.repository, source.reference.as_deref().unwrap_or("an unnamed ref"));
     // 2. Of the repository.
     let repository = &rules.repository;
-    if source.repository != repository.uri {
+    if !repository.is(&source.repository, source.repository_id.as_deref()) {
         let message = format!("the build is of {}", source.repository);
         let reason = Reason::error(Code::SrcRepoMismatch, commit, "source.repository.uri", message);
         result.reasons.push(reason.because(repository.uri.clone(), source.repository.clone()));
@@ -261,7 +261,7 @@ pub(super) fn speaks_for(rule: &SourceRule, summary: &Summary) -> bool {
 
 /// Whether a commit statement says what the policy wants.
 fn says(claim: &Commit, rules: &Rules) -> Result<(), (Got, String)> {
-    if claim.repository != rules.repository.uri {
+    if !rules.repository.is(&claim.repository, claim.repository_id.as_deref()) {
         Err((Got::Repository, claim.repository.clone()))
     } else if rules.repository.id.is_some() && claim.repository_id != rules.repository.id {
         Err((Got::Id, claim.repository_id.clone().unwrap_or_else(|| "no id".to_owned())))

@@ -659,6 +659,18 @@ pub struct Repository {
     pub uri: String,
     /// Numeric id.
     pub id: Option<String>,
+    /// Names that it had before. Evidence under one of them is about this repository when it carries the id.
+    #[serde(default)]
+    pub formerly: Vec<String>,
+}
+
+impl Repository {
+    /// Whether evidence that gives a repository this name and this id is about this one. A name that was given up may be somebody
+    /// else's by now: it means nothing without the id.
+    pub fn is(&self, name: &str, id: Option<&str>) -> bool {
+        let renamed = || self.id.is_some() && self.id.as_deref() == id;
+        name == self.uri || (self.formerly.iter().any(|former| former == name) && renamed())
+    }
 }
 
 /// `source.review`.

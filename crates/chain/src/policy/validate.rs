@@ -249,11 +249,21 @@ fn build(spec: &Spec, build: &Build) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Names that a repository may have had.
+const MAX_FORMER_NAMES: usize = 16;
+
 fn source(spec: &Spec, source: &Source) -> Result<(), Fault> {
     let at = |member: &str| path!["spec", "source", member];
     text(&source.repository.uri, path!["spec", "source", "repository", "uri"])?;
     if let Some(id) = &source.repository.id {
         text(id, path!["spec", "source", "repository", "id"])?;
+    }
+    let formerly = path!["spec", "source", "repository", "formerly"];
+    if !source.repository.formerly.is_empty() && source.repository.id.is_none() {
+        return fault(formerly, "a name that was given up may be anybody's: `formerly` needs `id`");
+    }
+    if source.repository.formerly.len() > MAX_FORMER_NAMES {
+        return fault(formerly, format!("at most {MAX_FORMER_NAMES} names"));
     }
     listed(&source.refs, at("refs"))?;
     level(source.min_level, at("minLevel"))?;

@@ -377,6 +377,50 @@ fn a_policy_that_cannot_be_read_stops_every_yes() {
     check("unreadable", &scene.ask("app"), &[PolInvalid]);
 }
 
+/// The policy's repository under its new name, the evidence under the old one.
+fn renamed(section: &str, change: impl Fn(&mut Option<String>)) -> crate::Verdict {
+    let mut scene = Scene::empty();
+    scene.policy(
+        "prod",
+        &policy(&format!("  source: {{repository: {{{section}}}, refs: [\"refs/heads/main\"]}}")),
+    );
+    let old = "git+https://git.acme.test/acme/old";
+    scene.commit("c1", |c| {
+        c.repository = old.into();
+        change(&mut c.repository_id);
+    });
+    scene.push("app", APP);
+    scene.build(&["app"], |b| {
+        let source = b.source.as_mut().unwrap();
+        source.repository = old.into();
+        change(&mut source.repository_id);
+    });
+    scene.ask("app")
+}
+
+#[test]
+fn k06_a_renamed_repository_is_known_by_its_id() {
+    let both = "uri: \"git+https://git.acme.test/acme/app\", id: \"4242\", formerly: [\"https://git.acme.test/acme/old.git\"]";
+    check("the same id", &renamed(both, |_| {}), &[]);
+    // Somebody else has the old name now, or nobody says whose it is.
+    let another = renamed(both, |id| *id = Some("666".into()));
+    check("another id", &another, &[SrcRepoIdMismatch, SrcRepoMismatch]);
+    let unsaid = renamed(both, |id| *id = None);
+    check("no id", &unsaid, &[SrcRepoMismatch]);
+    // A policy that does not name the old name does not take it.
+    let new = "uri: \"git+https://git.acme.test/acme/app\", id: \"4242\"";
+    check("another name", &renamed(new, |_| {}), &[SrcRepoMismatch]);
+}
+
+#[test]
+fn a_former_name_without_an_id_is_refused() {
+    let section =
+        "  source: {repository: {uri: \"git+https://a.test/b\", formerly: [\"git+https://a.test/c\"]}}";
+    let refused = crate::policy::Policy::parse(&policy(section)).unwrap_err();
+    assert_eq!(refused.path, "spec.source.repository.formerly");
+    assert!(refused.message.contains("`id`"), "{}", refused.message);
+}
+
 #[test]
 fn s02_an_attestation_of_another_type_is_no_provenance() {
     let mut scene = Scene::empty();
