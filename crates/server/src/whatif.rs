@@ -11,6 +11,7 @@ use catenary_chain::{
 use catenary_store::{follow::Snapshot, impact::Asked};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::{
@@ -46,6 +47,26 @@ impl Change {
         control.apply(snapshot.size, &entry);
         Ok(control)
     }
+}
+
+/// The verdict on one question, if this policy alone decided: no other is asked, and none of the tenant's exceptions is for it.
+pub async fn alone(
+    app: &App,
+    snapshot: &Arc<Snapshot>,
+    document: &str,
+    question: Question,
+) -> Result<Verdict, Fault> {
+    let name = Policy::parse(document).map_err(Fault::Policy)?.name().to_owned();
+    let mut control = (*snapshot.control).clone();
+    control.policies.clear();
+    control.exceptions = Default::default();
+    control.apply(snapshot.size, &Entry::PolicyApplied { name, revision: 1, document: document.to_owned() });
+    let mut bench = Bench::at(snapshot, Timestamp::now());
+    bench.controls = vec![Arc::new(control)];
+    bench.deadline = Some(Instant::now() + verdict::DEADLINE);
+    let answer = batch::evaluate(app, &bench, vec![question]).await?.pop().flatten();
+    let answer = answer.and_then(|under| under.into_iter().next());
+    Ok(answer.ok_or(Fault::Timeout { limit: verdict::DEADLINE })?.verdict)
 }
 
 /// What a verdict says, in short.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use catenary_evidence::reference::ImageReference;
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     client::{Client, query},
@@ -13,6 +13,9 @@ use crate::{
     exit::Exit,
     output::Output,
 };
+
+/// What is about answers of the service's own policies.
+const TRIED_ALONE: [&str; 7] = ["wait", "min_index", "as_of", "known_at", "vsa", "evidence", "offline"];
 
 /// May this image run here?
 #[derive(Args)]
@@ -40,6 +43,12 @@ pub struct Verdict {
     /// What is read of the log: so many entries, or those up to a moment (RFC 3339).
     #[arg(long, value_name = "SIZE|TIME")]
     known_at: Option<String>,
+    /// Decide as the policy `spec: {github: owner/repo}` would, and no other: for trying Catenary out before a policy is written.
+    #[arg(long, value_name = "OWNER/REPO", conflicts_with_all = TRIED_ALONE)]
+    github: Option<String>,
+    /// The same with `spec: {gitlab: group/project}`.
+    #[arg(long, value_name = "GROUP/PROJECT", conflicts_with_all = TRIED_ALONE, conflicts_with = "github")]
+    gitlab: Option<String>,
     /// Write a signed verdict (VSA) here.
     #[arg(long, value_name = "FILE")]
     vsa: Option<PathBuf>,
@@ -83,6 +92,10 @@ impl Verdict {
                 self.log_key.as_deref(),
             );
         }
+        let short = [("github", &self.github), ("gitlab", &self.gitlab)];
+        if let Some((forge, Some(project))) = short.into_iter().find(|(_, project)| project.is_some()) {
+            return self.tried(client, forge, project).await;
+        }
         let question = self.query();
         if let Some(file) = &self.vsa {
             let envelope = client.get(&format!("/v1/verdict?{question}&format=vsa")).await?;
@@ -92,6 +105,20 @@ impl Verdict {
             std::fs::write(file, self.export(client).await?).with_context(|| file.display().to_string())?;
         }
         client.get(&format!("/v1/verdict?{question}")).await
+    }
+
+    /// The verdict of a policy of one line, which is not applied.
+    async fn tried(&self, client: &Client, forge: &str, project: &str) -> Result<Value> {
+        let policy =
+            json!({ "apiVersion": "catenary/v1", "kind": "ChainPolicy", "spec": { forge: project } });
+        let question = json!({
+            "image": self.image,
+            "environment": self.environment,
+            "platform": self.platform,
+            "context": self.context(),
+        });
+        let body = json!({ "policy": policy.to_string(), "question": question });
+        Ok(client.post("/v1/what-if", &body).await?["verdict"].take())
     }
 
     async fn export(&self, client: &Client) -> Result<Vec<u8>> {

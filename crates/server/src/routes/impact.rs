@@ -14,13 +14,13 @@ use catenary_evidence::{
 };
 use catenary_store::{
     follow::Snapshot,
-    impact::{Asked, Cause, Hit},
+    impact::{self, Cause, Hit},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::revocations;
+use super::{revocations, verdicts::Asked};
 use crate::{
     App,
     auth::Principal,
@@ -138,9 +138,9 @@ struct Items {
     next: Option<String>,
 }
 
-impl From<Asked> for Standing {
-    fn from(asked: Asked) -> Self {
-        let Asked { image, environment, platform, outcome, allowed, reason, running, .. } = asked;
+impl From<impact::Asked> for Standing {
+    fn from(asked: impact::Asked) -> Self {
+        let impact::Asked { image, environment, platform, outcome, allowed, reason, running, .. } = asked;
         Self { image, environment, platform, outcome, allowed, reason, running }
     }
 }
@@ -367,6 +367,8 @@ pub(crate) struct WhatIf {
     revocation: Option<catenary_chain::control::Revocation>,
     /// A policy document, as text.
     policy: Option<String>,
+    /// Instead of what is watched: one question, answered by the policy alone.
+    question: Option<Asked>,
     /// `deployed` or `watched`.
     scope: Option<String>,
     /// `json` (a page) or `ndjson` (all of it, with progress).
@@ -385,6 +387,8 @@ pub(crate) struct WhatIfBody {
     revocation: Option<revocations::NewRevocation>,
     /// A policy document, as text.
     policy: Option<String>,
+    /// Instead of what is watched: one question, answered as if the policy were the only one. The answer has one member, `verdict`.
+    question: Option<Asked>,
     /// `deployed`: what runs. `watched`: that, and the questions asked lately; the default.
     scope: Option<String>,
     /// `json` (a page) or `ndjson` (all of it, with progress).
@@ -422,6 +426,9 @@ pub(crate) async fn what_if(
     who: Principal,
     ApiJson(body): ApiJson<WhatIf>,
 ) -> Result<Response, Fault> {
+    if let Some(asked) = &body.question {
+        return try_policy(&app, &who, &body, asked).await;
+    }
     let running_only = match body.scope.as_deref() {
         None | Some("watched") => false,
         Some("deployed") => true,
@@ -446,6 +453,17 @@ pub(crate) async fn what_if(
     let Part { flips, examined, denied, allowed, next } = part;
     let next = next.map(|key| Sha256(key).to_string());
     Ok(super::json(&Flips { items: flips, examined, denied, allowed, next }))
+}
+
+/// One question under a policy that nobody applied.
+async fn try_policy(app: &App, who: &Principal, body: &WhatIf, asked: &Asked) -> Result<Response, Fault> {
+    let (Some(document), None) = (&body.policy, &body.revocation) else {
+        return Err(Fault::Member { pointer: "/question", why: "is asked of a `policy`".into() });
+    };
+    let question = asked.read(app, who).await?;
+    let snapshot = app.backend.snapshot(&who.tenant).await?;
+    let verdict = whatif::alone(app, &snapshot, document, question).await?;
+    Ok(super::json(&json!({ "verdict": verdict })))
 }
 
 fn stream_what_if(app: App, snapshot: Arc<Snapshot>, changed: Arc<Control>, running_only: bool) -> Response {

@@ -121,7 +121,8 @@ pub(crate) struct Questions {
 }
 
 impl Asked {
-    async fn read(&self, app: &App, who: &Principal) -> Result<Question, Fault> {
+    /// Reads it; a tag is refused.
+    pub(super) async fn read(&self, app: &App, who: &Principal) -> Result<Question, Fault> {
         let question = read(app, who, &self.image, self.environment.as_deref(), self.platform.as_deref());
         verdict::in_context(question.await?, self.context.clone())
     }
