@@ -74,17 +74,23 @@ pub fn judge(
         format!("{} at {}", source.repository, source.reference.as_deref().unwrap_or("an unnamed ref"));
     // 2. Of the repository.
     let repository = &rules.repository;
-    if !repository.is(&source.repository, source.repository_id.as_deref()) {
+    if !repository.has_name(&source.repository) {
         let message = format!("the build is of {}", source.repository);
         let reason = Reason::error(Code::SrcRepoMismatch, commit, "source.repository.uri", message);
         result.reasons.push(reason.because(repository.uri.clone(), source.repository.clone()));
     }
-    if let (Some(wanted), Some(found)) = (&repository.id, &source.repository_id)
-        && wanted != found
-    {
+    // Where the build names no id, step 4 asks it of the commit's own evidence; a former name is nothing without.
+    let former = source.repository != repository.uri && repository.has_name(&source.repository);
+    let unsaid = former && spec.trust.sources.is_empty();
+    let other = match (&repository.id, &source.repository_id) {
+        (Some(wanted), Some(found)) if wanted != found => Some(found.as_str()),
+        (Some(_), None) if unsaid => Some("no id"),
+        _ => None,
+    };
+    if let Some(found) = other {
         let message = format!("the build is of repository id {found}");
         let reason = Reason::error(Code::SrcRepoIdMismatch, commit, "source.repository.id", message);
-        result.reasons.push(reason.because(wanted.clone(), found.clone()));
+        result.reasons.push(reason.because(repository.id.clone(), found));
     }
     // 3. From an allowed ref.
     if !ref_is_allowed(rules, source.reference.as_deref()) {
@@ -261,7 +267,7 @@ pub(super) fn speaks_for(rule: &SourceRule, summary: &Summary) -> bool {
 
 /// Whether a commit statement says what the policy wants.
 fn says(claim: &Commit, rules: &Rules) -> Result<(), (Got, String)> {
-    if !rules.repository.is(&claim.repository, claim.repository_id.as_deref()) {
+    if !rules.repository.has_name(&claim.repository) {
         Err((Got::Repository, claim.repository.clone()))
     } else if rules.repository.id.is_some() && claim.repository_id != rules.repository.id {
         Err((Got::Id, claim.repository_id.clone().unwrap_or_else(|| "no id".to_owned())))

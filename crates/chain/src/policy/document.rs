@@ -665,11 +665,16 @@ pub struct Repository {
 }
 
 impl Repository {
+    /// Whether it has or had this name.
+    pub fn has_name(&self, name: &str) -> bool {
+        name == self.uri || self.formerly.iter().any(|former| former == name)
+    }
+
     /// Whether evidence that gives a repository this name and this id is about this one. A name that was given up may be somebody
     /// else's by now: it means nothing without the id.
     pub fn is(&self, name: &str, id: Option<&str>) -> bool {
-        let renamed = || self.id.is_some() && self.id.as_deref() == id;
-        name == self.uri || (self.formerly.iter().any(|former| former == name) && renamed())
+        let same = || self.id.is_some() && self.id.as_deref() == id;
+        name == self.uri || (self.has_name(name) && same())
     }
 }
 

@@ -377,39 +377,36 @@ fn a_policy_that_cannot_be_read_stops_every_yes() {
     check("unreadable", &scene.ask("app"), &[PolInvalid]);
 }
 
-/// The policy's repository under its new name, the evidence under the old one.
-fn renamed(section: &str, change: impl Fn(&mut Option<String>)) -> crate::Verdict {
+/// The policy's repository under its new name, the evidence under the old one, with these ids in commit and build.
+fn renamed(section: &str, commit: Option<&str>, build: Option<&str>) -> crate::Verdict {
     let mut scene = Scene::empty();
-    scene.policy(
-        "prod",
-        &policy(&format!("  source: {{repository: {{{section}}}, refs: [\"refs/heads/main\"]}}")),
-    );
+    let rules = format!("  source: {{repository: {{{section}}}, refs: [\"refs/heads/main\"]}}");
+    scene.policy("prod", &policy(&rules));
     let old = "git+https://git.acme.test/acme/old";
-    scene.commit("c1", |c| {
-        c.repository = old.into();
-        change(&mut c.repository_id);
-    });
+    scene.commit("c1", |c| (c.repository, c.repository_id) = (old.into(), commit.map(str::to_owned)));
     scene.push("app", APP);
     scene.build(&["app"], |b| {
         let source = b.source.as_mut().unwrap();
-        source.repository = old.into();
-        change(&mut source.repository_id);
+        (source.repository, source.repository_id) = (old.into(), build.map(str::to_owned));
     });
     scene.ask("app")
 }
 
 #[test]
 fn k06_a_renamed_repository_is_known_by_its_id() {
-    let both = "uri: \"git+https://git.acme.test/acme/app\", id: \"4242\", formerly: [\"https://git.acme.test/acme/old.git\"]";
-    check("the same id", &renamed(both, |_| {}), &[]);
-    // Somebody else has the old name now, or nobody says whose it is.
-    let another = renamed(both, |id| *id = Some("666".into()));
-    check("another id", &another, &[SrcRepoIdMismatch, SrcRepoMismatch]);
-    let unsaid = renamed(both, |id| *id = None);
-    check("no id", &unsaid, &[SrcRepoMismatch]);
-    // A policy that does not name the old name does not take it.
     let new = "uri: \"git+https://git.acme.test/acme/app\", id: \"4242\"";
-    check("another name", &renamed(new, |_| {}), &[SrcRepoMismatch]);
+    let both = format!("{new}, formerly: [\"https://git.acme.test/acme/old.git\"]");
+    let (same, other) = (Some("4242"), Some("666"));
+    check("the same id", &renamed(&both, same, same), &[]);
+    // A build that names no id is of the commit that version control knows by its id.
+    check("no id in the build", &renamed(&both, same, None), &[]);
+    // Somebody else has the old name now, or nobody says whose it is.
+    check("another id", &renamed(&both, other, other), &[SrcRepoIdMismatch]);
+    check("another's build", &renamed(&both, same, other), &[SrcRepoIdMismatch]);
+    check("another's commit", &renamed(&both, other, same), &[SrcRepoIdMismatch]);
+    check("no id", &renamed(&both, None, None), &[SrcRepoIdMismatch]);
+    // A policy that does not name the old name does not take it.
+    check("another name", &renamed(new, same, same), &[SrcRepoMismatch]);
 }
 
 #[test]
