@@ -20,6 +20,9 @@ use crate::{
     report::Report,
 };
 
+/// How soon everything works again on a wire that is mended: connections that lead nowhere are found out first.
+const HEALED: Duration = Duration::from_secs(10);
+
 /// R08: the database is 300 ms away and clients hang up at random; then others write as usual. No connection may come back
 /// inside a transaction that a cancelled `begin` opened.
 pub async fn clients_hang_up(plan: Plan) -> Report {
@@ -129,14 +132,17 @@ pub async fn is_bad(plan: Plan) -> Report {
         }
         clients.both(wire);
         tokio::time::sleep(each).await;
+        if works {
+            let written =
+                writers.acknowledged() > before || writers.progress(1, Duration::from_secs(20)).await;
+            report.expect(written, || format!("nothing is written while the wire is {name}"));
+        }
         ground.proxy.heal();
         clients.heal();
         let healed = Instant::now();
-        let written = writers.acknowledged() - before;
-        report.expect(!works || written > 0, || format!("nothing is written while the wire is {name}"));
-        ground::recovers(&mut report, &writers, healed, RECOVERY).await;
-        ground::recovers(&mut report, &far, healed, RECOVERY + Duration::from_secs(5)).await;
-        ground::answers_again(&mut report, &ground.stage, &image, healed, RECOVERY).await;
+        ground::recovers(&mut report, &writers, healed, HEALED).await;
+        ground::recovers(&mut report, &far, healed, HEALED).await;
+        ground::answers_again(&mut report, &ground.stage, &image, healed, HEALED).await;
         ground::were_told(&mut report, &asked.stop().await, &[200, 503], Duration::from_secs(8));
     }
     let begun = Instant::now();
@@ -148,11 +154,12 @@ pub async fn is_bad(plan: Plan) -> Report {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let calm = Instant::now();
-    ground::recovers(&mut report, &writers, calm, RECOVERY).await;
-    ground::recovers(&mut report, &far, calm, RECOVERY).await;
+    ground::recovers(&mut report, &writers, calm, HEALED).await;
+    ground::recovers(&mut report, &far, calm, HEALED).await;
     let slowest = writers.took().last().copied().unwrap_or_default();
     report.longest("ms of an ingest at most", slowest);
-    report.expect(slowest < Duration::from_secs(8), || format!("an ingest took {slowest:?}"));
+    // A head to be read (2 s), the write (5 s), and what the wire and a busy machine add.
+    report.expect(slowest < Duration::from_secs(10), || format!("an ingest took {slowest:?}"));
     // Beyond their own bad wire, clients may hear nothing; never anything else.
     ground::answered(&mut report, &far, &[0, 201, 503]);
     let acknowledged = far.stop().await;

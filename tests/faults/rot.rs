@@ -23,9 +23,8 @@ pub async fn rots(plan: Plan) -> Report {
     fastrand::seed(plan.seed);
     let config = format!("scrub = \"{period}\"\n");
     let ground = Ground::with(&[], |builder| builder.config(&config)).await;
-    let cached = touched(&mut report, &ground).await;
-    let facts = filled(&ground.app, entries).await;
-    let log = filled(&ground.app, entries).await;
+    let (cached, kept) = touched(&mut report, &ground).await;
+    let (facts, log) = tokio::join!(filled(&ground.app, entries), filled(&ground.app, entries));
     let clean = passes(&ground.app).await;
     await_passes(&mut report, &ground.app, clean + 1).await;
     let found =
@@ -52,6 +51,8 @@ pub async fn rots(plan: Plan) -> Report {
         format!("only {} bytes could be changed", done.len())
     });
     let shown = ready(&ground.app).await;
+    let named = alarms.iter().any(|a| a.table == "(checkpoint outside)" && a.tenant == kept.tenant);
+    report.expect(named, || "the changed checkpoint is not named".to_owned());
     let differences = shown["scrub"]["last"]["differences"].as_u64().unwrap_or(0);
     report
         .expect(differences > 0 && shown["scrub"]["findings"].is_array(), || format!("/readyz says {shown}"));
@@ -67,8 +68,9 @@ pub async fn rots(plan: Plan) -> Report {
 }
 
 /// Each in a tenant of its own: the first answer after the change, and what it may be.
-/// Gives one whose answer is in memory: it was true when it was given, and the scrubber takes it back.
-async fn touched(report: &mut Report, ground: &Ground) -> Stage {
+/// Gives two that only the scrubber notices: one whose answer is in memory (it was true when it was given, and is taken back), and one
+/// whose checkpoint outside is changed.
+async fn touched(report: &mut Report, ground: &Ground) -> (Stage, Stage) {
     let build = "(select id from attestation where tenant = $T and predicate_type like 'https://slsa.dev/provenance%')";
     let flip = |column: &str| format!("{column} = set_byte({column}, 9, get_byte({column}, 9) # 1)");
     let changes = [
@@ -90,16 +92,24 @@ async fn touched(report: &mut Report, ground: &Ground) -> Stage {
             ),
             true,
         ),
-        ("the entry's root", format!("update log_head set {} where tenant = $T", flip("root")), false),
+        ("the head's root", format!("update log_head set {} where tenant = $T", flip("root")), false),
         ("an index", "drop index attestation_subject_by_id".to_owned(), true),
     ];
-    for (what, sql, may_pass) in changes {
-        let stage = Stage::in_app(&ground.app).await;
+    // Each waits out the lease of its keys and policy: all at once.
+    let app = &ground.app;
+    let (a, b, c, d, e, cached, kept) = tokio::join!(
+        Stage::in_app(app),
+        Stage::in_app(app),
+        Stage::in_app(app),
+        Stage::in_app(app),
+        Stage::in_app(app),
+        Stage::in_app(app),
+        Stage::in_app(app)
+    );
+    for ((what, sql, may_pass), stage) in changes.into_iter().zip([a, b, c, d, e]) {
         stage.post_world().await;
-        // Every instance has followed what was posted.
-        stage.get("/v1/attestations?limit=1").await.is(200);
         execute(&ground.url, &sql.replace("$T", &format!("'{}'", stage.tenant))).await;
-        if what == "the entry's root" {
+        if what == "the head's root" {
             tokio::time::sleep(Duration::from_millis(1_500)).await;
         }
         let answer = stage.judge().await;
@@ -108,10 +118,23 @@ async fn touched(report: &mut Report, ground: &Ground) -> Stage {
         report.expect([200, 503].contains(&answer.status), || format!("{what}: {}", answer.show()));
         report.count("touched digests", 1);
     }
-    let cached = Stage::in_app(&ground.app).await.play_honest().await;
+    let cached = cached.play_honest().await;
     let sql = format!("update body set {} where tenant = $T and id = {build}", flip("bytes"));
     execute(&ground.url, &sql.replace("$T", &format!("'{}'", cached.tenant))).await;
-    cached
+    let changed = change_checkpoint(app, &kept.tenant);
+    report.expect(changed, || "no checkpoint is kept outside".to_owned());
+    (cached, kept)
+}
+
+/// Changes one byte of the checkpoint that is kept outside the database.
+fn change_checkpoint(app: &App, tenant: &str) -> bool {
+    let files = std::fs::read_dir(app.data.join("checkpoints")).unwrap().flatten().map(|file| file.path());
+    let own = |path: &std::path::PathBuf| path.file_stem().is_some_and(|stem| stem == tenant);
+    let Some(file) = files.into_iter().find(own) else { return false };
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).is_ok()
 }
 
 /// A tenant with an honest chain, many notes and an SBOM.
