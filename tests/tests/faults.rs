@@ -262,9 +262,9 @@ async fn a_stop_in_order_answers_what_was_begun() {
 /// R06: the disk under the log is full. Each line is lost, and no answer with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_be_written_stops_no_answer() {
-    let folder = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink("/dev/full", folder.path().join("service.log")).unwrap();
-    let app = App::builder().await.data(folder.path()).start().await;
+    let wrapper = ["sh", "-c", "exec \"$@\" 2>/dev/full", "quiet"];
+    let app = App::builder().await.wrapper(&wrapper).start().await;
     let stage = Stage::in_app(&app).await.play_honest().await;
     stage.judge().await.passes();
+    assert!(!app.log().contains("\"level\""), "standard error goes elsewhere");
 }
