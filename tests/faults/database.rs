@@ -126,9 +126,11 @@ pub async fn connections_run_out(plan: Plan) -> Report {
         let asked = Askers::start(&ground.stage, &image, 4);
         tokio::time::sleep(Duration::from_secs(3)).await;
         let told = asked.stop().await;
-        // Two seconds for a connection, and what a busy machine adds.
-        ground::were_told(&mut report, &told, &[503], Duration::from_millis(2500));
-        report.expect(!told.is_empty(), || "no verdict was answered".to_owned());
+        // Two seconds for a connection, and what a busy machine adds. A connection may be free for a moment.
+        ground::were_told(&mut report, &told, &[200, 503], Duration::from_secs(3));
+        let refused = told.iter().filter(|t| t.status == 503).count() as u64;
+        report.count("verdicts refused for want of a connection", refused);
+        report.expect(refused > 0, || "the connections did not run out".to_owned());
         drop(held);
         let released = Instant::now();
         ground::recovers(&mut report, &writers, released, Duration::from_secs(2)).await;
@@ -147,7 +149,8 @@ pub async fn connections_run_out(plan: Plan) -> Report {
     }
     let slowest = writers.took().last().copied().unwrap_or_default();
     report.longest("ms of an ingest at most", slowest);
-    report.expect(slowest < Duration::from_secs(6), || format!("an ingest took {slowest:?}"));
+    // A head to be read (2 s), the write (5 s).
+    report.expect(slowest < Duration::from_secs(8), || format!("an ingest took {slowest:?}"));
     report.count("times without connections", rounds);
     ground.settle(&mut report, writers).await;
     report

@@ -95,17 +95,11 @@ async fn touched(report: &mut Report, ground: &Ground) -> (Stage, Stage) {
         ("the head's root", format!("update log_head set {} where tenant = $T", flip("root")), false),
         ("an index", "drop index attestation_subject_by_id".to_owned(), true),
     ];
-    // Each waits out the lease of its keys and policy: all at once.
+    // Each waits out the lease of its keys and policy.
     let app = &ground.app;
-    let (a, b, c, d, e, cached, kept) = tokio::join!(
-        Stage::in_app(app),
-        Stage::in_app(app),
-        Stage::in_app(app),
-        Stage::in_app(app),
-        Stage::in_app(app),
-        Stage::in_app(app),
-        Stage::in_app(app)
-    );
+    let (a, b, c) = tokio::join!(Stage::in_app(app), Stage::in_app(app), Stage::in_app(app));
+    let (d, e) = tokio::join!(Stage::in_app(app), Stage::in_app(app));
+    let (cached, kept) = tokio::join!(Stage::in_app(app), Stage::in_app(app));
     for ((what, sql, may_pass), stage) in changes.into_iter().zip([a, b, c, d, e]) {
         stage.post_world().await;
         execute(&ground.url, &sql.replace("$T", &format!("'{}'", stage.tenant))).await;
@@ -129,7 +123,11 @@ async fn touched(report: &mut Report, ground: &Ground) -> (Stage, Stage) {
 /// Changes one byte of the checkpoint that is kept outside the database.
 fn change_checkpoint(app: &App, tenant: &str) -> bool {
     let files = std::fs::read_dir(app.data.join("checkpoints")).unwrap().flatten().map(|file| file.path());
-    let own = |path: &std::path::PathBuf| path.file_stem().is_some_and(|stem| stem == tenant);
+    // Beside it lies the file by which writers wait for each other, which is empty.
+    let own = |path: &std::path::PathBuf| {
+        path.file_stem().is_some_and(|stem| stem == tenant)
+            && std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
+    };
     let Some(file) = files.into_iter().find(own) else { return false };
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
