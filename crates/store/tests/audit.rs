@@ -375,6 +375,21 @@ async fn tiles_are_compared_with_the_entries() {
         assert!(ground.named("log_tile", &case).await, "{case}");
     }
     assert!(ground.verify().await.is_clean());
+    // Where an entry is gone, a tile must still agree with itself, and other leaves with it.
+    ground.sql("delete from log_entry where tenant = 'acme' and log_index = 7").await.unwrap();
+    for column in ["hashes", "root"] {
+        let value = altered(column, "bytea");
+        let case = format!(
+            "update log_tile set {column} = {value} where tenant = 'acme' and level = 0 and tile_index = 0"
+        );
+        assert!(ground.named("log_tile", &case).await, "{case}");
+    }
+    let other = "update log_entry set leaf = convert_to(regexp_replace(convert_from(leaf, 'UTF8'), '0{20}', repeat('1', 20)), 'UTF8')
+                 where tenant = 'acme' and log_index = 9";
+    ground.sql(other).await.unwrap();
+    let report = ground.verify().await;
+    let leaf = report.differences.iter().find(|d| d.table == "log_entry" && d.key == "9");
+    assert_eq!(leaf.unwrap().what, "its leaf is not the one that its tile has");
 }
 
 #[tokio::test]

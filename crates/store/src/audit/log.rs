@@ -241,6 +241,11 @@ impl Audit {
                             "its hashes are not those of the entries",
                         );
                     }
+                    // Where a leaf is missing nothing can be compared with but the tile itself.
+                    Some(None) if tile_root(&row.hashes).ok().is_none_or(|own| own.0[..] != row.root[..]) => {
+                        let what = "its hashes do not give its root";
+                        self.report.add(tenant, "log_tile", key, Fault::Altered, what);
+                    }
                     Some(_) => {}
                 }
             }
