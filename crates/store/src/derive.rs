@@ -16,6 +16,7 @@ use crate::{
     append::{insert_attestations, insert_children, insert_objects, insert_subjects},
     entry::{from_sql, id_of},
     facts::{AttestationRecord, ObjectRecord, children, subject_rows},
+    limit::in_time,
     mention,
     pool::retry,
 };
@@ -145,7 +146,7 @@ impl Store {
         let (pool, tenant, id) = (self.writes().clone(), tenant.to_owned(), fact.id);
         let mentions = mention::rows(fact, index);
         let rows: Vec<_> = subject_rows(fact).into_iter().map(|row| (row, index, id)).collect();
-        let write = tokio::spawn(async move {
+        let write = tokio::spawn(in_time(async move {
             let mut transaction = pool.begin().await?;
             sqlx::query!("delete from attestation_subject where tenant = $1 and id = $2", tenant, &id.0[..])
                 .execute(&mut *transaction)
@@ -157,7 +158,7 @@ impl Store {
                 .await?;
             mention::insert(&mut transaction, &tenant, &mentions).await?;
             transaction.commit().await
-        });
+        }));
         report(write.await);
     }
 
@@ -166,12 +167,12 @@ impl Store {
         let (pool, tenant) = (self.writes().clone(), tenant.to_owned());
         let rows: Vec<_> =
             children(fact).into_iter().map(|child| (child, record.node.clone(), index)).collect();
-        let write = tokio::spawn(async move {
+        let write = tokio::spawn(in_time(async move {
             let mut transaction = pool.begin().await?;
             insert_objects(&mut transaction, &tenant, &[record]).await?;
             insert_children(&mut transaction, &tenant, &rows).await?;
             transaction.commit().await
-        });
+        }));
         report(write.await);
     }
 }

@@ -22,6 +22,7 @@ pub mod gather;
 pub mod impact;
 pub mod keys;
 pub mod ladder;
+mod limit;
 mod load;
 mod log;
 pub mod mention;

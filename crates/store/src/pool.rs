@@ -101,8 +101,6 @@ const LIMITS: [(&str, &str); 3] =
 const READ_PATIENCE: Duration = Duration::from_secs(6);
 /// The same for the smallest reads, on which every answer waits: a head, a ping.
 pub(crate) const GLANCE: Duration = Duration::from_secs(2);
-/// The longest that a transaction of the service's own affairs takes, of several statements and with waiting for a place.
-const TRANSACTION: Duration = Duration::from_secs(20);
 /// How long a connection may take to come back in order; then it is closed.
 const RELEASE: Duration = Duration::from_secs(2);
 
@@ -272,14 +270,6 @@ where
         Ok(result) => Ok(result?),
         Err(_) => Err(StoreError::Unavailable(format!("no answer within {patience:?}"))),
     }
-}
-
-/// Work in a transaction, which gives its connection up when nothing comes of it.
-pub(crate) async fn in_time<T, E: From<sqlx::Error>>(
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let done = tokio::time::timeout(TRANSACTION, work).await;
-    done.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::{
     derive::blocking,
     entry::from_sql,
     facts::{AttestationRecord, ObjectRecord, id_from, subject_rows, time_from},
+    limit::in_time,
     load::Loaded,
     pool::retry,
 };
@@ -136,7 +137,7 @@ impl Store {
         let index = from_sql(old.log_index);
         let new = AttestationRecord::new(&tenant, &facts, index, time_from(old.time_us), self.seal());
         let rows: Vec<_> = subject_rows(&facts).into_iter().map(|row| (row, index, facts.id)).collect();
-        let write = tokio::spawn(async move {
+        let write = tokio::spawn(in_time(async move {
             let mut transaction = pool.begin().await?;
             let updated = sqlx::query!(
                 "update attestation set verified = $4, facts = $5, mac_key = $6, mac = $7
@@ -166,7 +167,7 @@ impl Store {
             insert_subjects(&mut transaction, &tenant, &rows).await?;
             transaction.commit().await?;
             Ok(true)
-        });
+        }));
         let updated = write.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
         if updated { Ok(true) } else { Err(moved()) }
     }
@@ -222,7 +223,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let (index, time) = (from_sql(old.log_index), time_from(old.time_us));
         let new = ObjectRecord::new(tenant, facts, &old.media_type, index, time, self.seal());
-        let updated = sqlx::query!(
+        let updated = in_time(sqlx::query!(
             "update object set facts = $4, mac_key = $5, mac = $6 where tenant = $1 and node = $2 and mac = $3",
             tenant,
             &old.node,
@@ -231,7 +232,7 @@ impl Store {
             new.mac_key,
             &new.mac
         )
-        .execute(self.writes())
+        .execute(self.writes()))
         .await?
         .rows_affected();
         if updated == 1 { Ok(true) } else { Err(moved()) }

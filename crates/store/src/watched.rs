@@ -17,6 +17,7 @@ use crate::{
     entry::{from_sql, to_sql},
     events::{self, NewEvent},
     facts::{id_from, time_from},
+    limit::in_time,
     log::entry_row,
     pool::retry,
 };
@@ -229,9 +230,12 @@ fn due_us(due: Timestamp) -> i64 {
 impl Store {
     /// Watches questions that were asked.
     pub async fn watch(&self, tenant: &str, new: &[NewWatched]) -> Result<(), StoreError> {
-        let mut transaction = self.writes().begin().await?;
-        add(&mut transaction, tenant, new).await?;
-        Ok(transaction.commit().await?)
+        in_time(async {
+            let mut transaction = self.writes().begin().await?;
+            add(&mut transaction, tenant, new).await?;
+            Ok(transaction.commit().await?)
+        })
+        .await
     }
 
     /// How far every tenant with something to watch was followed.
@@ -269,28 +273,31 @@ impl Store {
         all_at: u64,
         touched: &[(String, u64)],
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writes().begin().await?;
-        if !raise(&mut transaction, watcher, holder, to, all_at).await? {
-            return Ok(false);
-        }
-        // A statement of its own, after the row is ours: it sees every question that was added before.
-        if !touched.is_empty() {
-            sqlx::query!(
-                "update watched w set due_us = 0, cause = m.cause
+        in_time(async {
+            let mut transaction = self.writes().begin().await?;
+            if !raise(&mut transaction, watcher, holder, to, all_at).await? {
+                return Ok(false);
+            }
+            // A statement of its own, after the row is ours: it sees every question that was added before.
+            if !touched.is_empty() {
+                sqlx::query!(
+                    "update watched w set due_us = 0, cause = m.cause
                  from (select n.key, max(i.log_index) as cause
                        from unnest($2::text[], $3::bigint[]) as i(node, log_index)
                        join watched_node n on n.tenant = $1 and n.node = i.node
                        group by n.key) as m
                  where w.tenant = $1 and w.key = m.key and w.log_size <= m.cause",
-                watcher.tenant,
-                &touched.iter().map(|(node, _)| node.clone()).collect::<Vec<_>>(),
-                &touched.iter().map(|(_, index)| to_sql(*index)).collect::<Vec<_>>()
-            )
-            .execute(&mut *transaction)
-            .await?;
-        }
-        transaction.commit().await?;
-        Ok(true)
+                    watcher.tenant,
+                    &touched.iter().map(|(node, _)| node.clone()).collect::<Vec<_>>(),
+                    &touched.iter().map(|(_, index)| to_sql(*index)).collect::<Vec<_>>()
+                )
+                .execute(&mut *transaction)
+                .await?;
+            }
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
     }
 
     /// Questions that are to be evaluated again, those that wait longest first.
@@ -350,6 +357,7 @@ impl Store {
         renewed: &[Renewed],
         told: &[NewEvent],
     ) -> Result<bool, StoreError> {
+        in_time(async {
         let mut transaction = self.writes().begin().await?;
         if !raise(&mut transaction, watcher, holder, watcher.log_size, watcher.all_at).await? {
             return Ok(false);
@@ -378,6 +386,8 @@ impl Store {
         events::append(&mut transaction, &watcher.tenant, told).await?;
         transaction.commit().await?;
         Ok(true)
+        })
+        .await
     }
 
     /// Control entries in `from..to`, newest first, at most `limit`: what could have changed every answer.
@@ -406,6 +416,7 @@ impl Store {
 
     /// Forgets the questions that were asked longest ago, beyond `keep` and a bounded number at a time. What runs stays.
     pub async fn trim_watched(&self, tenant: &str, keep: u32) -> Result<u64, StoreError> {
+        in_time(async {
         let mut transaction = self.writes().begin().await?;
         let keys = sqlx::query_scalar!(
             "delete from watched where tenant = $1 and key in (
@@ -424,6 +435,8 @@ impl Store {
             .await?;
         transaction.commit().await?;
         Ok(keys.len() as u64)
+        })
+        .await
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     Store, StoreError,
     entry::{from_sql, to_sql},
     facts::time_from,
+    limit::in_time,
     pool::retry,
 };
 
@@ -87,7 +88,7 @@ fn to_int(n: u32) -> i32 {
 impl Store {
     /// Adds a receiver, unless the tenant has `most` already.
     pub async fn add_webhook(&self, hook: &Webhook, most: u32) -> Result<bool, StoreError> {
-        let added = sqlx::query!(
+        let added = in_time(sqlx::query!(
             "insert into webhook (tenant, id, url, types, mac_key, creator, created_us, log_size, seq, attempts, error,
                                   next_us, holder, lease_us, delivered, dead)
              select $1, $2, $3, $4, $5, $6, $7, $8, $9, 0, '', 0, '', 0, 0, 0
@@ -103,7 +104,7 @@ impl Store {
             to_sql(hook.seq),
             i64::from(most)
         )
-        .execute(self.writes())
+        .execute(self.writes()))
         .await?;
         Ok(added.rows_affected() == 1)
     }
@@ -145,7 +146,7 @@ impl Store {
     pub async fn remove_webhook(&self, tenant: &str, id: &str) -> Result<bool, StoreError> {
         let (pool, tenant, id) = (self.writes().clone(), tenant.to_owned(), id.to_owned());
         // In a task of its own, as every transaction: see the pool's `after_release`.
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(in_time(async move {
             let mut transaction = pool.begin().await?;
             let gone = sqlx::query!("delete from webhook where tenant = $1 and id = $2", tenant, id)
                 .execute(&mut *transaction)
@@ -155,7 +156,7 @@ impl Store {
                 .await?;
             transaction.commit().await?;
             Ok::<_, sqlx::Error>(gone.rows_affected() == 1)
-        });
+        }));
         Ok(task.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
     }
 
@@ -166,18 +167,20 @@ impl Store {
         holder: &str,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let taken = sqlx::query!(
-            "update webhook set holder = $3, lease_us = $4
+        let taken = in_time(
+            sqlx::query!(
+                "update webhook set holder = $3, lease_us = $4
              where tenant = $1 and id = $2 and (holder = $3 or lease_us < $5) and log_size = $6 and seq = $7",
-            hook.tenant,
-            hook.id,
-            holder,
-            until.as_microsecond(),
-            Timestamp::now().as_microsecond(),
-            to_sql(hook.log_size),
-            to_sql(hook.seq)
+                hook.tenant,
+                hook.id,
+                holder,
+                until.as_microsecond(),
+                Timestamp::now().as_microsecond(),
+                to_sql(hook.log_size),
+                to_sql(hook.seq)
+            )
+            .execute(self.writes()),
         )
-        .execute(self.writes())
         .await?;
         Ok(taken.rows_affected() == 1)
     }
@@ -191,19 +194,21 @@ impl Store {
         at: Reached,
         delivered: u32,
     ) -> Result<bool, StoreError> {
-        let updated = sqlx::query!(
-            "update webhook set log_size = $4, seq = $5, delivered = delivered + $6, lease_us = $7,
+        let updated = in_time(
+            sqlx::query!(
+                "update webhook set log_size = $4, seq = $5, delivered = delivered + $6, lease_us = $7,
                     attempts = 0, error = '', next_us = 0
              where tenant = $1 and id = $2 and holder = $3",
-            hook.tenant,
-            hook.id,
-            holder,
-            to_sql(at.log_size),
-            to_sql(at.seq),
-            i64::from(delivered),
-            until.as_microsecond()
+                hook.tenant,
+                hook.id,
+                holder,
+                to_sql(at.log_size),
+                to_sql(at.seq),
+                i64::from(delivered),
+                until.as_microsecond()
+            )
+            .execute(self.writes()),
         )
-        .execute(self.writes())
         .await?;
         Ok(updated.rows_affected() == 1)
     }
@@ -217,30 +222,34 @@ impl Store {
         error: &str,
         next: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query!(
-            "update webhook set attempts = $4, error = $5, next_us = $6, lease_us = 0
+        in_time(
+            sqlx::query!(
+                "update webhook set attempts = $4, error = $5, next_us = $6, lease_us = 0
              where tenant = $1 and id = $2 and holder = $3",
-            hook.tenant,
-            hook.id,
-            holder,
-            to_int(attempts),
-            error,
-            next.as_microsecond()
+                hook.tenant,
+                hook.id,
+                holder,
+                to_int(attempts),
+                error,
+                next.as_microsecond()
+            )
+            .execute(self.writes()),
         )
-        .execute(self.writes())
         .await?;
         Ok(())
     }
 
     /// Lets the receiver go.
     pub async fn release_webhook(&self, hook: &Webhook, holder: &str) -> Result<(), StoreError> {
-        sqlx::query!(
-            "update webhook set lease_us = 0 where tenant = $1 and id = $2 and holder = $3",
-            hook.tenant,
-            hook.id,
-            holder
+        in_time(
+            sqlx::query!(
+                "update webhook set lease_us = 0 where tenant = $1 and id = $2 and holder = $3",
+                hook.tenant,
+                hook.id,
+                holder
+            )
+            .execute(self.writes()),
         )
-        .execute(self.writes())
         .await?;
         Ok(())
     }
@@ -253,6 +262,7 @@ impl Store {
         at: Reached,
         letter: &DeadLetter,
     ) -> Result<bool, StoreError> {
+        in_time(async {
         let mut transaction = self.writes().begin().await?;
         let number = sqlx::query_scalar!(
             "update webhook set dead = dead + 1, log_size = $4, seq = $5, attempts = 0, error = $6, next_us = 0, lease_us = 0
@@ -284,6 +294,8 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(true)
+        })
+        .await
     }
 
     /// Dead letters with numbers below `before`, newest first.
@@ -320,13 +332,15 @@ impl Store {
 
     /// Removes a dead letter that was delivered after all.
     pub async fn remove_dead_letter(&self, tenant: &str, id: &str, number: u64) -> Result<(), StoreError> {
-        sqlx::query!(
-            "delete from dead_letter where tenant = $1 and webhook = $2 and number = $3",
-            tenant,
-            id,
-            to_sql(number)
+        in_time(
+            sqlx::query!(
+                "delete from dead_letter where tenant = $1 and webhook = $2 and number = $3",
+                tenant,
+                id,
+                to_sql(number)
+            )
+            .execute(self.writes()),
         )
-        .execute(self.writes())
         .await?;
         Ok(())
     }

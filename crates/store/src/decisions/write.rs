@@ -13,7 +13,8 @@ use crate::{
     entry::{from_sql, to_sql},
     facts::{id_from, time_from},
     failpoint::hit,
-    pool::{in_time, retry},
+    limit::in_time,
+    pool::retry,
 };
 
 /// A batch that is to be written behind the end of its chain.
