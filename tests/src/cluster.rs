@@ -198,11 +198,6 @@ impl Cluster {
         self.folder.as_ref().and_then(|f| fs::read_to_string(f.join("postgres.log")).ok()).unwrap_or_default()
     }
 
-    /// The postmaster's process id.
-    pub fn pid(&self) -> u32 {
-        self.process.lock().unwrap().as_ref().expect("it runs").pid
-    }
-
     /// The port, for a proxy.
     pub fn port(&self) -> u16 {
         self.port

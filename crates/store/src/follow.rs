@@ -84,8 +84,8 @@ impl Snapshot {
 
     /// The control entry with this index.
     pub fn control_entry(&self, index: u64) -> Option<&Entry> {
-        let at = self.history.binary_search_by_key(&index, |(index, _)| *index).ok()?;
-        self.history.get(at).map(|(_, entry)| &**entry)
+        let at = self.history.binary_search_by_key(&index, |logged| logged.index).ok()?;
+        self.history.get(at).map(|logged| &*logged.entry)
     }
 }
 
