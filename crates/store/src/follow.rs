@@ -17,7 +17,7 @@ mod writes;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -66,6 +66,8 @@ pub struct Snapshot {
     past: bool,
     /// The control entries with their indexes.
     history: Arc<Vec<fold::ControlEntry>>,
+    /// The checkpoint, once somebody wanted it.
+    signed: OnceLock<String>,
 }
 
 impl Snapshot {
@@ -384,7 +386,8 @@ impl Follower {
         let last = store.entries(&now.tenant, size - 1, size).await?;
         let time = last.first().and_then(|row| row.decode().ok()).map_or(now.time, |leaf| leaf.time);
         let (frontier, control) = (Frontier::new(), Arc::new(control));
-        Ok(Snapshot { size, root, frontier, time, control, trust, past: true, ..now.clone() })
+        let signed = OnceLock::new();
+        Ok(Snapshot { size, root, frontier, time, control, trust, past: true, signed, ..now.clone() })
     }
 
     /// Waits until entry `index` is followed, at most `limit`.
@@ -417,7 +420,11 @@ impl Follower {
 
     /// The signed checkpoint of a snapshot, whose head was read back after its commit.
     pub fn checkpoint(&self, snapshot: &Snapshot) -> Result<String, FollowError> {
-        self.shared.sign(snapshot)
+        if let Some(signed) = snapshot.signed.get() {
+            return Ok(signed.clone());
+        }
+        let signed = self.shared.sign(snapshot)?;
+        Ok(snapshot.signed.get_or_init(|| signed).clone())
     }
 
     /// Every change from now on. A receiver that lags is told so, and must forget what it kept.

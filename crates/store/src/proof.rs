@@ -103,7 +103,7 @@ impl Store {
     /// Every tile that these subtrees lie in, as a tree of `size` entries has them.
     async fn tiles_for(&self, tenant: &str, nodes: &[Node], size: u64) -> Result<TileSet, StoreError> {
         let needed = tiles_needed(nodes, size);
-        let mut found = self.tiles(tenant, needed.iter().copied().collect()).await?;
+        let mut found = self.tiles(tenant, needed.to_vec()).await?;
         let mut set = TileSet::new();
         for tile in needed {
             let Some(bytes) = found.remove(&tile) else {

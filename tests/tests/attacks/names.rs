@@ -13,6 +13,7 @@ const SOURCES: &[&str] = &[
     include_str!("policy.rs"),
     include_str!("statement.rs"),
     include_str!("../storage.rs"),
+    include_str!("../storage/replica.rs"),
     include_str!("../faults.rs"),
     include_str!("../stories.rs"),
 ];

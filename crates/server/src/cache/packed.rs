@@ -1,9 +1,9 @@
 //! An answer as it is kept while nobody asks for it: compressed, with what it read.
 
-use std::io::{Read as _, Write as _};
+use std::{cell::RefCell, io::Read as _};
 
 use catenary_chain::{ReadSet, Verdict};
-use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
+use flate2::{Compress, CompressError, Compression, FlushCompress, Status, read::DeflateDecoder};
 use jiff::Timestamp;
 
 use super::Ready;
@@ -19,13 +19,30 @@ pub(super) struct Packed {
     pub(super) valid_until: Timestamp,
 }
 
+thread_local! {
+    /// Its tables are a hundred times as large as a verdict: made once a thread.
+    static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
+}
+
+fn deflate(text: &[u8]) -> Result<Box<[u8]>, CompressError> {
+    COMPRESS.with_borrow_mut(|compress| {
+        compress.reset();
+        // What does not shrink grows by a few bytes in a thousand.
+        let mut deflated = Vec::with_capacity(text.len() + text.len() / 64 + 64);
+        loop {
+            let read = usize::try_from(compress.total_in()).unwrap_or(usize::MAX).min(text.len());
+            if compress.compress_vec(&text[read..], &mut deflated, FlushCompress::Finish)? == Status::StreamEnd {
+                return Ok(deflated.into_boxed_slice());
+            }
+            deflated.reserve(text.len() + 64);
+        }
+    })
+}
+
 impl Packed {
-    pub(super) fn new(ready: &Ready) -> std::io::Result<Self> {
+    pub(super) fn new(ready: &Ready) -> Result<Self, CompressError> {
         let nodes: Vec<String> = ready.read_set.nodes.iter().map(ToString::to_string).collect();
-        let mut encoder = DeflateEncoder::new(Vec::with_capacity(2048), Compression::fast());
-        encoder.write_all(&ready.bytes)?;
-        encoder.write_all(nodes.join("\n").as_bytes())?;
-        let deflated = encoder.finish()?.into_boxed_slice();
+        let deflated = deflate(&[&ready.bytes, nodes.join("\n").as_bytes()].concat())?;
         Ok(Self { deflated, json: ready.bytes.len(), nodes: nodes.len(), valid_until: ready.valid_until })
     }
 

@@ -415,6 +415,7 @@ mod tests {
             trust: fold.trust.clone(),
             past: false,
             history: fold.history.clone(),
+            signed: std::sync::OnceLock::new(),
         }
     }
 

@@ -213,6 +213,7 @@ impl Shared {
             trust: fold.trust.clone(),
             past: false,
             history: fold.history.clone(),
+            signed: std::sync::OnceLock::new(),
         };
         if head.size > had {
             // At first nothing was answered yet, and a long list would say no more than "everything".
