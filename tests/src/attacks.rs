@@ -100,6 +100,7 @@ pub const TABLE: &[(&str, &str, Answered)] = &[
     ("K01", "none", Allowed),
     ("K02", "none", Allowed),
     ("K04", "none", Allowed),
+    ("K06", "none", Allowed),
     ("K08", "none", Allowed),
     ("K09", "none", Allowed),
     ("K12", "none", Allowed),
@@ -114,7 +115,7 @@ pub const REQUIRED: &[&str] = &[
     "G36", "H01", "H02", "H03", "H04", "H06", "H07", "H09", "H10", "H12", "H16", "H17", "H19", "H22", "H24",
     "H25", "H27", "H28", "H29", "H31", "H33", "H35", "H36", "H38", "H40", "H47", "H49", "H52", "D01", "D03",
     "D04", "D06", "D07", "D09", "D10", "D12", "D13", "D15", "D16", "D18", "D20", "D21", "D23", "K01", "K02", "K04",
-    "K08", "K09", "K12", "K14", "P08", "P11", "P13", "P16", "O01", "O14", "O15",
+    "K06", "K08", "K09", "K12", "K14", "P08", "P11", "P13", "P16", "O01", "O14", "O15",
 ];
 
 /// What Catenary answers to a case.

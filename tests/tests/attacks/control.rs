@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use acceptance::{App, Stage, honest, installed, skip};
-use catenary_testkit::{Key, Subject, world::RESOURCE};
+use catenary_testkit::{
+    Key, Subject, World,
+    world::{REPOSITORY, REPOSITORY_ID, RESOURCE},
+};
 use serde_json::json;
 
 #[tokio::test]
@@ -65,6 +68,49 @@ async fn o01_a_signature_with_a_rotated_out_key_is_kept_and_never_counts() {
     stage.submit(stage.world.build_envelope().to_bytes()).await.is(201);
     stage.post_world().await;
     stage.judge().await.answers("O01");
+}
+
+#[tokio::test]
+async fn k06_a_renamed_repository_with_the_same_id() {
+    let stage = Stage::empty().await;
+    let policy = stage.world.policy();
+    let apply = async |repository: &str| {
+        let section = format!("repository: {{uri: \"{REPOSITORY}\", id: \"{REPOSITORY_ID}\"}}");
+        assert!(policy.contains(&section));
+        let answer =
+            stage.apply("prod", &policy.replace(&section, &format!("repository: {{{repository}}}"))).await;
+        assert!([200, 201].contains(&answer.status), "{}", answer.show());
+    };
+    // The evidence has the old name: without a word about it, that is another repository.
+    stage.post_world().await;
+    let new = format!("uri: \"{REPOSITORY}-renamed\"");
+    apply(&format!("{new}, id: \"{REPOSITORY_ID}\"")).await;
+    stage.judge().await.denies("SRC_REPO_MISMATCH");
+    apply(&format!("{new}, id: \"{REPOSITORY_ID}\", formerly: [\"{REPOSITORY}\"]")).await;
+    stage.judge().await.answers("K06");
+    // Somebody else's, who took the old name: another id.
+    apply(&format!("{new}, id: \"4243\", formerly: [\"{REPOSITORY}\"]")).await;
+    stage.judge().await.denies("SRC_REPO_ID_MISMATCH");
+    // The new name is as good as before.
+    let after = honest_as(|world| {
+        world.build.source_uri = format!("{REPOSITORY}-renamed");
+        world.source.repository = format!("{REPOSITORY}-renamed");
+    });
+    let stage = after.await;
+    let policy = stage
+        .world
+        .policy()
+        .replace(&format!("uri: \"{REPOSITORY}\""), &format!("{new}, formerly: [\"{REPOSITORY}\"]"));
+    stage.apply("prod", &policy).await.is(201);
+    stage.judge().await.answers("K06");
+}
+
+/// A stage on which a changed world was posted.
+async fn honest_as(change: impl FnOnce(&mut World)) -> Stage {
+    let mut stage = Stage::empty().await;
+    change(&mut stage.world);
+    stage.post_world().await;
+    stage
 }
 
 #[tokio::test]

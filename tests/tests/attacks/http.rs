@@ -369,6 +369,35 @@ async fn h49_metric_labels_are_bounded() {
 }
 
 #[tokio::test]
+async fn h41_a_stale_allow_after_a_revocation() {
+    let stage = honest().await;
+    let image = escape(&stage.world.image());
+    let asked = json!({ "questions": [{ "image": stage.world.image(), "environment": "prod" }] });
+    let gate = format!("/v1/gate?image={image}&environment=prod");
+    // Warm by every door: answered once, and kept.
+    for _ in 0..2 {
+        stage.judge().await.passes();
+        stage.get(&gate).await.is(200);
+        assert_eq!(stage.post("/v1/verdicts", &asked).await.is(200).list("verdicts")[0]["allowed"], true);
+    }
+    let etag = stage.judge().await.header("etag");
+    let revoked = stage.revoke_key(&stage.world.k_ci.id(), "leaked").await;
+    assert!([200, 201].contains(&revoked.status), "{}", revoked.show());
+    // Acknowledged: not one answer that begins now is the old one.
+    for _ in 0..20 {
+        let verdict = stage.judge().await;
+        verdict.denies("ATT_REVOKED_SIGNER");
+        assert_ne!(verdict.header("etag"), etag);
+        assert_eq!(stage.get(&gate).await.status, 403);
+        let many = stage.post("/v1/verdicts", &asked).await.is(200).list("verdicts");
+        assert_eq!((&many[0]["outcome"], &many[0]["allowed"]), (&json!("FAILED"), &json!(false)));
+    }
+    let path = format!("/v1/verdict?image={image}&environment=prod");
+    let request = stage.request(Method::GET, &path).header("if-none-match", etag);
+    assert_eq!(stage.send(request).await.status, 200, "what was kept elsewhere is not confirmed");
+}
+
+#[tokio::test]
 async fn h52_head_options_and_method_override() {
     let stage = honest().await;
     for path in ["/v1/verdicts", "/v1/events/distribution", "/v1/registry/reconcile"] {

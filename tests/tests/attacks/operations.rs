@@ -8,6 +8,36 @@ use catenary_testkit::{Statement, Subject, sha256_hex, world::RESOURCE};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
+#[tokio::test]
+async fn o12_a_start_without_trust_roots_or_policies() {
+    let app = App::start().await;
+    let (admin, world) =
+        (app.admin(), catenary_testkit::World::golden(acceptance::unique(), acceptance::now()));
+    for blob in world.objects() {
+        admin.push_object(&blob).await.is(201);
+    }
+    for envelope in world.envelopes() {
+        let kept = admin.submit(envelope.to_bytes()).await.is(201);
+        assert_eq!(kept.text("status"), "unverified", "nobody vouches for anything");
+    }
+    let image = world.image();
+    let closed = async |why: &str| {
+        let verdict = admin.verdict(&image).await.denies(why);
+        assert_eq!(verdict.0["allowed"], false);
+        let gate = admin.get(&format!("/v1/gate?image={image}&environment=prod")).await;
+        assert_eq!(gate.status, 403, "{}", gate.show());
+    };
+    // Without a policy nobody has said what is good, and nothing is.
+    closed("POL_NO_MATCH").await;
+    // With keys and no policy, still not; with a policy and the keys, the same evidence counts.
+    for (name, pem, scheme) in world.keys() {
+        admin.add_key(&name, &pem, Some(&scheme)).await.is(201);
+    }
+    closed("POL_NO_MATCH").await;
+    admin.apply("prod", &world.policy()).await.is(201);
+    admin.verdict(&image).await.passes();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn o09_a_signed_verdict_is_altered() {
     let app = App::start().await;
