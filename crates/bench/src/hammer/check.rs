@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result};
 use reqwest::Method;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
 
 use self::{
     rows::Rows,
@@ -37,7 +38,7 @@ use super::{
 const ASKED: usize = 200;
 
 /// Everything, once nothing moves any more.
-pub async fn everything(play: &Play) -> Result<()> {
+pub async fn everything(play: &Arc<Play>) -> Result<()> {
     let mut journal = play.journal.read().await?;
     outside(play, &mut journal);
     let mut db = PgConnection::connect(&play.site.database).await?;
@@ -259,25 +260,39 @@ fn subtree(hashes: &[Hash]) -> Hash {
     level.first().copied().unwrap_or_default()
 }
 
+/// Who asks at a time.
+const ASKERS: usize = 8;
+
 /// I4: what every instance says about everybody is what the way they were made says.
-async fn verdicts(play: &Play) {
+async fn verdicts(play: &Arc<Play>) {
     let cast: Vec<Arc<Actor>> = play.cast.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    for actor in cast {
-        let Some((outcome, code)) = actor.expectation() else { continue };
-        let least = actor.complete.load(Ordering::SeqCst).saturating_sub(1);
-        for instance in 0..play.site.urls.len() {
-            let path = format!("{}&minIndex={least}", question(&actor.image));
-            let answer = play.tenants[actor.tenant].admin.ask(instance, Method::GET, &path, Body::None).await;
-            let verdict = answer.as_ref().map(|answer| answer.json()).unwrap_or_default();
-            let reasons = verdict["reasons"].as_array().cloned().unwrap_or_default();
-            let told = code.is_none_or(|code| reasons.iter().any(|reason| reason["code"] == code));
-            let same = verdict["outcome"] == outcome && verdict["allowed"] == (outcome == "PASSED") && told;
-            play.findings.check("I4", same, || {
-                let codes: Vec<&Value> = reasons.iter().map(|reason| &reason["code"]).collect();
-                let part = actor.part;
-                format!("{} ({part:?}) is {} {codes:?}, not {outcome}", actor.image, verdict["outcome"])
-            });
-        }
+    let mut askers = JoinSet::new();
+    for own in cast.chunks(cast.len().div_ceil(ASKERS).max(1)) {
+        let (play, own) = (play.clone(), own.to_vec());
+        askers.spawn(async move {
+            for actor in own {
+                verdict(&play, &actor).await;
+            }
+        });
+    }
+    askers.join_all().await;
+}
+
+async fn verdict(play: &Play, actor: &Actor) {
+    let Some((outcome, code)) = actor.expectation() else { return };
+    let least = actor.complete.load(Ordering::SeqCst).saturating_sub(1);
+    for instance in 0..play.site.urls.len() {
+        let path = format!("{}&minIndex={least}", question(&actor.image));
+        let answer = play.tenants[actor.tenant].admin.ask(instance, Method::GET, &path, Body::None).await;
+        let verdict = answer.as_ref().map(|answer| answer.json()).unwrap_or_default();
+        let reasons = verdict["reasons"].as_array().cloned().unwrap_or_default();
+        let told = code.is_none_or(|code| reasons.iter().any(|reason| reason["code"] == code));
+        let same = verdict["outcome"] == outcome && verdict["allowed"] == (outcome == "PASSED") && told;
+        play.findings.check("I4", same, || {
+            let codes: Vec<&Value> = reasons.iter().map(|reason| &reason["code"]).collect();
+            let part = actor.part;
+            format!("{} ({part:?}) is {} {codes:?}, not {outcome}", actor.image, verdict["outcome"])
+        });
     }
 }
 

@@ -107,11 +107,13 @@ impl Site {
         let client = acceptance::Client::new(&self.urls[instance], None);
         loop {
             let request = client.request(reqwest::Method::GET, "/readyz").timeout(Duration::from_secs(5));
-            if client.try_send(request).await.is_ok_and(|answer| answer.status == 200) {
-                return Ok(begun.elapsed());
-            }
+            let said = match client.try_send(request).await {
+                Ok(answer) if answer.status == 200 => return Ok(begun.elapsed()),
+                Ok(answer) => answer.show(),
+                Err(error) => error.to_string(),
+            };
             if begun.elapsed() > limit {
-                bail!("instance {instance} is not ready after {limit:?}: {}", self.tail(instance));
+                bail!("instance {instance} is not ready after {limit:?}: {said}\n{}", self.tail(instance));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -9,6 +9,7 @@ use acceptance::Answer;
 use catenary_testkit::{Statement, Subject};
 use reqwest::Method;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::hammer::{
     call::{Body, short},
@@ -24,6 +25,13 @@ const AT_ONCE: u8 = 3;
 /// Writes new leaves until the end.
 pub async fn write(play: Arc<Play>) {
     while play.goes_on() {
+        // Clients try again what nobody answered.
+        if fastrand::bool()
+            && let Some((tenant, bytes)) = unanswered(&play)
+        {
+            send(&play, tenant, &bytes, fastrand::usize(..64)).await;
+            continue;
+        }
         let tenant = fastrand::usize(..play.tenants.len());
         let bytes = note(&play, tenant);
         let instance = fastrand::usize(..64);
@@ -41,6 +49,10 @@ pub async fn write(play: Arc<Play>) {
             same(&play, &bytes, Some(&first), second.as_ref());
         }
     }
+}
+
+fn unanswered(play: &Play) -> Option<(usize, String)> {
+    play.unanswered.lock().unwrap_or_else(PoisonError::into_inner).pop()
 }
 
 /// A statement that nobody has seen: half of them by a key that the tenant knows, half by a stranger, and some of those about an
@@ -100,24 +112,40 @@ fn same(play: &Play, bytes: &str, one: Option<&Answer>, two: Option<&Answer>) {
     });
 }
 
+/// Who sends what is left at the end, at a time.
+const SENDERS: usize = 12;
+
 /// At the end: what nobody answered is sent again until it is, twice, and both answers agree.
-pub async fn settle(play: &Play) {
-    let left = std::mem::take(&mut *play.unanswered.lock().unwrap_or_else(PoisonError::into_inner));
-    for (tenant, bytes) in left {
-        let (mut first, mut second) = (None, None);
-        for attempt in 0..20 {
-            first = match first {
-                None => send(play, tenant, &bytes, attempt).await,
-                known => known,
-            };
-            if first.is_some() {
-                second = send(play, tenant, &bytes, attempt + 1).await;
+pub async fn settle(play: &Arc<Play>) {
+    let mut left = std::mem::take(&mut *play.unanswered.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut senders = JoinSet::new();
+    let share = left.len().div_ceil(SENDERS);
+    while !left.is_empty() {
+        let own = left.split_off(left.len().saturating_sub(share));
+        let play = play.clone();
+        senders.spawn(async move {
+            for (tenant, bytes) in own {
+                twice(&play, tenant, &bytes).await;
             }
-            if second.is_some() {
-                break;
-            }
-        }
-        play.findings.check("I1", second.is_some(), || "it is not taken after the run".into());
-        same(play, &bytes, first.as_ref(), second.as_ref());
+        });
     }
+    senders.join_all().await;
+}
+
+async fn twice(play: &Play, tenant: usize, bytes: &str) {
+    let (mut first, mut second) = (None, None);
+    for attempt in 0..20 {
+        if first.is_none() {
+            first = send(play, tenant, bytes, attempt).await;
+        }
+        if first.is_some() {
+            second = send(play, tenant, bytes, attempt + 1).await;
+        }
+        if second.is_some() {
+            break;
+        }
+    }
+    let id = hex_id(bytes.as_bytes());
+    play.findings.check("I1", second.is_some(), || format!("{id} is not taken after the run"));
+    same(play, bytes, first.as_ref(), second.as_ref());
 }
