@@ -32,6 +32,36 @@ fn flipped(items: &[Value]) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_nobody_applied_answers_one_question_alone() {
+    let app = App::start().await;
+    let stage = Stage::in_default(&app).await.play_honest().await;
+    let question = json!({"image": stage.world.image(), "environment": "prod"});
+    let tried = async |policy: &str| {
+        let body = json!({"policy": policy, "question": question});
+        stage.post("/v1/what-if", &body).await.is(200).0["verdict"].clone()
+    };
+    // Alone: the policy that is active and selects the same image does not come in its way.
+    let same = tried(&stage.world.policy().replace("name: prod", "name: other")).await;
+    assert_eq!((&same["outcome"], &same["policy"]["name"]), (&json!("PASSED"), &json!("other")), "{same}");
+    let strict =
+        stage.world.policy().replace("kinds: [image-index, image-manifest]", "kinds: [image-manifest]");
+    assert_eq!(tried(&strict).await["outcome"], "FAILED");
+    let none = stage.post("/v1/what-if", &json!({"question": question})).await;
+    none.is_problem(400, "REQ_MEMBER");
+    // From the command line, with a policy of one line. It is about another registry than this image's.
+    for (forge, project) in [("--github", "acme/app"), ("--gitlab", "acme/app")] {
+        let arguments = ["verdict", &stage.world.image(), forge, project, "--output", "json"];
+        let run = tokio::task::block_in_place(|| app.run(&arguments));
+        let verdict: Value = serde_json::from_slice(&run.stdout).unwrap();
+        assert_eq!(run.status.code(), Some(1), "{verdict}");
+        assert_eq!(verdict["reasons"][0]["code"], "POL_NO_MATCH", "{verdict}");
+    }
+    let policies = stage.get("/v1/policies").await.is(200).list("items");
+    assert_eq!(policies.len(), 1, "nothing was written");
+    stage.judge().await.passes();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stricter_policy_is_tried_over_what_runs_and_breaks_exactly_what_was_said() {
     let app = App::start().await;
     let stage = Stage::in_app(&app).await.play_honest().await;
