@@ -31,7 +31,9 @@ fn deflate(text: &[u8]) -> Result<Box<[u8]>, CompressError> {
         let mut deflated = Vec::with_capacity(text.len() + text.len() / 64 + 64);
         loop {
             let read = usize::try_from(compress.total_in()).unwrap_or(usize::MAX).min(text.len());
-            if compress.compress_vec(&text[read..], &mut deflated, FlushCompress::Finish)? == Status::StreamEnd {
+            if compress.compress_vec(&text[read..], &mut deflated, FlushCompress::Finish)?
+                == Status::StreamEnd
+            {
                 return Ok(deflated.into_boxed_slice());
             }
             deflated.reserve(text.len() + 64);
