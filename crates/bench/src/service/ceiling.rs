@@ -146,7 +146,7 @@ async fn prepare(State(app): App, body: String) -> Answer {
     Ok(json(all.to_string().into()))
 }
 
-async fn wants<'a>(app: &'a Shared, n: usize) -> Result<&'a [Want]> {
+async fn wants(app: &Shared, n: usize) -> Result<&[Want]> {
     let place = app.wants.get(n).context("no such image")?;
     if let Some(known) = place.get() {
         return Ok(known);

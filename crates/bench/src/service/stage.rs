@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -110,7 +110,7 @@ fn world() -> World {
     World::release(Signers::of(0), 0, 0, &["linux/amd64", "linux/arm64"], acceptance::now())
 }
 
-async fn start(url: &str, folder: &PathBuf) -> App {
+async fn start(url: &str, folder: &Path) -> App {
     Builder::default().database(url).data(folder).start().await
 }
 
