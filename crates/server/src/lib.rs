@@ -177,8 +177,9 @@ impl Server {
         let store = Store::open(database.connect_options(), keys.seal_keys(), &options).await?;
         store.bind_service_keys(&keys.rows()).await?;
         let outside = config.checkpoints().map(|folder| CheckpointStore::open(&folder)).transpose()?;
-        bootstrap::make_logs(&store, &config.origin).await?;
-        let follower = Follower::start(store.clone(), keys.clone(), outside.clone()).await?;
+        patiently(async || bootstrap::make_logs(&store, &config.origin).await).await?;
+        let follow = async || Follower::start(store.clone(), keys.clone(), outside.clone()).await;
+        let follower = patiently(follow).await?;
         let backend = backend::Backend { store, follower, keys, origin: config.origin.clone() };
         let tokens = bootstrap::first_start(&backend, &config).await?;
         // A gate waits until its answer is recorded: that must not wait for those who browse.
@@ -295,6 +296,18 @@ impl App {
             stop: CancellationToken::new(),
         })))
     }
+}
+
+/// Runs work at the start again while the database is too busy to answer in time.
+async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    for _ in 0..10 {
+        match work().await {
+            Err(StoreError::Unavailable(why)) => tracing::warn!(why, "the database does not answer yet"),
+            other => return other,
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    work().await
 }
 
 /// Recomputes one log, or all, from the stored bytes and names each difference. Nothing is written.
