@@ -40,6 +40,8 @@ const BODIES: usize = 1024;
 /// A body up to this is read before a request is turned away, so that its connection can go on.
 const DRAINED: u64 = 64 * 1024;
 const DRAIN: Duration = Duration::from_millis(50);
+/// How long a gate without a free place lets nobody queue after somebody queued in vain, in milliseconds.
+const SHUT: u64 = 200;
 /// Credentials whose rates are counted at a time.
 const COUNTED: usize = 10_000;
 
@@ -143,6 +145,9 @@ struct Gate {
     queue: usize,
     patience: Duration,
     turned_away: AtomicU64,
+    since: Instant,
+    /// Milliseconds after `since` until which nobody queues, because somebody queued in vain.
+    shut: AtomicU64,
 }
 
 /// How a class is doing, for the metrics.
@@ -209,6 +214,8 @@ impl Load {
             queue,
             patience,
             turned_away: AtomicU64::new(0),
+            since: Instant::now(),
+            shut: AtomicU64::new(0),
         };
         Self {
             gates: GATES.map(gate),
@@ -267,7 +274,12 @@ impl Drop for Waiting<'_> {
 
 impl Gate {
     fn is_full(&self) -> bool {
-        self.places.available_permits() == 0 && self.waiting.load(Relaxed) >= self.queue
+        let queue_is_full = || self.waiting.load(Relaxed) >= self.queue;
+        self.places.available_permits() == 0 && (queue_is_full() || self.now() < self.shut.load(Relaxed))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     async fn enter(&self) -> Result<OwnedSemaphorePermit, TurnedAway> {
@@ -287,7 +299,12 @@ impl Gate {
         if before >= self.queue {
             return None;
         }
-        timeout(self.patience, self.places.clone().acquire_owned()).await.ok()?.ok()
+        let place = timeout(self.patience, self.places.clone().acquire_owned()).await;
+        if place.is_err() {
+            // In a flood each would wait in vain, and be turned away late and at full cost.
+            self.shut.store(self.now() + SHUT, Relaxed);
+        }
+        place.ok()?.ok()
     }
 }
 
@@ -421,6 +438,24 @@ mod tests {
         for (index, (class, ..)) in GATES.into_iter().enumerate() {
             assert_eq!(class as usize, index);
         }
+    }
+
+    #[tokio::test]
+    async fn after_one_that_queued_in_vain_nobody_queues_until_there_is_a_place() {
+        let load = Arc::new(Load::new(0, 0));
+        let gate = load.gate(Class::Ingest);
+        let mut held = Vec::new();
+        while let Ok(place) = gate.places.clone().try_acquire_owned() {
+            held.push(place);
+        }
+        assert!(!gate.is_full(), "its queue is empty");
+        assert_eq!(gate.enter().await.err(), Some(TurnedAway::Busy));
+        // Not left to the clock of a slow machine.
+        gate.shut.store(u64::MAX, Relaxed);
+        let sent = load.admit(&mut request("POST", "/v1/attestations", Some("{}"))).await;
+        assert_eq!(sent.err(), Some(TurnedAway::Busy));
+        held.pop();
+        assert!(load.admit(&mut request("POST", "/v1/attestations", Some("{}"))).await.is_ok());
     }
 
     #[tokio::test]

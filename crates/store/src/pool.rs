@@ -18,6 +18,8 @@ pub struct StoreOptions {
     pub single_connection: bool,
     /// Connections that read for verdicts.
     pub readers: u32,
+    /// Connections that read what is evaluated while nobody waits: watched questions, trials.
+    pub evaluators: u32,
     /// Connections that read for everybody else.
     pub browsers: u32,
     /// Connections by which the log is followed: without them no lease holds.
@@ -37,7 +39,8 @@ impl Default for StoreOptions {
         // Together they fit into a database that takes twenty, three of them its superuser's.
         Self {
             single_connection: false,
-            readers: 7,
+            readers: 6,
+            evaluators: 1,
             browsers: 2,
             followers: 2,
             takers: 2,
@@ -154,7 +157,7 @@ impl Pools {
         let write = pool(options.writers.max(1), options).connect_with(connect.clone()).await?;
         Ok(Self {
             verdict: reads(options.readers, &planned),
-            evaluate: reads(options.browsers, &planned),
+            evaluate: reads(options.evaluators, &planned),
             browse: of(options.browsers),
             follow: reads(options.followers, &connect),
             ingest: reads(options.takers, &connect),

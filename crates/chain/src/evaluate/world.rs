@@ -54,8 +54,6 @@ pub(crate) struct World<'a> {
     by_node: BTreeMap<Node, Vec<&'a Statement>>,
     /// For each payload and signer the copy that counts.
     first: BTreeMap<(Sha256, &'a SignedBy), Copy>,
-    signers: BTreeSet<KeyId>,
-    identities: Vec<&'a IdentityRule>,
 }
 
 /// A copy of a payload by one signer, ordered: a proven time before one that only we saw, the tightest first, then by id.
@@ -130,8 +128,6 @@ impl<'a> World<'a> {
             horizons: Vec::new(),
             by_node,
             first,
-            signers: super::signers(control),
-            identities: super::identities(control).collect(),
         }
     }
 
@@ -151,19 +147,24 @@ impl<'a> World<'a> {
         if !self.touched.insert(node) {
             return;
         }
-        let trusted = |statement: &&&Statement| {
-            statement.fact.signatures.iter().any(|signature| match &signature.signer {
-                SignedBy::Key(key) => self.signers.contains(key),
-                SignedBy::Certificate(identity) => self.identities.iter().any(|rule| rule.names(identity)),
-            })
-        };
-        let statements = self.by_node.get(&node).map_or(0, |list| list.iter().filter(trusted).count());
-        if self.touched.len() > MAX_NODES
-            || statements > MAX_STATEMENTS
-            || self.evidence.truncated.contains(&node)
-        {
+        let crowded =
+            self.by_node.get(&node).is_some_and(|all| all.len() > MAX_STATEMENTS && self.is_crowd(all));
+        if self.touched.len() > MAX_NODES || crowded || self.evidence.truncated.contains(&node) {
             self.overflow = true;
         }
+    }
+
+    /// Whether more statements than the budget are by somebody whom any policy trusts.
+    fn is_crowd(&self, statements: &[&Statement]) -> bool {
+        let signers = super::signers(self.control);
+        let identities: Vec<&IdentityRule> = super::identities(self.control).collect();
+        let trusted = |statement: &&&Statement| {
+            statement.fact.signatures.iter().any(|signature| match &signature.signer {
+                SignedBy::Key(key) => signers.contains(key),
+                SignedBy::Certificate(identity) => identities.iter().any(|rule| rule.names(identity)),
+            })
+        };
+        statements.iter().filter(trusted).count() > MAX_STATEMENTS
     }
 
     /// The object that proves `node`.
