@@ -12,15 +12,15 @@ use axum::{
 };
 use catenary_chain::Question;
 use catenary_evidence::digest::Sha256;
-use jiff::Timestamp;
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 
 use crate::{
     App,
     auth::{self, Principal},
-    cache, edge,
+    edge,
     record::Mode,
     routes,
+    verdict::{self, Answer},
 };
 
 /// Bytes of remembered requests.
@@ -98,22 +98,14 @@ pub(crate) fn answer<B>(app: &App, request: &Request<B>) -> Option<Response> {
     let asked = Asked(credential(request.headers())?, request.uri().query()?.as_bytes());
     let known = app.hot.0.get(&asked)?;
     let Meaning { tenant, token, hash, question } = &*known;
-    let follower = &app.backend.follower;
-    let (lease, snapshot) = (follower.lease(tenant)?, follower.snapshot(tenant).ok()?);
-    let now = Timestamp::now();
-    if !auth::may_read_verdicts(&snapshot.control, token, *hash, now) {
-        return None;
-    }
-    let key = cache::key(tenant, snapshot.control.epoch, question);
-    let ready = app.answers.get(tenant, &key, snapshot.size, now)?;
-    if !lease.holds() {
-        return None;
-    }
+    let Answer { ready, log_size } = verdict::cached(app, tenant, question, |control, now| {
+        auth::may_read_verdicts(control, token, *hash, now)
+    })?;
     app.recorder.count(tenant, token, &ready, Mode::Optional).ok()?;
     let mut response =
         routes::tagged(request.headers(), &ready.etag, ready.bytes.clone(), "application/json");
     let headers = response.headers_mut();
-    headers.insert("catenary-log-size", snapshot.size.into());
+    headers.insert("catenary-log-size", log_size.into());
     headers.insert(edge::REQUEST_ID, edge::request_id());
     app.metrics.hot(ready.verdict.outcome, response.status(), started.elapsed());
     Some(response)

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use catenary_chain::{
-    Evidence, Gather, Outcome, Question, Verdict,
+    Control, Evidence, Gather, Outcome, Question, Verdict,
     context::{self, Context},
     evaluate::{self, evaluate},
     gather::ReadSet,
@@ -76,7 +76,7 @@ pub async fn ask_many(
     let started = Instant::now();
     let mut answers: Vec<Option<Answer>> = Vec::with_capacity(questions.len());
     for question in questions {
-        answers.push(if when.is_now() { cached(app, tenant, question)? } else { None });
+        answers.push(if when.is_now() { cached(app, tenant, question, anybody) } else { None });
     }
     if when.is_now() {
         answers.iter().for_each(|answer| app.metrics.cache(answer.is_some()));
@@ -115,7 +115,7 @@ fn outcome_label(outcome: Outcome) -> &'static str {
 }
 
 async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Result<Answer, Fault> {
-    if let Some(answer) = cached(app, tenant, question)? {
+    if let Some(answer) = cached(app, tenant, question, anybody) {
         app.metrics.cache(true);
         return Ok(answer);
     }
@@ -135,15 +135,28 @@ fn keep(app: &App, snapshot: &Snapshot, question: &Question, ready: &Arc<Ready>)
     app.asked.note(tenant, question, &ready.verdict, &ready.read_set);
 }
 
-/// The lease is taken before the look-up and asked last, just before answering.
-fn cached(app: &App, tenant: &str, question: &Question) -> Result<Option<Answer>, Fault> {
+/// For [`cached`], where the request was admitted before.
+fn anybody(_: &Control, _: Timestamp) -> bool {
+    true
+}
+
+/// The answer that is ready, for whom `may` admits under the control state of the same moment. The lease is taken before
+/// the look-up and asked last, just before answering.
+pub(crate) fn cached(
+    app: &App,
+    tenant: &str,
+    question: &Question,
+    may: impl FnOnce(&Control, Timestamp) -> bool,
+) -> Option<Answer> {
     let follower = &app.backend.follower;
-    let (Some(lease), Ok(snapshot)) = (follower.lease(tenant), follower.snapshot(tenant)) else {
-        return Ok(None);
-    };
+    let (lease, snapshot) = (follower.lease(tenant)?, follower.snapshot(tenant).ok()?);
+    let now = Timestamp::now();
+    if !may(&snapshot.control, now) {
+        return None;
+    }
     let key = cache::key(tenant, snapshot.control.epoch, question);
-    let Some(ready) = app.answers.get(tenant, &key, snapshot.size, Timestamp::now()) else { return Ok(None) };
-    Ok(lease.holds().then_some(Answer { ready, log_size: snapshot.size }))
+    let ready = app.answers.get(tenant, &key, snapshot.size, now)?;
+    lease.holds().then_some(Answer { ready, log_size: snapshot.size })
 }
 
 /// Gathers frontier by frontier from the first `snapshot.size` entries, and evaluates.

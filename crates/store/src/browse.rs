@@ -13,7 +13,6 @@ use crate::{
     Store, StoreError,
     entry::{from_sql, to_sql},
     facts::{AttestationRecord, ObjectRecord, children, time_from},
-    load::Reach,
     pool::retry,
 };
 
@@ -142,8 +141,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ObjectRow>, StoreError> {
         let name = child.to_string();
-        let reach = Reach { wanted: 0, others: i64::from(limit), git: i64::from(limit) };
-        let loaded = self.load_family(tenant, std::slice::from_ref(&name), &[], before, reach).await?;
+        let loaded = self.load_family(tenant, std::slice::from_ref(&name), before, limit.into()).await?;
         Ok(loaded
             .into_iter()
             .filter_map(|loaded| self.shown_object(tenant, loaded.record))

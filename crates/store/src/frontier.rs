@@ -4,7 +4,7 @@ use crate::{
     Store, StoreError,
     entry::to_sql,
     facts::{AttestationRecord, ObjectRecord},
-    load::{Loaded, Reach},
+    load::Loaded,
     pool::retry,
 };
 
@@ -17,10 +17,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) known: &'a [Vec<u8>],
     /// Only entries below this one.
     pub(crate) before: u64,
-    pub(crate) reach: Reach,
-    /// Attestations of wanted signers about one node, and of others.
-    pub(crate) wanted: i64,
-    pub(crate) others: i64,
+    /// What is read about one node by those who are wanted, and of git objects that name it.
+    pub(crate) most: i64,
+    /// What is read about one node besides: enough to show what was nearly there.
+    pub(crate) few: i64,
 }
 
 /// An index row that leads from a node to an attestation.
@@ -104,11 +104,11 @@ impl Store {
                 to_sql(asked.before),
                 asked.signers,
                 asked.known,
-                asked.reach.wanted,
-                asked.reach.others,
-                asked.reach.git,
-                asked.wanted,
-                asked.others,
+                asked.most,
+                asked.few,
+                asked.most,
+                asked.most,
+                asked.few,
             )
             .fetch_all(self.gathers())
         })

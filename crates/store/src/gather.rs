@@ -19,7 +19,7 @@ use crate::{
     entry::{from_sql, to_sql},
     facts::{AttestationRecord, ObjectRecord, id_from, time_from},
     frontier::{Asked, Found, Pick},
-    load::{Loaded, Reach},
+    load::Loaded,
     pool::retry,
 };
 
@@ -112,15 +112,13 @@ impl Store {
         let nodes: Vec<String> = want.nodes.iter().map(ToString::to_string).collect();
         let mut signers: Vec<String> = want.signers.iter().map(ToString::to_string).collect();
         signers.extend(self.identities(tenant, want, &nodes, before).await?);
-        let most = MAX_PER_NODE as i64 + 1;
         let asked = Asked {
             nodes: &nodes,
             signers: &signers,
             known,
             before,
-            reach: Reach { wanted: most, others: NEAR_MISSES as i64, git: most },
-            wanted: most,
-            others: NEAR_MISSES as i64,
+            most: MAX_PER_NODE as i64 + 1,
+            few: NEAR_MISSES as i64,
         };
         self.find(tenant, &asked).await
     }

@@ -66,18 +66,16 @@ impl Store {
         nodes: &[String],
         before: u64,
     ) -> Result<Vec<Loaded<ObjectRecord>>, StoreError> {
-        self.load_family(tenant, nodes, &[], before, Reach::default()).await
+        self.load_family(tenant, nodes, before, 0).await
     }
 
-    /// Objects by node, and the objects that name those nodes: of these, first the ones that a wanted signer
-    /// speaks about, then others, each up to its limit for a node.
+    /// Objects by node, and the objects that name those nodes, oldest first: at most `parents` for each.
     pub(crate) async fn load_family(
         &self,
         tenant: &str,
         nodes: &[String],
-        signers: &[String],
         before: u64,
-        reach: Reach,
+        parents: i64,
     ) -> Result<Vec<Loaded<ObjectRecord>>, StoreError> {
         if nodes.is_empty() {
             return Ok(Vec::new());
@@ -89,16 +87,8 @@ impl Store {
                        union
                        select p.parent from unnest($2::text[]) as n (node) cross join lateral (
                            select c.parent from object_child c
-                           where c.tenant = $1 and c.child = n.node and c.log_index < $3 and $5::bigint > 0
-                             and exists (select 1 from attestation_subject s
-                                         where s.tenant = $1 and s.node = c.parent and s.signer = any($4)
-                                           and s.log_index < $3)
-                           order by c.log_index limit $5) as p
-                       union
-                       select p.parent from unnest($2::text[]) as n (node) cross join lateral (
-                           select c.parent from object_child c
                            where c.tenant = $1 and c.child = n.node and c.log_index < $3
-                           order by c.log_index limit case when n.node like 'git%' then $7::bigint else $6::bigint end) as p
+                           order by c.log_index limit $4) as p
                    )
                    select o.node, o.id, o.log_index, o.time_us, o.media_type, o.facts, o.mac_key, o.mac,
                           coalesce(sha256(b.bytes) = o.id, false) as "intact!"
@@ -110,10 +100,7 @@ impl Store {
                 tenant,
                 nodes,
                 to_sql(before),
-                signers,
-                reach.wanted,
-                reach.others,
-                reach.git
+                parents
             )
             .fetch_all(self.reads())
         })
@@ -133,15 +120,4 @@ impl Store {
         });
         Ok(loaded.collect())
     }
-}
-
-/// How many parents of each node are read.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Reach {
-    /// Parents that a wanted signer speaks about.
-    pub(crate) wanted: i64,
-    /// Parents, whoever speaks about them.
-    pub(crate) others: i64,
-    /// The same of git objects: commits after a commit and its tags, about which hardly anybody speaks.
-    pub(crate) git: i64,
 }

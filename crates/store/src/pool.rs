@@ -84,15 +84,23 @@ fn is_crowded(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// One connection that belongs to no pool.
-pub(crate) async fn connection(connect: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+/// Connects, again while others crowd the socket.
+async fn uncrowded<T, F>(mut connect: impl FnMut() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
     for _ in 0..ATTEMPTS {
-        match PgConnection::connect_with(connect).await {
+        match connect().await {
             Err(error) if is_crowded(&error) => tokio::time::sleep(Duration::from_millis(50)).await,
             result => return result,
         }
     }
-    PgConnection::connect_with(connect).await
+    connect().await
+}
+
+/// One connection that belongs to no pool.
+pub(crate) async fn connection(connect: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    uncrowded(|| PgConnection::connect_with(connect)).await
 }
 
 /// Limits that the server keeps for us. A transaction that nobody drives any more ends by itself.
@@ -121,13 +129,7 @@ pub(crate) struct Pools {
 impl Pools {
     /// Connects, so that a database that cannot be reached is known at once.
     pub(crate) async fn open(connect: PgConnectOptions, options: &StoreOptions) -> Result<Self, StoreError> {
-        for _ in 0..ATTEMPTS {
-            match Self::connect(connect.clone(), options).await {
-                Err(error) if is_crowded(&error) => tokio::time::sleep(Duration::from_millis(50)).await,
-                result => return Ok(result?),
-            }
-        }
-        Ok(Self::connect(connect, options).await?)
+        Ok(uncrowded(|| Self::connect(connect.clone(), options)).await?)
     }
 
     async fn connect(connect: PgConnectOptions, options: &StoreOptions) -> Result<Self, sqlx::Error> {
@@ -146,12 +148,7 @@ impl Pools {
             });
         }
         let of = |n: u32| pool(n.max(1), options).connect_lazy_with(connect.clone());
-        // Nothing is ever begun on these, so nothing is left open: no round trip to make sure of it.
-        let reads = |n: u32, connect: &PgConnectOptions| {
-            pool(n.max(1), options)
-                .after_release(|_, _| Box::pin(async { Ok(true) }))
-                .connect_lazy_with(connect.clone())
-        };
+        let reads = |n: u32, connect: &PgConnectOptions| readers(n, connect.clone(), options);
         let planned = connect.clone().options([PLANNED]);
         // One is opened now, the others when they are wanted.
         let write = pool(options.writers.max(1), options).connect_with(connect.clone()).await?;
@@ -208,13 +205,17 @@ fn pool(connections: u32, options: &StoreOptions) -> PgPoolOptions {
         .after_release(|connection, _| Box::pin(async move { rolled_back(connection).await }))
 }
 
-/// One connection that only reads, made when it is first needed.
+/// Connections that only read, made when they are needed. Nothing is ever begun on them, so nothing is left open: no round
+/// trip to make sure of it.
+fn readers(connections: u32, connect: PgConnectOptions, options: &StoreOptions) -> PgPool {
+    pool(connections.max(1), options)
+        .after_release(|_, _| Box::pin(async { Ok(true) }))
+        .connect_lazy_with(connect)
+}
+
+/// One connection to a replica.
 pub(crate) fn lazy(connect: PgConnectOptions, options: &StoreOptions) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(options.acquire_timeout)
-        .test_before_acquire(false)
-        .connect_lazy_with(connect.options(LIMITS).options([PLANNED]))
+    readers(1, connect.options(LIMITS).options([PLANNED]), options)
 }
 
 /// Ends a transaction that may be open. Outside of one, this is a warning and nothing else.

@@ -10,7 +10,7 @@ use catenary_testkit::{
     dsse::Envelope,
     oci::Blob,
     registry::RegistryEvidence,
-    world::{RESOURCE, Signers},
+    world::{GIT_COMMIT, RESOURCE, Signers},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -44,7 +44,7 @@ pub fn release(signers: &Signers, n: u64, now: i64) -> Release {
         world.build.subjects = vec![Subject::image(RESOURCE, &digest)];
         world.push.body = RegistryEvidence::push(RESOURCE, &digest, now - 420);
     }
-    let mut objects = vec![world.objects().remove(0)];
+    let mut objects = vec![Blob::new(GIT_COMMIT, world.commit.bytes())];
     let mut indexes = vec![(&world.index, two)];
     if n < BASES {
         indexes.push((&world.base, true));

@@ -76,17 +76,8 @@ impl Case {
         mark: f64,
     ) -> Self {
         let ratio = own.rate / ceiling.rate;
-        Self {
-            name,
-            own,
-            ceiling_name,
-            ceiling,
-            ratio,
-            mark,
-            bound: Bound::AtLeast,
-            also: Vec::new(),
-            curve: Vec::new(),
-        }
+        let (also, curve) = (Vec::new(), Vec::new());
+        Self { name, own, ceiling_name, ceiling, ratio, mark, bound: Bound::AtLeast, also, curve }
     }
 
     /// A cost that must not grow beyond `mark` times the other's.
@@ -97,18 +88,8 @@ impl Case {
         ceiling: Figures,
         mark: f64,
     ) -> Self {
-        let ratio = ceiling.rate / own.rate;
-        Self {
-            name,
-            own,
-            ceiling_name,
-            ceiling,
-            ratio,
-            mark,
-            bound: Bound::AtMost,
-            also: Vec::new(),
-            curve: Vec::new(),
-        }
+        let case = Self::rate(name, own, ceiling_name, ceiling, mark);
+        Self { ratio: 1.0 / case.ratio, bound: Bound::AtMost, ..case }
     }
 
     /// The same over data sets of growing size: the largest against the smallest.
