@@ -39,10 +39,12 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     control::Control,
     exception::{self, Applied},
-    gather::Evidence,
+    gather::{Evidence, Gather, Want},
     policy::{IdentityRule, Mode, OnIndeterminate, Policy, Spec},
     reason::{Code, Reason, Severity},
-    verdict::{Link, LogView, Outcome, PolicyView, Question, Status, SubjectView, Verdict, unsealed},
+    verdict::{
+        Link, LogView, NearMiss, Outcome, PolicyView, Question, Status, SubjectView, Verdict, unsealed,
+    },
 };
 use world::World;
 
@@ -87,12 +89,64 @@ pub fn evaluate_until(
     log: LogView,
     now: Timestamp,
 ) -> (Verdict, Option<Timestamp>) {
+    conclude(look(question, control, evidence, now), question, log)
+}
+
+/// What to do with the evidence that is there.
+#[derive(Debug)]
+pub enum Step {
+    /// More is needed.
+    Want(Want),
+    /// It is all that the answer rests on; and the next moment at which time alone can change it.
+    Verdict(Box<Verdict>, Option<Timestamp>),
+}
+
+/// Evaluates what is there: the verdict, unless the evaluation asked for something that was not fetched yet.
+///
+/// The same as [`Gather::next`] until it wants nothing and [`evaluate`] after it, with one evaluation less.
+pub fn step(
+    question: &Question,
+    control: &Control,
+    evidence: &Evidence,
+    log: LogView,
+    now: Timestamp,
+    gather: &mut Gather<'_>,
+) -> Step {
+    let looked = look(question, control, evidence, now);
+    match gather.after(&looked.world.touched, evidence) {
+        Some(want) => Step::Want(want),
+        None => {
+            let (verdict, ends) = conclude(looked, question, log);
+            Step::Verdict(Box::new(verdict), ends)
+        }
+    }
+}
+
+/// An evaluation, before it is put into words.
+struct Looked<'a> {
+    world: World<'a>,
+    chain: Rc<Chain>,
+    overflow: bool,
+    near: (Vec<NearMiss>, bool),
+}
+
+fn look<'a>(
+    question: &'a Question,
+    control: &'a Control,
+    evidence: &'a Evidence,
+    now: Timestamp,
+) -> Looked<'a> {
     let mut world = World::asked(control, evidence, question, now);
     let chain = answer(&mut world, question);
     // Near misses never decide: what they read spends no budget.
     let overflow = world.overflow;
-    let (near_misses, truncated) = near::misses(&mut world, question.image.digest, &chain);
+    let near = near::misses(&mut world, question.image.digest, &chain);
+    Looked { world, chain, overflow, near }
+}
 
+fn conclude(looked: Looked<'_>, question: &Question, log: LogView) -> (Verdict, Option<Timestamp>) {
+    let Looked { mut world, chain, overflow, near: (near_misses, truncated) } = looked;
+    let (control, evidence, now) = (world.control, world.evidence, world.now);
     let mut reasons = chain.reasons.clone();
     let broken = reasons.iter().any(Reason::is_error);
     if overflow {
@@ -212,10 +266,7 @@ pub fn known_resources(digest: Digest, control: &Control, evidence: &Evidence) -
 
 /// The nodes that an evaluation with this evidence asks for. Time decides nothing about that.
 pub(crate) fn touched(question: &Question, control: &Control, evidence: &Evidence) -> BTreeSet<Node> {
-    let mut world = World::asked(control, evidence, question, Timestamp::MIN);
-    let chain = answer(&mut world, question);
-    near::misses(&mut world, question.image.digest, &chain);
-    world.touched
+    look(question, control, evidence, Timestamp::MIN).world.touched
 }
 
 /// The nodes that [`known_resources`] asks for.

@@ -167,6 +167,11 @@ impl<'a> Gather<'a> {
             About::Question(question) => crate::evaluate::touched(question, self.control, evidence),
             About::Digest(digest) => crate::evaluate::touched_by_digest(digest, self.control, evidence),
         };
+        self.after(&touched, evidence)
+    }
+
+    /// The next frontier, when an evaluation of `evidence` asked for `touched`.
+    pub(crate) fn after(&mut self, touched: &BTreeSet<Node>, evidence: &Evidence) -> Option<Want> {
         let ahead = self.ahead(evidence);
         let nodes: Vec<Node> =
             touched.union(&ahead).filter(|node| !self.asked.contains(node)).copied().collect();

@@ -4,9 +4,9 @@
 //! meet only in [`Node`] (chain-model 1.1). Text is lower-case hex of the exact length; anything else
 //! is an error, never normalised (OCI digest grammar).
 
-use std::{fmt, str::FromStr};
+use std::{fmt, marker::PhantomData, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 use sha2::Digest as _;
 
 /// SHA-256 of some exact bytes: the id of everything that Catenary keeps.
@@ -67,12 +67,36 @@ pub enum DigestError {
 /// Decodes lower-case hex of exactly `N` bytes.
 fn lower_hex<const N: usize>(algorithm: &str, text: &str) -> Result<[u8; N], DigestError> {
     let not_hex = || DigestError::NotHex { algorithm: algorithm.to_owned(), expected: N * 2 };
-    if text.len() != N * 2 || text.bytes().any(|b| b.is_ascii_uppercase()) {
+    if text.len() != N * 2 {
         return Err(not_hex());
     }
     let mut bytes = [0; N];
-    hex::decode_to_slice(text, &mut bytes).map_err(|_| not_hex())?;
+    base16ct::lower::decode(text, &mut bytes).map_err(|_| not_hex())?;
     if bytes == [0; N] { Err(DigestError::Zero) } else { Ok(bytes) }
+}
+
+/// A digest as text, without an allocation: digests are written and read more often than anything else.
+struct Text {
+    bytes: [u8; Self::LONGEST],
+    len: usize,
+}
+
+impl Text {
+    const LONGEST: usize = "sha512:".len() + 128;
+
+    fn new(space: &str, digest: &[u8]) -> Self {
+        let mut bytes = [0; Self::LONGEST];
+        let (prefix, rest) = bytes.split_at_mut(space.len() + 1);
+        prefix[..space.len()].copy_from_slice(space.as_bytes());
+        prefix[space.len()] = b':';
+        let len = space.len() + 1 + base16ct::lower::encode(digest, rest).map_or(0, <[u8]>::len);
+        Self { bytes, len }
+    }
+
+    fn as_str(&self) -> &str {
+        // What was written above is ASCII.
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
 }
 
 impl Sha256 {
@@ -193,29 +217,32 @@ impl FromStr for Node {
     }
 }
 
-impl fmt::Display for Sha256 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.to_hex())
+impl Sha256 {
+    fn text(&self) -> Text {
+        Text::new("sha256", &self.0)
     }
 }
 
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm(), hex::encode(self.bytes()))
+impl Digest {
+    fn text(&self) -> Text {
+        Text::new(self.algorithm(), self.bytes())
     }
 }
 
-impl fmt::Display for GitOid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "gitCommit:{}", self.to_hex())
-    }
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl GitOid {
+    fn text(&self) -> Text {
         match self {
-            Self::Content(digest) => digest.fmt(f),
-            Self::Git(oid) => oid.fmt(f),
+            Self::Sha1(oid) => Text::new("gitCommit", oid),
+            Self::Sha256(oid) => Text::new("gitCommit", oid),
+        }
+    }
+}
+
+impl Node {
+    fn text(&self) -> Text {
+        match self {
+            Self::Content(digest) => digest.text(),
+            Self::Git(oid) => oid.text(),
         }
     }
 }
@@ -245,18 +272,37 @@ impl From<GitOid> for Node {
     }
 }
 
+/// Reads a digest from text that stays where it is.
+struct Reader<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = DigestError>> Visitor<'_> for Reader<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a digest written `algorithm:hex`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 /// Every digest is text in JSON and prints as that text.
 macro_rules! as_text {
     ($($type:ty),*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.text().as_str())
+            }
+        }
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(self.text().as_str())
             }
         }
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Reader(PhantomData))
             }
         }
         impl fmt::Debug for $type {

@@ -13,6 +13,7 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_chain::Control;
 use catenary_evidence::digest::Sha256;
+use catenary_store::follow::Snapshot;
 use jiff::Timestamp;
 
 use self::{scope::Scope, token::TokenError};
@@ -317,6 +318,18 @@ pub(crate) fn may_read_verdicts(control: &Control, id: &str, hash: Sha256, now: 
             && now < state.token.expires
             && role.is_some_and(|role| roles.contains(&role))
     })
+}
+
+/// Whether a log may be read, as far as that can be told at once: anybody may read a public one, an auditor's or
+/// administrator's token its own tenant's.
+pub(crate) fn may_read_log(app: &App, headers: &HeaderMap, log: &Snapshot, now: Timestamp) -> bool {
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return app.backend.is_public_now(&log.tenant);
+    }
+    let Access::Roles(roles) = AUDIT else { return false };
+    let presented = bearer(headers).and_then(token::parse).ok().filter(|p| p.tenant == log.tenant);
+    let token = presented.and_then(|presented| presented.check(&log.control, now).ok());
+    token.and_then(|token| Role::from_name(&token.role)).is_some_and(|role| roles.contains(&role))
 }
 
 /// The bearer of exactly one `Authorization` header.

@@ -55,6 +55,12 @@ impl Backend {
         Ok(self.snapshot(PLATFORM).await?.control.tenants.get(tenant) == Some(&true))
     }
 
+    /// The same without waiting: no while that is not known.
+    pub fn is_public_now(&self, tenant: &str) -> bool {
+        let platform = self.follower.snapshot(PLATFORM).ok().filter(|_| self.follower.lease_valid(PLATFORM));
+        platform.is_some_and(|platform| platform.control.tenants.get(tenant) == Some(&true))
+    }
+
     /// Waits until the entry is followed.
     pub async fn wait_for(&self, tenant: &str, index: u64, wait: Duration) -> Result<Arc<Snapshot>, Fault> {
         Ok(self.follower.wait_for(tenant, index, wait).await?)

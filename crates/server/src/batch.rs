@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use catenary_chain::{
     Control, Evidence, Gather, Question, Verdict,
-    evaluate::evaluate_until,
+    evaluate::{self, Step},
     gather::{ReadSet, Want},
     verdict::LogView,
 };
@@ -132,12 +132,12 @@ struct Asking<'a> {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     /// It wants more.
     Open,
-    /// It has everything.
-    Whole,
+    /// It had everything: the verdict, and when time alone can change it.
+    Answered(Box<Verdict>, Option<Timestamp>),
     /// It cannot share.
     Alone,
 }
@@ -164,8 +164,8 @@ impl Group<'_> {
         let mut shared = Shared::default();
         loop {
             let mut wanted: Option<Want> = None;
-            for asking in askings.iter_mut().filter(|asking| asking.state == State::Open) {
-                let Some(want) = asking.advance(&shared) else { continue };
+            for asking in askings.iter_mut().filter(|asking| matches!(asking.state, State::Open)) {
+                let Some(want) = asking.advance(&shared, self.bench) else { continue };
                 let all = wanted.get_or_insert_with(Want::default);
                 all.nodes.extend(want.nodes.into_iter().filter(|node| !shared.known.contains(node)));
                 // Signers and identities are the control state's, the same for each question.
@@ -180,7 +180,7 @@ impl Group<'_> {
             want.signers.sort_unstable();
             want.signers.dedup();
             if shared.known.len() + want.nodes.len() > MAX_SHARED {
-                for asking in askings.iter_mut().filter(|asking| asking.state == State::Open) {
+                for asking in askings.iter_mut().filter(|asking| matches!(asking.state, State::Open)) {
                     asking.state = State::Alone;
                 }
                 return Ok(());
@@ -206,10 +206,13 @@ impl Group<'_> {
     }
 
     fn answer(&self, asking: Asking<'_>) -> Result<Option<Evaluated>, Fault> {
-        match asking.state {
+        let Asking { question, control, gather, state, .. } = asking;
+        match state {
             State::Open => Ok(None),
-            State::Whole => Ok(Some(self.evaluate(asking))),
-            State::Alone => self.alone(asking.question, asking.control),
+            State::Answered(verdict, ends) => {
+                Ok(Some(Evaluated { verdict: *verdict, reads: gather.read_set(), ends }))
+            }
+            State::Alone => self.alone(question, control),
         }
     }
 
@@ -217,21 +220,20 @@ impl Group<'_> {
         let (store, snapshot) = (&self.app.backend.store, &self.bench.snapshot);
         let at = snapshot.prefix();
         let mut asking = Asking::new(question, control);
-        while let Some(want) = asking.gather.next(&asking.evidence) {
-            let fetched = store.gather(&snapshot.tenant, &want, &at, &mut asking.evidence);
-            if self.in_time(fetched)?.is_none() {
-                return Ok(None);
+        loop {
+            match asking.step(self.bench) {
+                Step::Want(want) => {
+                    let fetched = store.gather(&snapshot.tenant, &want, &at, &mut asking.evidence);
+                    if self.in_time(fetched)?.is_none() {
+                        return Ok(None);
+                    }
+                }
+                Step::Verdict(verdict, ends) => {
+                    let reads = asking.gather.read_set();
+                    return Ok(Some(Evaluated { verdict: *verdict, reads, ends }));
+                }
             }
         }
-        Ok(Some(self.evaluate(asking)))
-    }
-
-    fn evaluate(&self, asking: Asking<'_>) -> Evaluated {
-        let Asking { question, control, gather, evidence, .. } = asking;
-        let snapshot = &self.bench.snapshot;
-        let log = LogView { size: snapshot.size, root: Sha256(snapshot.root.0) };
-        let (verdict, ends) = evaluate_until(question, control, &evidence, log, self.bench.now);
-        Evaluated { verdict, reads: gather.read_set(), ends }
     }
 }
 
@@ -247,9 +249,15 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// Takes what is known of what it wanted, and says what it wants that is not known. Nothing, when it has everything or
+    /// Evaluates what is there.
+    fn step(&mut self, bench: &Bench) -> Step {
+        let log = LogView { size: bench.snapshot.size, root: Sha256(bench.snapshot.root.0) };
+        evaluate::step(self.question, self.control, &self.evidence, log, bench.now, &mut self.gather)
+    }
+
+    /// Takes what is known of what it wanted, and says what it wants that is not known. Nothing, when it is answered or
     /// cannot share.
-    fn advance(&mut self, shared: &Shared) -> Option<Want> {
+    fn advance(&mut self, shared: &Shared, bench: &Bench) -> Option<Want> {
         loop {
             for node in std::mem::take(&mut self.wanted) {
                 if !shared.tell(node, &mut self.evidence) {
@@ -257,9 +265,12 @@ impl<'a> Asking<'a> {
                     return None;
                 }
             }
-            let Some(want) = self.gather.next(&self.evidence) else {
-                self.state = State::Whole;
-                return None;
+            let want = match self.step(bench) {
+                Step::Want(want) => want,
+                Step::Verdict(verdict, ends) => {
+                    self.state = State::Answered(verdict, ends);
+                    return None;
+                }
             };
             self.wanted.clone_from(&want.nodes);
             if !want.nodes.iter().all(|node| shared.known.contains(node)) {

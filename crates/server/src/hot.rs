@@ -1,8 +1,11 @@
-//! The hot route: a verdict that is asked again in the same words by the same credential.
+//! The hot routes: what is answered without waiting for anything. Here a verdict that is asked again in the same words by the
+//! same credential; checkpoints and tiles in [`log`].
 //!
 //! What was read from a request once (whose token, which question) is remembered under the request's exact bytes.
 //! Nothing that can change is: the lease, the token's state, the answer and its record are looked up each time, in
 //! the same order as everywhere else. Whatever is not exactly as before goes the usual way.
+
+mod log;
 
 use std::{sync::Arc, time::Instant};
 
@@ -91,9 +94,14 @@ fn credential(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// The answer to what is known; `None` goes the usual way.
 pub(crate) fn answer<B>(app: &App, request: &Request<B>) -> Option<Response> {
-    if request.method() != Method::GET || request.uri().path() != ROUTE {
-        return None;
+    match request.uri().path() {
+        _ if request.method() != Method::GET => None,
+        ROUTE => verdict(app, request),
+        _ => log::answer(app, request),
     }
+}
+
+fn verdict<B>(app: &App, request: &Request<B>) -> Option<Response> {
     let started = Instant::now();
     let asked = Asked(credential(request.headers())?, request.uri().query()?.as_bytes());
     let known = app.hot.0.get(&asked)?;

@@ -27,6 +27,7 @@ mod trust;
 mod verdicts;
 mod webhooks;
 
+pub(crate) use log::is_complete;
 pub(crate) use meta::TrustReadiness;
 pub(crate) use tokens::{duration, make as make_token};
 pub use verdicts::MAX_QUESTIONS;
@@ -132,6 +133,10 @@ pub(crate) fn all() -> OpenApiRouter<App> {
 
 /// An answer that may be kept by the asker's own cache only, and asked about again each time.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+
+/// Plain text, and bytes of which nothing is said.
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const OCTETS: &str = "application/octet-stream";
 
 /// JSON that depends on who asks.
 pub(crate) fn json(body: &impl Serialize) -> Response {

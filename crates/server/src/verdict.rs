@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use catenary_chain::{
     Control, Evidence, Gather, Outcome, Question, Verdict,
     context::{self, Context},
-    evaluate::{self, evaluate},
+    evaluate::{self, Step},
     gather::ReadSet,
     verdict::LogView,
 };
@@ -170,13 +170,13 @@ pub async fn compute(
     let at = snapshot.prefix();
     let mut evidence = Evidence::default();
     let mut gather = Gather::new(question, &snapshot.control);
-    while let Some(want) = gather.next(&evidence) {
-        app.backend.store.gather(tenant, &want, &at, &mut evidence).await?;
-    }
-    let read_set = gather.read_set();
     let log = LogView { size: snapshot.size, root: Sha256(snapshot.root.0) };
-    let verdict = evaluate(question, &snapshot.control, &evidence, log, now);
-    Ok((verdict, read_set, evidence))
+    loop {
+        match evaluate::step(question, &snapshot.control, &evidence, log, now, &mut gather) {
+            Step::Want(want) => app.backend.store.gather(tenant, &want, &at, &mut evidence).await?,
+            Step::Verdict(verdict, _) => return Ok((*verdict, gather.read_set(), evidence)),
+        }
+    }
 }
 
 /// The repositories in which a digest is known.

@@ -84,18 +84,19 @@ impl AttestationRecord {
         (facts.id.0[..] == self.id[..]).then_some(facts)
     }
 
-    fn with_sealed<T>(&self, tenant: &str, f: impl FnOnce(&Sealed<'_>) -> T) -> T {
-        let text = |column: &'_ Option<String>| column.as_ref().map(|text| text.as_bytes().to_vec());
+    fn with_sealed<'a, T>(&'a self, tenant: &str, f: impl FnOnce(&Sealed<'_>) -> T) -> T {
         let time = self.time_us.to_be_bytes();
-        let optional =
-            [&self.builder, &self.source_repository, &self.source_commit, &self.resource].map(text);
-        let mut columns: Vec<Option<&[u8]>> = vec![
-            Some(&time),
+        let text = |column: &'a Option<String>| column.as_deref().map(str::as_bytes);
+        let columns = vec![
+            Some(&time[..]),
             Some(if self.verified { &[1] } else { &[0] }),
             Some(self.predicate_type.as_bytes()),
+            text(&self.builder),
+            text(&self.source_repository),
+            text(&self.source_commit),
+            text(&self.resource),
+            Some(&self.facts),
         ];
-        columns.extend(optional.iter().map(Option::as_deref));
-        columns.push(Some(&self.facts));
         f(&Sealed { tenant, table: "attestation", key: &self.id, index: self.log_index as u64, columns })
     }
 }
@@ -133,7 +134,8 @@ impl ObjectRecord {
             return None;
         }
         let facts: Object = serde_json::from_slice(&self.facts).ok()?;
-        (facts.id.0[..] == self.id[..] && facts.node.to_string() == self.node).then_some(facts)
+        let node: Node = self.node.parse().ok()?;
+        (facts.id.0[..] == self.id[..] && facts.node == node).then_some(facts)
     }
 
     fn with_sealed<T>(&self, tenant: &str, f: impl FnOnce(&Sealed<'_>) -> T) -> T {

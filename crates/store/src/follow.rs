@@ -23,7 +23,7 @@ use std::{
 
 use catenary_chain::control::{Control, Entry, WriteSet};
 use catenary_evidence::{Trust, digest::Sha256};
-use catenary_tlog::{Checkpoint, Frontier, Hash};
+use catenary_tlog::{Checkpoint, Frontier, Hash, Tail};
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::{sync::broadcast, task::JoinHandle, time::Instant};
@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub root: Hash,
     /// The tree's right edge.
     pub frontier: Frontier,
+    /// The tree's newest leaves.
+    tail: Arc<Tail>,
     /// Time of the last entry.
     pub time: Timestamp,
     /// What the tenant trusts.
@@ -74,6 +76,16 @@ impl Snapshot {
     /// The prefix for [`Store::gather`].
     pub fn prefix(&self) -> Prefix {
         Prefix { size: self.size, root: self.root, trust: self.trust.clone(), past: self.past }
+    }
+
+    /// The proof that a young entry is among those of this snapshot; `None` for an older one, which takes tiles.
+    pub fn inclusion(&self, index: u64) -> Option<Vec<Hash>> {
+        self.tail.prove(index, self.size)
+    }
+
+    /// The root of a complete subtree, if it can be told without a tile.
+    pub(crate) fn node(&self, level: u8, index: u64) -> Option<Hash> {
+        self.tail.node(level, index)
     }
 
     /// The control entries before `size`, oldest first.
@@ -385,9 +397,9 @@ impl Follower {
         let (control, trust) = fold::state_at(&now.history, size).map_err(damaged)?;
         let last = store.entries(&now.tenant, size - 1, size).await?;
         let time = last.first().and_then(|row| row.decode().ok()).map_or(now.time, |leaf| leaf.time);
-        let (frontier, control) = (Frontier::new(), Arc::new(control));
+        let (frontier, tail, control) = (Frontier::new(), Arc::default(), Arc::new(control));
         let signed = OnceLock::new();
-        Ok(Snapshot { size, root, frontier, time, control, trust, past: true, signed, ..now.clone() })
+        Ok(Snapshot { size, root, frontier, tail, time, control, trust, past: true, signed, ..now.clone() })
     }
 
     /// Waits until entry `index` is followed, at most `limit`.

@@ -1,7 +1,8 @@
 //! Proofs, tiles and entry bundles, made from full tiles and the entries of the right edge.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use catenary_tlog::{
     BundleId, Hash, ProofError, TileId, TileSet, leaf_hash, needed_consistency, needed_inclusion,
     needed_root, proof::Node, prove_consistency, prove_inclusion, root_at, tile, tiles_needed,
@@ -10,14 +11,28 @@ use catenary_tlog::{
 use crate::{
     Store, StoreError,
     entry::{from_sql, to_sql},
+    follow::Snapshot,
     log::hash_from,
     pool::retry,
+    tiles::Kept,
 };
 
 impl Store {
     /// The proof that entry `index` is in the tree of `size` entries.
     pub async fn inclusion(&self, tenant: &str, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
         let mut proofs = self.inclusions(tenant, &[index], size).await?;
+        Ok(proofs.pop().unwrap_or_default())
+    }
+
+    /// The same in a tree no larger than what was followed: its right edge takes no tiles.
+    pub async fn inclusion_in(
+        &self,
+        snapshot: &Snapshot,
+        index: u64,
+        size: u64,
+    ) -> Result<Vec<Hash>, StoreError> {
+        let known = |level, index| snapshot.node(level, index);
+        let mut proofs = self.inclusions_beside(&snapshot.tenant, &[index], size, known).await?;
         Ok(proofs.pop().unwrap_or_default())
     }
 
@@ -28,12 +43,24 @@ impl Store {
         indexes: &[u64],
         size: u64,
     ) -> Result<Vec<Vec<Hash>>, StoreError> {
+        self.inclusions_beside(tenant, indexes, size, |_, _| None).await
+    }
+
+    /// The same, with subtrees that are known without a tile.
+    async fn inclusions_beside(
+        &self,
+        tenant: &str,
+        indexes: &[u64],
+        size: u64,
+        known: impl Fn(u8, u64) -> Option<Hash>,
+    ) -> Result<Vec<Vec<Hash>>, StoreError> {
         let mut nodes = Vec::new();
         for index in indexes {
             nodes.extend(needed_inclusion(*index, size).map_err(beyond)?);
         }
+        nodes.retain(|(level, index)| known(*level, *index).is_none());
         let tiles = self.tiles_for(tenant, &nodes, size).await?;
-        let node = |level, index| tiles.node(level, index);
+        let node = |level, index| known(level, index).or_else(|| tiles.node(level, index));
         indexes.iter().map(|index| prove_inclusion(*index, size, node).map_err(beyond)).collect()
     }
 
@@ -52,34 +79,43 @@ impl Store {
     }
 
     /// The bytes of a tile; `None` when the log has not grown that far.
-    pub async fn tile(&self, tenant: &str, tile: TileId) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.tiles(tenant, vec![tile]).await?.remove(&tile))
+    pub async fn tile(&self, tenant: &str, tile: TileId) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.tiles(tenant, vec![tile]).await?.remove(&tile).map(|kept| kept.bytes.clone()))
     }
 
-    /// The bytes of these tiles, as far as the log has grown that far.
-    async fn tiles(&self, tenant: &str, tiles: Vec<TileId>) -> Result<BTreeMap<TileId, Vec<u8>>, StoreError> {
+    /// The same, if it was read lately.
+    pub fn tile_at_hand(&self, tenant: &str, tile: TileId) -> Option<Bytes> {
+        Some(self.read_tiles().get(tenant, tile)?.bytes.clone())
+    }
+
+    /// These tiles, as far as the log has grown that far.
+    async fn tiles(
+        &self,
+        tenant: &str,
+        tiles: Vec<TileId>,
+    ) -> Result<BTreeMap<TileId, Arc<Kept>>, StoreError> {
         let mut found = BTreeMap::new();
         let mut missing = Vec::new();
         for tile in tiles {
             match self.read_tiles().get(tenant, tile) {
-                Some(bytes) => drop(found.insert(tile, bytes)),
+                Some(kept) => drop(found.insert(tile, kept)),
                 None => missing.push(tile),
             }
         }
         let (full, partial): (Vec<TileId>, Vec<TileId>) = missing.into_iter().partition(TileId::is_full);
         let mut read = self.full_tiles(tenant, &full).await?;
-        let mut kept = Vec::new();
+        let mut keep = |tile, bytes| found.insert(tile, self.read_tiles().keep(tenant, tile, bytes));
         for tile in full {
-            kept.extend(read.remove(&(tile.level, tile.index)).map(|bytes| (tile, bytes)));
+            if let Some(bytes) = read.remove(&(tile.level, tile.index)) {
+                keep(tile, bytes);
+            }
         }
         for tile in partial {
             let hashes = self.row_hashes(tenant, tile).await?;
             if hashes.len() == usize::from(tile.width) {
-                kept.push((tile, tile::encode_tile(&hashes)));
+                keep(tile, tile::encode_tile(&hashes));
             }
         }
-        kept.iter().for_each(|(tile, bytes)| self.read_tiles().keep(tenant, *tile, bytes));
-        found.extend(kept);
         Ok(found)
     }
 
@@ -106,12 +142,10 @@ impl Store {
         let mut found = self.tiles(tenant, needed.to_vec()).await?;
         let mut set = TileSet::new();
         for tile in needed {
-            let Some(bytes) = found.remove(&tile) else {
+            let Some(Ok(tree)) = found.remove(&tile).map(|kept| kept.tree(tile)) else {
                 return Err(self.missing(tenant, tile, size).await?);
             };
-            if set.insert(tile, bytes).is_err() {
-                return Err(self.missing(tenant, tile, size).await?);
-            }
+            set.insert(tree);
         }
         Ok(set)
     }

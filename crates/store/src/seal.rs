@@ -3,7 +3,7 @@
 //! It covers tenant, table, primary key, log index, every column and the key's id, so a row cannot be
 //! changed, moved to another place, or made by someone who only has the database.
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 
 /// The MAC keys of the installation: the current one seals, retired ones still open.
 #[derive(Clone)]
@@ -39,26 +39,24 @@ impl SealKeys {
     /// The MAC of a row, and the id of the key that made it.
     pub fn seal(&self, row: &Sealed<'_>) -> (u32, Vec<u8>) {
         let (id, bytes) = &self.current;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, bytes);
-        (*id, hmac::sign(&key, &encode(row, *id)).as_ref().to_vec())
+        (*id, mac(bytes, row, *id).as_ref().to_vec())
     }
 
-    /// Whether `mac` is this row's seal under the key `id`.
-    pub fn opens(&self, row: &Sealed<'_>, id: u32, mac: &[u8]) -> bool {
+    /// Whether `claimed` is this row's seal under the key `id`.
+    pub fn opens(&self, row: &Sealed<'_>, id: u32, claimed: &[u8]) -> bool {
         let keys = std::iter::once(&self.current).chain(&self.retired);
-        keys.filter(|(known, _)| *known == id).any(|(_, bytes)| {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, bytes);
-            hmac::verify(&key, &encode(row, id), mac).is_ok()
-        })
+        keys.filter(|(known, _)| *known == id)
+            .any(|(_, bytes)| verify_slices_are_equal(mac(bytes, row, id).as_ref(), claimed).is_ok())
     }
 }
 
-/// Every part after its length, so that no two rows encode alike.
-fn encode(row: &Sealed<'_>, key_id: u32) -> Vec<u8> {
-    let mut bytes = b"catenary row v1".to_vec();
+/// Over every part after its length, so that no two rows look alike.
+fn mac(key: &[u8; 32], row: &Sealed<'_>, key_id: u32) -> hmac::Tag {
+    let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    mac.update(b"catenary row v1");
     let mut part = |part: &[u8]| {
-        bytes.extend((part.len() as u64).to_be_bytes());
-        bytes.extend(part);
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
     };
     part(row.tenant.as_bytes());
     part(row.table.as_bytes());
@@ -74,7 +72,7 @@ fn encode(row: &Sealed<'_>, key_id: u32) -> Vec<u8> {
             None => part(&[0]),
         }
     }
-    bytes
+    mac.sign()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod leaf;
 pub mod merkle;
 pub mod note;
 pub mod proof;
+pub mod tail;
 pub mod tile;
 
 #[cfg(test)]
@@ -24,4 +25,5 @@ pub use proof::{
     ProofError, needed_consistency, needed_inclusion, needed_root, prove_consistency, prove_inclusion,
     root_at, verify_consistency, verify_inclusion,
 };
-pub use tile::{BundleId, TileError, TileId, TileSet, new_tiles, node_from_tile, tiles_needed};
+pub use tail::Tail;
+pub use tile::{BundleId, Tile, TileError, TileId, TileSet, new_tiles, tiles_needed};

@@ -89,6 +89,14 @@ impl Frontier {
         &self.hashes
     }
 
+    /// The root of a complete subtree, if it is one of those on the edge.
+    pub fn node(&self, level: u8, index: u64) -> Option<Hash> {
+        let above = self.size.checked_shr(u32::from(level) + 1).unwrap_or(0);
+        let on_edge = self.size.checked_shr(level.into()).unwrap_or(0) & 1 == 1 && index == above * 2;
+        // The larger ones come first.
+        on_edge.then(|| self.hashes.get(above.count_ones() as usize).copied()).flatten()
+    }
+
     /// Appends a leaf by its hash and returns the leaf's index.
     pub fn push(&mut self, leaf_hash: Hash) -> u64 {
         let index = self.size;

@@ -3,7 +3,12 @@
 //! A tile at level L holds tree hashes of level 8 L. Only full tiles are stored, once; the hashes of
 //! a partial one are leaf hashes (level 0) or the roots of full tiles one level below.
 
-use std::{collections::BTreeMap, collections::BTreeSet, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
 use crate::{
     merkle::{Hash, node_hash},
@@ -50,14 +55,6 @@ pub enum TileError {
         width: u16,
         /// Bytes given.
         found: usize,
-    },
-    /// The subtree does not lie in this tile.
-    #[error("subtree {index} of level {level} does not lie in this tile")]
-    NodeElsewhere {
-        /// The subtree's level.
-        level: u8,
-        /// Its index within the level.
-        index: u64,
     },
     /// An entry is longer than its two length bytes can say.
     #[error("an entry of {0} bytes does not fit a bundle (65535 at most)")]
@@ -152,23 +149,37 @@ pub fn tiles_needed(nodes: &[Node], size: u64) -> Vec<TileId> {
     tiles.into_iter().collect()
 }
 
-/// The hash of a complete subtree, from the tile in which it lies.
-pub fn node_from_tile(node: Node, tile: TileId, bytes: &[u8]) -> Result<Hash, TileError> {
-    let (level, index) = node;
-    let elsewhere = TileError::NodeElsewhere { level, index };
-    let hashes = decode_tile(tile.width, bytes)?;
-    match place(level, index) {
-        Some((tile_level, tile_index, range)) if (tile_level, tile_index) == (tile.level, tile.index) => {
-            Ok(complete_root(hashes.get(range).ok_or(elsewhere)?.to_vec()))
+/// A tile with the root of every complete subtree in it, each computed once.
+#[derive(Debug, Clone)]
+pub struct Tile {
+    id: TileId,
+    /// By level within the tile.
+    levels: Vec<Vec<Hash>>,
+}
+
+impl Tile {
+    /// Reads a tile; bytes of another length than its width are refused.
+    pub fn decode(id: TileId, bytes: &[u8]) -> Result<Self, TileError> {
+        let mut levels = vec![decode_tile(id.width, bytes)?];
+        while let Some(row) = levels.last().filter(|row| row.len() > 1) {
+            levels.push(parents(row));
         }
-        _ => Err(elsewhere),
+        Ok(Self { id, levels })
+    }
+
+    /// The root of a complete subtree, if it lies in this tile.
+    pub fn node(&self, level: u8, index: u64) -> Option<Hash> {
+        let (tile_level, tile_index, under) = place(level, index)?;
+        let height = usize::from(level % HEIGHT);
+        let is_here = (tile_level, tile_index) == (self.id.level, self.id.index);
+        self.levels.get(height).filter(|_| is_here)?.get(under.start >> height).copied()
     }
 }
 
 /// Tiles at hand, as a source of subtree hashes for the functions of [`crate::proof`].
 #[derive(Debug, Clone, Default)]
 pub struct TileSet {
-    tiles: BTreeMap<(u8, u64), (TileId, Vec<u8>)>,
+    tiles: BTreeMap<(u8, u64), Arc<Tile>>,
 }
 
 impl TileSet {
@@ -177,20 +188,15 @@ impl TileSet {
         Self::default()
     }
 
-    /// Adds a tile; bytes of another length than its width are refused.
-    pub fn insert(&mut self, tile: TileId, bytes: Vec<u8>) -> Result<(), TileError> {
-        if bytes.len() != usize::from(tile.width) * 32 {
-            return Err(TileError::Length { width: tile.width, found: bytes.len() });
-        }
-        self.tiles.insert((tile.level, tile.index), (tile, bytes));
-        Ok(())
+    /// Adds a tile.
+    pub fn insert(&mut self, tile: Arc<Tile>) {
+        self.tiles.insert((tile.id.level, tile.id.index), tile);
     }
 
     /// The hash of a complete subtree, if the tile that holds it is at hand.
     pub fn node(&self, level: u8, index: u64) -> Option<Hash> {
         let (tile_level, tile_index, _) = place(level, index)?;
-        let (tile, bytes) = self.tiles.get(&(tile_level, tile_index))?;
-        node_from_tile((level, index), *tile, bytes).ok()
+        self.tiles.get(&(tile_level, tile_index))?.node(level, index)
     }
 }
 
@@ -235,9 +241,14 @@ fn place(level: u8, index: u64) -> Option<(u8, u64, std::ops::Range<usize>)> {
 /// The root over a power of two of hashes.
 fn complete_root(mut hashes: Vec<Hash>) -> Hash {
     while hashes.len() > 1 {
-        hashes = hashes.as_chunks::<2>().0.iter().map(|&[left, right]| node_hash(left, right)).collect();
+        hashes = parents(&hashes);
     }
     hashes.first().copied().unwrap_or(Hash::EMPTY_ROOT)
+}
+
+/// The hashes one level above; an odd one at the end has no parent yet.
+fn parents(hashes: &[Hash]) -> Vec<Hash> {
+    hashes.as_chunks::<2>().0.iter().map(|&[left, right]| node_hash(left, right)).collect()
 }
 
 impl fmt::Display for TileId {
@@ -370,7 +381,7 @@ mod tests {
         fn tiles_for(&self, nodes: &[Node]) -> TileSet {
             let mut set = TileSet::new();
             for tile in tiles_needed(nodes, self.leaves.len() as u64) {
-                set.insert(tile, self.load(tile)).unwrap();
+                set.insert(Arc::new(Tile::decode(tile, &self.load(tile)).unwrap()));
             }
             set
         }
@@ -492,17 +503,15 @@ mod tests {
 
     #[test]
     fn a_subtree_is_not_read_from_another_tile_or_from_cut_bytes() {
-        let tile = TileId { level: 0, index: 1, width: 3 };
+        let id = TileId { level: 0, index: 1, width: 3 };
         let bytes = encode_tile(&oracle::leaf_hashes(3));
-        assert!(node_from_tile((0, 258), tile, &bytes).is_ok());
-        for node in [(0, 259), (0, 2), (1, 129), (8, 1)] {
-            assert!(
-                matches!(node_from_tile(node, tile, &bytes), Err(TileError::NodeElsewhere { .. })),
-                "{node:?}"
-            );
+        let tile = Tile::decode(id, &bytes).unwrap();
+        assert!(tile.node(0, 258).is_some());
+        for (level, index) in [(0, 259), (0, 2), (1, 129), (8, 1)] {
+            assert_eq!(tile.node(level, index), None, "{level} {index}");
         }
-        assert!(matches!(node_from_tile((0, 258), tile, &bytes[1..]), Err(TileError::Length { .. })));
-        assert!(TileSet::new().insert(tile, bytes[32..].to_vec()).is_err());
+        assert!(matches!(Tile::decode(id, &bytes[1..]), Err(TileError::Length { .. })));
+        assert!(matches!(Tile::decode(id, &bytes[32..]), Err(TileError::Length { .. })));
         assert!(tile_root(&bytes).is_err());
     }
 

@@ -11,6 +11,8 @@ const MAX_PATTERN: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Glob {
     text: String,
+    /// Bytes before the first star: most texts that do not match differ there, and most globs have nothing else.
+    fixed: usize,
     regex: regex::Regex,
 }
 
@@ -31,22 +33,27 @@ impl Glob {
         pattern.push_str(&regex::escape(rest));
         pattern.push_str(r"\z");
         let regex = regex::Regex::new(&pattern).map_err(|e| e.to_string())?;
-        Ok(Self { text: text.to_owned(), regex })
+        let fixed = text.find('*').unwrap_or(text.len());
+        Ok(Self { text: text.to_owned(), fixed, regex })
     }
 
     /// Whether it matches the whole of `text`.
     pub fn matches(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        let (fixed, rest) = self.text.split_at(self.fixed);
+        match rest {
+            "" => text == fixed,
+            "**" => text.starts_with(fixed),
+            _ => text.starts_with(fixed) && self.regex.is_match(text),
+        }
     }
 
     /// Whether some text matches both, as far as the texts before their first stars say: rather yes.
     pub fn may_meet(&self, other: &Self) -> bool {
-        let fixed = |glob: &'_ Self| glob.text.split('*').next().unwrap_or_default().to_owned();
-        let (mine, theirs) = (fixed(self), fixed(other));
+        let (mine, theirs) = (&self.text[..self.fixed], &other.text[..other.fixed]);
         match (mine == self.text, theirs == other.text) {
-            (true, _) => other.matches(&mine),
-            (_, true) => self.matches(&theirs),
-            _ => mine.starts_with(&theirs) || theirs.starts_with(&mine),
+            (true, _) => other.matches(mine),
+            (_, true) => self.matches(theirs),
+            _ => mine.starts_with(theirs) || theirs.starts_with(mine),
         }
     }
 

@@ -194,16 +194,25 @@ fn batch_item(result: Result<Kept, Fault>) -> Value {
     }
 }
 
-/// The proof of one entry against the newest committed head.
+/// The proof of one entry: against the log as it was followed, where the entry is young enough, else against the newest
+/// committed head.
 pub(crate) async fn inclusion(app: &App, tenant: &str, index: u64, leaf: &[u8]) -> Result<Inclusion, Fault> {
-    let head = app.backend.store.head(tenant).await?.ok_or(Fault::NotFound { what: "log" })?;
-    let hashes = app.backend.store.inclusion(tenant, index, head.size).await?;
+    let follower = &app.backend.follower;
+    let followed = follower.snapshot(tenant).ok();
+    let known = followed.and_then(|snapshot| Some((snapshot.inclusion(index)?, snapshot)));
+    let (size, root, hashes, checkpoint) = if let Some((hashes, snapshot)) = known {
+        (snapshot.size, snapshot.root, hashes, follower.checkpoint(&snapshot)?)
+    } else {
+        let head = app.backend.store.head(tenant).await?.ok_or(Fault::NotFound { what: "log" })?;
+        let hashes = app.backend.store.inclusion(tenant, index, head.size).await?;
+        (head.size, head.root, hashes, app.backend.checkpoint(&head)?)
+    };
     Ok(Inclusion {
         index,
-        size: head.size,
-        root: head.root.to_hex(),
+        size,
+        root: root.to_hex(),
         hashes: hashes.into_iter().map(|hash| hash.to_hex()).collect(),
-        checkpoint: app.backend.checkpoint(&head)?,
+        checkpoint,
         leaf: STANDARD.encode(leaf),
     })
 }

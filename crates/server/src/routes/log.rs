@@ -1,6 +1,7 @@
 //! The log itself: checkpoint, tiles, proofs (C2SP tlog-tiles).
 
 use axum::{extract::State, response::Response};
+use bytes::Bytes;
 use catenary_tlog::{BundleId, TileId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -24,7 +25,7 @@ pub(crate) async fn checkpoint(
 ) -> Result<Response, Fault> {
     let snapshot = app.backend.snapshot(&tenant).await.map_err(no_log)?;
     let note = app.backend.follower.checkpoint(&snapshot)?;
-    Ok(super::bytes(note.into(), "text/plain; charset=utf-8"))
+    Ok(super::bytes(note.into(), super::TEXT))
 }
 
 /// A tenant that is not there is a log that is not there.
@@ -79,7 +80,7 @@ pub(crate) async fn inclusion(
     if query.index >= size {
         return Err(Fault::Query(format!("entry {} is not in a tree of {size}", query.index)));
     }
-    let hashes = app.backend.store.inclusion(&tenant, query.index, size).await?;
+    let hashes = app.backend.store.inclusion_in(&snapshot, query.index, size).await?;
     Ok(super::json(&Proof { size, hashes: hashes.into_iter().map(|h| h.to_hex()).collect() }))
 }
 
@@ -135,6 +136,11 @@ pub(crate) async fn deep_tile(
     serve_tile(&app, tenant, &format!("tile/{}", rest.join("/"))).await
 }
 
+/// Whether a log of `size` entries has all hashes of the tile.
+pub(crate) fn is_complete(tile: TileId, size: u64) -> bool {
+    TileId::at(tile.level, tile.index, size).is_some_and(|now| now.width >= tile.width)
+}
+
 async fn serve_tile(app: &App, tenant: &str, path: &str) -> Result<Response, Fault> {
     const NO_TILE: Fault = Fault::NotFound { what: "tile" };
     let snapshot = app.backend.snapshot(tenant).await.map_err(no_log)?;
@@ -143,15 +149,13 @@ async fn serve_tile(app: &App, tenant: &str, path: &str) -> Result<Response, Fau
         if bundle.entries().end > snapshot.size {
             return Err(NO_TILE);
         }
-        app.backend.store.entry_bundle(tenant, bundle).await?
+        app.backend.store.entry_bundle(tenant, bundle).await?.map(Bytes::from)
     } else {
         let tile: TileId = path.parse().map_err(|_| NO_TILE)?;
-        let complete =
-            TileId::at(tile.level, tile.index, snapshot.size).is_some_and(|now| now.width >= tile.width);
-        if !complete {
+        if !is_complete(tile, snapshot.size) {
             return Err(NO_TILE);
         }
         app.backend.store.tile(tenant, tile).await?
     };
-    Ok(super::bytes(found.ok_or(NO_TILE)?.into(), "application/octet-stream"))
+    Ok(super::bytes(found.ok_or(NO_TILE)?, super::OCTETS))
 }

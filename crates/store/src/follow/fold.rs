@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use catenary_chain::control::{Added, Control, Entry};
 use catenary_evidence::{PublicKey, Trust, digest::Sha256, trust_root::Domain};
-use catenary_tlog::{Frontier, Leaf, leaf::kind, leaf_hash};
+use catenary_tlog::{Frontier, Leaf, Tail, leaf::kind, leaf_hash};
 use jiff::Timestamp;
 
 use super::Broken;
@@ -19,6 +19,8 @@ pub struct Fold {
     pub origin: String,
     /// The tree's right edge.
     pub frontier: Frontier,
+    /// The newest leaves.
+    pub tail: Arc<Tail>,
     /// Time of the last entry.
     pub time: Option<Timestamp>,
     /// What the tenant trusts.
@@ -88,7 +90,9 @@ impl Fold {
             return Err(bad("it is older than the entry before it".to_owned()));
         }
         let folded = self.fold(index, &leaf, body)?;
-        self.frontier.push(leaf_hash(&row.leaf));
+        let hash = leaf_hash(&row.leaf);
+        self.frontier.push(hash);
+        Arc::make_mut(&mut self.tail).push(hash);
         self.time = Some(leaf.time);
         Ok(folded)
     }

@@ -136,7 +136,8 @@ impl SavedFold {
 impl Opened {
     /// The fold without its control entries.
     fn begun(&self) -> Fold {
-        Fold { frontier: self.frontier.clone(), time: Some(self.time), ..Fold::begun(&self.origin) }
+        let (frontier, tail) = (self.frontier.clone(), Arc::new(self.frontier.clone().into()));
+        Fold { frontier, tail, time: Some(self.time), ..Fold::begun(&self.origin) }
     }
 }
 
@@ -410,6 +411,7 @@ mod tests {
             size: fold.frontier.size(),
             root: fold.frontier.root(),
             frontier: fold.frontier.clone(),
+            tail: fold.tail.clone(),
             time: fold.time.unwrap(),
             control: fold.control.clone(),
             trust: fold.trust.clone(),

@@ -208,6 +208,7 @@ impl Shared {
             size: head.size,
             root: head.root,
             frontier: fold.frontier.clone(),
+            tail: fold.tail.clone(),
             time: fold.time.unwrap_or(head.time),
             control: fold.control.clone(),
             trust: fold.trust.clone(),

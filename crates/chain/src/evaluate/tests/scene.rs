@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     control::{Control, Entry, Revocation, Target, Token, TrustedKey},
-    evaluate::evaluate,
+    evaluate::{Step, evaluate, step},
     gather::{Evidence, Gather, Logged},
     reason::Code,
     verdict::{LogView, Outcome, Question, Verdict},
@@ -296,7 +296,11 @@ impl Scene {
 
         let mut gathered = Evidence::default();
         let mut gather = Gather::new(&question, &self.control);
-        while let Some(want) = gather.next(&gathered) {
+        let stepped = loop {
+            let want = match step(&question, &self.control, &gathered, log, now, &mut gather) {
+                Step::Want(want) => want,
+                Step::Verdict(verdict, _) => break *verdict,
+            };
             for node in want.nodes {
                 let about =
                     self.evidence.attestations.values().filter(|a| a.fact.subject_nodes().contains(&node));
@@ -320,9 +324,12 @@ impl Scene {
                     gathered.truncated.insert(node);
                 }
             }
-        }
+        };
         gathered.damaged.clone_from(&self.evidence.damaged);
         assert_eq!(evaluate(&question, &self.control, &gathered, log, now), verdict, "gathering is complete");
+        if self.evidence.damaged.is_empty() {
+            assert_eq!(stepped, verdict, "step by step it is the same");
+        }
         verdict
     }
 }
