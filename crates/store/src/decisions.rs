@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use read::decision;
 pub use read::{Chosen, Cursor, DecisionRow, KeptVerdict};
-pub use write::{NewBatch, RecordError};
+pub use write::{KeptBytes, NewBatch, RecordError};
 pub(crate) use write::{Row, add_rows};
 
 use crate::{SealKeys, seal::Sealed};

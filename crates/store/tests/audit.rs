@@ -123,10 +123,10 @@ impl Ground {
                 last: now,
             }));
             let records = vec![Record::Start { time: now, after: After::New }, decision];
-            let verdicts = vec![(verdict.id, 1, bytes)];
-            let new = NewBatch { chain, time: now, records, verdicts, stays_open: true };
-            self.store.record_decisions(vec![new.clone()]).await.unwrap();
-            chain = new.end();
+            let verdicts = vec![(verdict.id, 1, bytes.into())];
+            let new = NewBatch::new(&chain, now, records, verdicts, true);
+            chain = new.end().clone();
+            self.store.record_decisions(Arc::new(vec![new])).await.unwrap();
         }
     }
 

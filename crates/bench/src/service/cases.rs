@@ -92,8 +92,18 @@ pub struct Side<'a> {
     pub requests: Requests,
     /// Whose processor time counts.
     pub pids: Vec<u32>,
+    /// And the database server's behind this one.
+    pub database: Option<&'a Stage>,
     /// Whose memory is reported.
     pub stage: Option<&'a Stage>,
+}
+
+impl Side<'_> {
+    /// Microseconds so far; the database's connections as they are now, some of them new.
+    fn cpu(&self) -> u64 {
+        let backends = self.database.map(Stage::backends).unwrap_or_default();
+        usage::cpu(&[&self.pids[..], &backends].concat())
+    }
 }
 
 /// Several runs together.
@@ -107,9 +117,9 @@ pub struct Tally {
 impl Tally {
     /// Runs a side once more.
     pub async fn add(&mut self, side: &Side<'_>) -> Result<()> {
-        let before = usage::cpu(&side.pids);
+        let before = side.cpu();
         let sample = drive(side.drive, side.requests.clone()).await?;
-        self.cpu += usage::cpu(&side.pids) - before;
+        self.cpu += side.cpu().saturating_sub(before);
         ensure!(sample.odd.0 == 0, "{} answers of status {:?}", sample.odd.0, sample.odd.1);
         self.rss = side.stage.map(|stage| stage.app.process.resident());
         self.samples.push(sample);

@@ -36,7 +36,7 @@ pub struct Flusher {
     /// Taken out of the map and not yet written.
     taken: BTreeMap<String, Vec<(String, Tally)>>,
     /// Written, but whether it was committed is not known.
-    doubtful: Option<Vec<NewBatch>>,
+    doubtful: Option<Arc<Vec<NewBatch>>>,
     known: HashSet<(String, Sha256)>,
 }
 
@@ -165,7 +165,7 @@ impl Flusher {
     /// Writes one batch a tenant. What is not written stays where it was.
     async fn write(&mut self, stays_open: bool) -> Result<(), RecordError> {
         self.settle().await?;
-        let batches = self.batches(stays_open);
+        let batches = Arc::new(self.batches(stays_open));
         if batches.is_empty() {
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl Flusher {
     /// Finds out whether a transaction whose end was not seen was committed. Whether it was.
     async fn settle(&mut self) -> Result<bool, RecordError> {
         let Some(batches) = self.doubtful.take() else { return Ok(false) };
-        let tenants: Vec<String> = batches.iter().map(|new| new.chain.tenant.clone()).collect();
+        let tenants: Vec<String> = batches.iter().map(|new| new.end().tenant.clone()).collect();
         let ends = match self.store.decision_chains(&tenants, &self.instance).await {
             Ok(ends) => ends,
             Err(error) => {
@@ -212,7 +212,7 @@ impl Flusher {
         let tenants: BTreeSet<&String> = self.notes.keys().chain(self.taken.keys()).collect();
         let time = whole(Timestamp::now());
         let batch = |tenant: &String| {
-            let chain = self.chains.get(tenant)?.clone();
+            let chain = self.chains.get(tenant)?;
             let taken = self.taken.get(tenant).map(|all| &all[..part(all)]).unwrap_or_default();
             let rest = self.taken.get(tenant).map_or(0, Vec::len) - taken.len();
             let mut records: Vec<Record> = Vec::new();
@@ -232,7 +232,7 @@ impl Flusher {
                 let (id, bytes) = (tally.ready.verdict.id, &tally.ready.bytes);
                 let is_known = self.known.contains(&(tenant.clone(), id)) || !sent.insert(id);
                 if !is_known && bytes.len() <= MAX_VERDICT {
-                    verdicts.push((id, tally.ready.size, bytes.to_vec()));
+                    verdicts.push((id, tally.ready.size, bytes.clone()));
                 }
             }
             let is_last = rest == 0;
@@ -240,7 +240,7 @@ impl Flusher {
                 records.extend(stops);
             }
             let stays_open = stays_open || !is_last;
-            (!records.is_empty()).then_some(NewBatch { chain, time, records, verdicts, stays_open })
+            (!records.is_empty()).then(|| NewBatch::new(chain, time, records, verdicts, stays_open))
         };
         tenants.into_iter().filter_map(batch).collect()
     }
@@ -253,8 +253,8 @@ impl Flusher {
         for new in batches {
             let end = new.end();
             let tenant = &end.tenant;
-            let count = new.records.iter().filter(|r| matches!(r, Record::Decision(_))).count();
-            self.known.extend(new.verdicts.iter().map(|(id, ..)| (tenant.clone(), *id)));
+            let count = new.records().iter().filter(|r| matches!(r, Record::Decision(_))).count();
+            self.known.extend(new.verdicts().iter().map(|(id, ..)| (tenant.clone(), *id)));
             if let Some(taken) = self.taken.get_mut(tenant) {
                 let gone: Vec<(String, Tally)> = taken.drain(..count.min(taken.len())).collect();
                 let bytes = gone.iter().map(|(_, tally)| tally.ready.bytes.len()).sum();
@@ -264,10 +264,10 @@ impl Flusher {
             }
             self.taken.retain(|_, rest| !rest.is_empty());
             if let Some(notes) = self.notes.get_mut(tenant) {
-                notes.retain(|note| !new.records.contains(note));
+                notes.retain(|note| !new.records().contains(note));
             }
             self.notes.retain(|_, rest| !rest.is_empty());
-            self.chains.insert(tenant.clone(), end);
+            self.chains.insert(tenant.clone(), end.clone());
         }
     }
 

@@ -1,7 +1,8 @@
 //! Writing batches: one transaction for all tenants of an instance.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use catenary_evidence::digest::Sha256;
 use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool};
@@ -18,43 +19,52 @@ use crate::{
 };
 
 /// A batch that is to be written behind the end of its chain.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct NewBatch {
-    /// The chain's end before; moved on by [`NewBatch::end`].
-    pub chain: Chain,
-    /// When it was closed.
-    pub time: Timestamp,
-    /// What it records.
-    pub records: Vec<Record>,
-    /// Bytes of verdicts, with the log size that they were computed at.
-    pub verdicts: Vec<(Sha256, u64, Vec<u8>)>,
-    /// Whether the instance goes on afterwards.
-    pub stays_open: bool,
+    batch: Batch,
+    end: Chain,
+    records: Vec<Record>,
+    verdicts: Vec<KeptBytes>,
 }
 
+/// The bytes of a verdict, with its id and the log size that it was computed at.
+pub type KeptBytes = (Sha256, u64, Bytes);
+
 impl NewBatch {
-    /// The batch itself.
-    pub fn batch(&self) -> Batch {
-        Batch {
-            tenant: self.chain.tenant.clone(),
-            instance: self.chain.instance.clone(),
-            number: self.chain.number + 1,
-            previous: self.chain.hash,
-            time: self.time,
-            records: lines(&self.records),
-        }
+    /// The next batch of `chain`, closed at `time`; `stays_open` when the instance goes on afterwards.
+    pub fn new(
+        chain: &Chain,
+        time: Timestamp,
+        records: Vec<Record>,
+        verdicts: Vec<KeptBytes>,
+        stays_open: bool,
+    ) -> Self {
+        let batch = Batch {
+            tenant: chain.tenant.clone(),
+            instance: chain.instance.clone(),
+            number: chain.number + 1,
+            previous: chain.hash,
+            time,
+            records: lines(&records),
+        };
+        let (number, hash) = (batch.number, batch.hash());
+        let end = Chain { number, hash, alive: time, is_open: stays_open, ..chain.clone() };
+        Self { batch, end, records, verdicts }
     }
 
     /// The chain's end once this is written.
-    pub fn end(&self) -> Chain {
-        let batch = self.batch();
-        Chain {
-            number: batch.number,
-            hash: batch.hash(),
-            alive: self.time,
-            is_open: self.stays_open,
-            ..self.chain.clone()
-        }
+    pub fn end(&self) -> &Chain {
+        &self.end
+    }
+
+    /// What it records.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The verdicts whose bytes it keeps.
+    pub fn verdicts(&self) -> &[KeptBytes] {
+        &self.verdicts
     }
 }
 
@@ -78,7 +88,7 @@ impl From<sqlx::Error> for RecordError {
 impl Store {
     /// Writes batches, at most one a chain, in one transaction. Whether an error left them written can be
     /// asked of [`Store::decision_chains`].
-    pub async fn record_decisions(&self, batches: Vec<NewBatch>) -> Result<(), RecordError> {
+    pub async fn record_decisions(&self, batches: Arc<Vec<NewBatch>>) -> Result<(), RecordError> {
         let (pool, seal) = (self.writes().clone(), self.seal().clone());
         // In a task of its own, as every transaction: see the pool's `after_release`.
         let write = tokio::spawn(async move { in_time(write(&pool, &seal, &batches)).await });
@@ -141,13 +151,12 @@ impl Store {
 /// 1. new chains; 2. their ends, as they were left; 3. batches; 4. rows; 5. verdicts.
 async fn write(pool: &PgPool, seal: &SealKeys, batches: &[NewBatch]) -> Result<(), RecordError> {
     let mut transaction = pool.begin().await?;
-    let written: Vec<(Batch, Chain)> = batches.iter().map(|new| (new.batch(), new.end())).collect();
     begin_chains(&mut transaction, batches).await?;
-    if move_ends(&mut transaction, seal, &written).await? != batches.len() as u64 {
+    if move_ends(&mut transaction, seal, batches).await? != batches.len() as u64 {
         transaction.rollback().await?;
         return Err(RecordError::Moved);
     }
-    insert_batches(&mut transaction, seal, &written).await?;
+    insert_batches(&mut transaction, seal, batches).await?;
     insert_rows(&mut transaction, batches).await?;
     insert_verdicts(&mut transaction, batches).await?;
     hit("decisions.before_commit").map_err(StoreError::from)?;
@@ -156,7 +165,7 @@ async fn write(pool: &PgPool, seal: &SealKeys, batches: &[NewBatch]) -> Result<(
 }
 
 async fn begin_chains(db: &mut PgConnection, batches: &[NewBatch]) -> Result<(), sqlx::Error> {
-    let new: Vec<&Chain> = batches.iter().map(|b| &b.chain).filter(|chain| chain.number == 0).collect();
+    let new: Vec<&Chain> = batches.iter().map(NewBatch::end).filter(|end| end.number == 1).collect();
     if new.is_empty() {
         return Ok(());
     }
@@ -175,13 +184,9 @@ async fn begin_chains(db: &mut PgConnection, batches: &[NewBatch]) -> Result<(),
 }
 
 /// Moves each end on from where this instance left it; how many were there.
-async fn move_ends(
-    db: &mut PgConnection,
-    seal: &SealKeys,
-    written: &[(Batch, Chain)],
-) -> Result<u64, sqlx::Error> {
+async fn move_ends(db: &mut PgConnection, seal: &SealKeys, batches: &[NewBatch]) -> Result<u64, sqlx::Error> {
     let (keys, macs): (Vec<i32>, Vec<Vec<u8>>) =
-        written.iter().map(|(_, end)| end.seal(seal)).map(|(key, mac)| (key as i32, mac)).unzip();
+        batches.iter().map(|new| new.end.seal(seal)).map(|(key, mac)| (key as i32, mac)).unzip();
     let moved = sqlx::query!(
         "update decision_chain c
          set number = n.number, hash = n.hash, alive_us = n.alive_us, is_open = n.is_open, mac_key = n.mac_key, mac = n.mac
@@ -189,13 +194,13 @@ async fn move_ends(
                      $8::integer[], $9::bytea[])
               as n(tenant, instance, number, previous, hash, alive_us, is_open, mac_key, mac)
          where c.tenant = n.tenant and c.instance = n.instance and c.number = n.number - 1 and c.hash = n.previous",
-        &written.iter().map(|(b, _)| b.tenant.clone()).collect::<Vec<_>>(),
-        &written.iter().map(|(b, _)| b.instance.clone()).collect::<Vec<_>>(),
-        &written.iter().map(|(b, _)| to_sql(b.number)).collect::<Vec<_>>(),
-        &written.iter().map(|(b, _)| b.previous.0.to_vec()).collect::<Vec<_>>(),
-        &written.iter().map(|(_, end)| end.hash.0.to_vec()).collect::<Vec<_>>(),
-        &written.iter().map(|(_, end)| end.alive.as_microsecond()).collect::<Vec<_>>(),
-        &written.iter().map(|(_, end)| end.is_open).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.batch.tenant.clone()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.batch.instance.clone()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| to_sql(new.batch.number)).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.batch.previous.0.to_vec()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.end.hash.0.to_vec()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.end.alive.as_microsecond()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.end.is_open).collect::<Vec<_>>(),
         &keys,
         &macs
     )
@@ -207,22 +212,22 @@ async fn move_ends(
 async fn insert_batches(
     db: &mut PgConnection,
     seal: &SealKeys,
-    written: &[(Batch, Chain)],
+    batches: &[NewBatch],
 ) -> Result<(), sqlx::Error> {
     let (keys, macs): (Vec<i32>, Vec<Vec<u8>>) =
-        written.iter().map(|(batch, _)| batch.seal(seal)).map(|(key, mac)| (key as i32, mac)).unzip();
+        batches.iter().map(|new| new.batch.seal(seal)).map(|(key, mac)| (key as i32, mac)).unzip();
     sqlx::query!(
         "insert into decision_batch (tenant, instance, number, previous, hash, time_us, records, mac_key, mac)
          select n.* from unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::bytea[], $6::bigint[], $7::bytea[],
                                 $8::integer[], $9::bytea[])
               as n(tenant, instance, number, previous, hash, time_us, records, mac_key, mac)",
-        &written.iter().map(|(b, _)| b.tenant.clone()).collect::<Vec<_>>(),
-        &written.iter().map(|(b, _)| b.instance.clone()).collect::<Vec<_>>(),
-        &written.iter().map(|(b, _)| to_sql(b.number)).collect::<Vec<_>>(),
-        &written.iter().map(|(b, _)| b.previous.0.to_vec()).collect::<Vec<_>>(),
-        &written.iter().map(|(_, end)| end.hash.0.to_vec()).collect::<Vec<_>>(),
-        &written.iter().map(|(b, _)| b.time.as_microsecond()).collect::<Vec<_>>(),
-        &written.iter().map(|(b, _)| b.records.clone()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.batch.tenant.clone()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.batch.instance.clone()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| to_sql(new.batch.number)).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.batch.previous.0.to_vec()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.end.hash.0.to_vec()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.batch.time.as_microsecond()).collect::<Vec<_>>(),
+        &batches.iter().map(|new| new.batch.records.clone()).collect::<Vec<_>>(),
         &keys,
         &macs
     )
@@ -248,7 +253,11 @@ impl Row {
 }
 
 /// The rows that records of a chain add up to.
-pub(crate) fn add_rows(rows: &mut BTreeMap<Sha256, Row>, instance: &str, records: Vec<Record>) {
+pub(crate) fn add_rows(
+    rows: &mut BTreeMap<Sha256, Row>,
+    instance: &str,
+    records: impl IntoIterator<Item = Record>,
+) {
     for record in records {
         let Record::Decision(decision) = record else { continue };
         match rows.entry(decision.id(instance)) {
@@ -265,8 +274,8 @@ async fn insert_rows(db: &mut PgConnection, batches: &[NewBatch]) -> Result<(), 
     let mut rows: Vec<(Sha256, Row)> = Vec::new();
     for new in batches {
         let mut own = BTreeMap::new();
-        add_rows(&mut own, &new.chain.instance, new.records.clone());
-        tenants.extend(own.iter().map(|_| new.chain.tenant.clone()));
+        add_rows(&mut own, &new.end.instance, new.records.iter().cloned());
+        tenants.extend(own.iter().map(|_| new.end.tenant.clone()));
         rows.extend(own);
     }
     if rows.is_empty() {
@@ -310,7 +319,7 @@ async fn insert_verdicts(db: &mut PgConnection, batches: &[NewBatch]) -> Result<
     let mut verdicts: BTreeMap<(&str, Sha256), (u64, &[u8])> = BTreeMap::new();
     for new in batches {
         let own = new.verdicts.iter();
-        verdicts.extend(own.map(|(id, size, bytes)| ((new.chain.tenant.as_str(), *id), (*size, &bytes[..]))));
+        verdicts.extend(own.map(|(id, size, bytes)| ((new.end.tenant.as_str(), *id), (*size, &bytes[..]))));
     }
     if verdicts.is_empty() {
         return Ok(());
@@ -322,7 +331,7 @@ async fn insert_verdicts(db: &mut PgConnection, batches: &[NewBatch]) -> Result<
         &verdicts.keys().map(|(tenant, _)| (*tenant).to_owned()).collect::<Vec<_>>(),
         &verdicts.keys().map(|(_, id)| id.0.to_vec()).collect::<Vec<_>>(),
         &verdicts.values().map(|(size, _)| to_sql(*size)).collect::<Vec<_>>(),
-        &verdicts.values().map(|(_, bytes)| bytes.to_vec()).collect::<Vec<_>>()
+        &verdicts.values().map(|(_, bytes)| *bytes).collect::<Vec<_>>() as &[&[u8]]
     )
     .execute(db)
     .await?;

@@ -77,13 +77,13 @@ fn requests(token: &str, items: Vec<Vec<u8>>) -> Requests {
 }
 
 async fn ingest(stage: &Stage, items: Vec<Vec<u8>>) -> Result<Figures> {
-    let pids = [vec![stage.app.process.pid], stage.backends()].concat();
+    let cpu = || usage::cpu(&[&[stage.app.process.pid][..], &stage.backends()].concat());
     let how = Drive { port: stage.port(), connections: CONNECTIONS, window: WINDOW, expected: &[201] };
-    let before = usage::cpu(&pids);
+    let before = cpu();
     let sample: Sample = drive(how, requests(&stage.token, items)).await?;
     ensure!(sample.odd.0 == 0, "{} answers of status {:?}", sample.odd.0, sample.odd.1);
     let mut figures = Figures::of(&sample);
-    figures.cpu = Some((usage::cpu(&pids) - before) as f64 / sample.answers() as f64);
+    figures.cpu = Some(cpu().saturating_sub(before) as f64 / sample.answers() as f64);
     figures.rss = Some(stage.app.process.resident());
     Ok(figures)
 }

@@ -30,14 +30,15 @@ pub async fn save(stage: &Stage, files: &Path) -> Result<()> {
 /// Tile, checkpoint, inclusion proof.
 pub async fn reads(bench: &Bench) -> Result<Vec<Case>> {
     let (stage, ceiling) = (&bench.large, &bench.ceiling);
-    let side = |port, paths: Vec<String>, pids| Side {
+    let side = |port, paths: Vec<String>, pid, database| Side {
         drive: Drive { port, connections: 32, window: Duration::from_secs(2), expected: &[200] },
         requests: round_robin(paths, Some(&stage.token)),
-        pids,
+        pids: vec![pid],
+        database,
         stage: None,
     };
-    let own = |paths| side(stage.port(), paths, [vec![stage.app.process.pid], stage.backends()].concat());
-    let other = |path: String| side(ceiling.port, vec![path], vec![ceiling.process.pid]);
+    let own = |paths| side(stage.port(), paths, stage.app.process.pid, Some(stage));
+    let other = |path: String| side(ceiling.port, vec![path], ceiling.process.pid, None);
     let (tile, bytes) = in_turn(own(vec![TILE.into()]), other("/file/tile".into()), 2).await?;
     let tile = Case::rate("log tile", tile, AGAINST, bytes, 0.5);
     let (checkpoint, bytes) =
@@ -51,7 +52,7 @@ pub async fn reads(bench: &Bench) -> Result<Vec<Case>> {
         .map(|_| format!("/v1/log/default/proof/inclusion?index={}&size={size}", random.u64(0..size)))
         .collect();
     let rows = (0..4_000).map(|_| format!("/row/{}", random.usize(0..stage.images.len()))).collect();
-    let rows = side(ceiling.port, rows, [vec![ceiling.process.pid], stage.backends()].concat());
+    let rows = side(ceiling.port, rows, ceiling.process.pid, Some(stage));
     let (proof, row) = in_turn(own(proofs), rows, 2).await?;
     let proof = Case::rate("log inclusion proof", proof, "one primary-key read over HTTP", row, 0.5);
     Ok(vec![tile, checkpoint, proof])

@@ -52,12 +52,14 @@ pub async fn repeated(bench: &Bench) -> Result<Vec<Case>> {
         drive: how(stage.port(), 3),
         requests: round_robin(paths, Some(&stage.token)),
         pids: vec![stage.app.process.pid],
+        database: None,
         stage: Some(stage),
     };
     let other = Side {
         drive: how(ceiling.port, 3),
         requests: round_robin(vec!["/file/verdict".into()], Some(&stage.token)),
         pids: vec![ceiling.process.pid],
+        database: None,
         stage: None,
     };
     crate::service::client::drive(
@@ -100,26 +102,29 @@ pub async fn first(bench: &Bench) -> Result<Vec<Case>> {
     let (status, body) = wire.ask(&post("/prepare", None, lines.join("\n").as_bytes())).await?;
     ensure!(status == 200, "{}", String::from_utf8_lossy(body));
     let round_trips = String::from_utf8_lossy(body).parse::<f64>()? / ASKED as f64;
-    let side = |stage: &'static str, on: &Stage, numbers: &[usize]| Side {
-        drive: how(on.port()),
-        requests: cold(on, numbers, stage),
-        pids: [vec![on.app.process.pid], on.backends()].concat(),
+    let side = |series: &'static str| Side {
+        drive: how(bench.large.port()),
+        requests: cold(&bench.large, &numbers, series),
+        pids: vec![bench.large.app.process.pid],
+        database: Some(&bench.large),
         stage: None,
     };
     let statements = Side {
         drive: how(bench.ceiling.port),
         requests: round_robin(numbers.iter().map(|n| format!("/replay/{n}")).collect(), None),
-        pids: [vec![bench.ceiling.process.pid], bench.large.backends()].concat(),
+        pids: vec![bench.ceiling.process.pid],
+        database: Some(&bench.large),
         stage: None,
     };
-    let (own, against) = in_turn(side("first", &bench.large, &numbers), statements, 3).await?;
+    let (own, against) = in_turn(side("first"), statements, 3).await?;
     let row = Side {
         drive: how(bench.ceiling.port),
         requests: round_robin(numbers.iter().map(|n| format!("/row/{n}")).collect(), None),
         pids: vec![],
+        database: None,
         stage: None,
     };
-    let (again, row) = in_turn(side("row", &bench.large, &numbers), row, 1).await?;
+    let (again, row) = in_turn(side("row"), row, 1).await?;
     let (p99, its_p99) = (own.p99, against.p99);
     let ratio = again.rate / row.rate;
     let first = Case::rate("verdict first", own, "its statements without evaluation", against, 0.7)
@@ -141,7 +146,8 @@ pub async fn growth(bench: &Bench) -> Result<Vec<Case>> {
             expected: &[200],
         },
         requests: cold(stage, &shuffled(stage, 0, 4_000), "growth"),
-        pids: [vec![stage.app.process.pid], stage.backends()].concat(),
+        pids: vec![stage.app.process.pid],
+        database: Some(stage),
         stage: None,
     });
     for _ in 0..ROUNDS {
