@@ -310,9 +310,37 @@ fn intoto_v1(text: &str, signed: &Signed<'_>, key: &Key<'_>) -> Result<(), Other
         demand(hash.is(&Sha256::of(payload(signed)?.1)), "payload")?;
     }
     // This kind names the signature by the hash of the uploaded envelope only.
-    let envelope = signed.signature.envelope.as_deref();
-    demand(envelope.is_some_and(|bytes| spec.content.hash.is(&Sha256::of(bytes))), "envelope")?;
+    demand(is_uploaded(signed, &spec.content.hash), "envelope")?;
     demand(key.is_pem(&spec.public_key), "signer")
+}
+
+/// Whether `hash` is of the signed envelope as a client uploaded it.
+///
+/// An attachment holds the bytes that were uploaded; a bundle holds the envelope in some spelling of its own. The clients wrote
+/// it either in the order of the Go structure or in canonical JSON. Each spelling here is made of exactly the verified
+/// payload, its type and the signature, so no hash of another envelope can be met by one.
+fn is_uploaded(signed: &Signed<'_>, hash: &Hash) -> bool {
+    let Some(received) = signed.signature.envelope.as_deref() else { return false };
+    hash.is(&Sha256::of(received))
+        || spellings(signed, received)
+            .is_some_and(|all| all.iter().any(|text| hash.is(&Sha256::of(text.as_bytes()))))
+}
+
+/// The envelope in each of the clients' spellings, with the `keyid` that it was received with.
+fn spellings(signed: &Signed<'_>, received: &[u8]) -> Option<[String; 3]> {
+    let Content::Payload { payload_type, bytes } = signed.content else { return None };
+    let wire: crate::dsse::Wire = serde_json::from_slice(received).ok()?;
+    let [signature] = wire.signatures.as_slice() else { return None };
+    let quoted = |text: &str| serde_json::to_string(text).ok();
+    let keyid = quoted(signature.keyid.as_deref().unwrap_or_default())?;
+    let (sig, payload) = (STANDARD.encode(&signed.signature.bytes), STANDARD.encode(bytes));
+    let payload_type = quoted(payload_type)?;
+    let named = format!(r#"[{{"keyid":{keyid},"sig":"{sig}"}}]"#);
+    Some([
+        format!(r#"{{"payloadType":{payload_type},"payload":"{payload}","signatures":{named}}}"#),
+        format!(r#"{{"payload":"{payload}","payloadType":{payload_type},"signatures":{named}}}"#),
+        format!(r#"{{"payload":"{payload}","payloadType":{payload_type},"signatures":[{{"sig":"{sig}"}}]}}"#),
+    ])
 }
 
 fn intoto_v2(text: &str, signed: &Signed<'_>, key: &Key<'_>) -> Result<(), Other> {
@@ -329,6 +357,7 @@ fn intoto_v2(text: &str, signed: &Signed<'_>, key: &Key<'_>) -> Result<(), Other
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Envelope {
+        payload: Option<String>,
         payload_type: String,
         signatures: Vec<Sig>,
     }
@@ -342,6 +371,13 @@ fn intoto_v2(text: &str, signed: &Signed<'_>, key: &Key<'_>) -> Result<(), Other
     let (payload_type, bytes) = payload(signed)?;
     demand(content.payload_hash.is(&Sha256::of(bytes)), "payload")?;
     demand(content.envelope.payload_type == payload_type, "payload type")?;
+    // The log leaves the payload out; where one is, it is encoded once or twice. The envelope's own hash is the client's word,
+    // which the log never compared and which clients compute in different ways: payload, type, signature and signer are all of it.
+    if let Some(payload) = &content.envelope.payload {
+        let once = base64(payload)?;
+        let twice = || std::str::from_utf8(&once).ok().and_then(|text| STANDARD.decode(text).ok());
+        demand(once == bytes || twice().is_some_and(|twice| twice == bytes), "payload")?;
+    }
     let [signature] = content.envelope.signatures.as_slice() else {
         return Err(Other::About("number of signatures"));
     };
