@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
-use aws_lc_rs::signature::{self, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{
+    self, ParsedPublicKey, RsaParameters, RsaPssSaltLength, UnparsedPublicKey, VerificationAlgorithm,
+};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
@@ -55,7 +57,7 @@ pub enum Scheme {
     EcdsaP521Sha512,
     /// RSA PKCS#1 v1.5 with SHA-256, 2048 to 8192 bits.
     RsaPkcs1Sha256,
-    /// RSA-PSS with SHA-256, 2048 to 8192 bits.
+    /// RSA-PSS with SHA-256, 2048 to 8192 bits; the salt is as long as the digest, or as long as it can be.
     RsaPssSha256,
     /// An OpenPGP key: its signatures are OpenPGP packets, which say how they are made (RFC 9580).
     Openpgp,
@@ -135,6 +137,11 @@ impl FromStr for Scheme {
         known.ok_or_else(|| KeyError::UnknownScheme(text.to_owned()))
     }
 }
+
+/// RFC 8017 section 9.1 leaves the length of the salt to the signer. Go's library, and with it Witness, takes the greatest that
+/// fits the key. Each length is verified exactly: neither accepts a signature of the other.
+static RSA_PSS_LONGEST_SALT: RsaParameters =
+    signature::RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
 
 /// Why a text is not a public key that Catenary verifies with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -386,7 +393,10 @@ impl PublicKey {
                             .verify(message, signature)
                             .is_ok()
             }
-            Material::Bare { parsed, .. } => parsed.verify_sig(message, signature).is_ok(),
+            Material::Bare { parsed, .. } => {
+                parsed.verify_sig(message, signature).is_ok()
+                    || self.longest_salt().is_some_and(|key| key.verify(message, signature).is_ok())
+            }
             #[cfg(feature = "gpg")]
             Material::Openpgp(_) => false,
         }
@@ -410,7 +420,15 @@ impl PublicKey {
             Digest::Sha512(bytes) => bytes,
         };
         let Ok(digest) = hash::Digest::import_less_safe(bytes, fits) else { return false };
-        self.could_be(signature) && parsed.verify_digest_sig(&digest, signature).is_ok()
+        self.could_be(signature)
+            && (parsed.verify_digest_sig(&digest, signature).is_ok()
+                || self.longest_salt().is_some_and(|key| key.verify_digest(&digest, signature).is_ok()))
+    }
+
+    /// The key as it verifies signatures whose salt is as long as it can be.
+    fn longest_salt(&self) -> Option<UnparsedPublicKey<&[u8]>> {
+        let pss = self.scheme == Scheme::RsaPssSha256;
+        pss.then(|| UnparsedPublicKey::new(&RSA_PSS_LONGEST_SALT, self.spki()))
     }
 
     fn could_be(&self, signature: &[u8]) -> bool {

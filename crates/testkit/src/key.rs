@@ -8,7 +8,7 @@ use aws_lc_rs::{
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
         EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512,
-        RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
+        RSA_PSS_SHA256, RsaEncoding, RsaKeyPair, RsaPssSaltLength, RsaSignatureEncoding,
     },
 };
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -215,6 +215,25 @@ impl Key {
             }
             Pair::Rsa(pair) if self.scheme == Scheme::RsaPss => sign_rsa(pair, &RSA_PSS_SHA256, bytes),
             Pair::Rsa(pair) => sign_rsa(pair, &RSA_PKCS1_SHA256, bytes),
+        }
+    }
+
+    /// Signs with RSA-PSS and a salt as long as the key allows; other keys sign as ever.
+    pub fn sign_with_longest_salt(&self, bytes: &[u8]) -> Vec<u8> {
+        static LONGEST: RsaSignatureEncoding = RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
+        self.sign_pss(&LONGEST, bytes)
+    }
+
+    /// Signs with RSA-PSS and a salt that is one byte longer than the digest; other keys sign as ever.
+    pub fn sign_with_odd_salt(&self, bytes: &[u8]) -> Vec<u8> {
+        static ODD: RsaSignatureEncoding = RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Custom(33));
+        self.sign_pss(&ODD, bytes)
+    }
+
+    fn sign_pss(&self, encoding: &'static RsaSignatureEncoding, bytes: &[u8]) -> Vec<u8> {
+        match &*self.pair {
+            Pair::Rsa(pair) => sign_rsa(pair, encoding, bytes),
+            _ => self.sign(bytes),
         }
     }
 

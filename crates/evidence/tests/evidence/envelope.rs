@@ -3,7 +3,7 @@
 use crate::common::{Signer, anonymous, bytes, envelope, envelope_with, pae, provenance, ring};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
-    Node, PublicKey, Refusal, Sha256, Trust,
+    Node, PublicKey, Refusal, Scheme, Sha256, Trust,
     attestation::{detect, verify},
     predicate::Claim,
 };
@@ -37,6 +37,34 @@ fn k14_every_key_type_signs_the_golden_statement() {
             assert_eq!(build.builder_id, "https://ci.acme.test");
         }
     }
+}
+
+#[test]
+fn rsa_pss_signatures_verify_with_a_salt_of_the_digests_or_the_greatest_length() {
+    let (signer, payload) = (Signer::rsa_pss(), bytes(&provenance()));
+    let keys = ring(&[&signer]);
+    let pkcs1 = PublicKey::from_spki(&signer.spki(), Some(Scheme::RsaPkcs1Sha256)).unwrap();
+    let pkcs1 = Trust::from_iter([pkcs1]);
+    let message = pae(&payload);
+    let longest = signer.0.sign_with_longest_salt(&message);
+    for keyid in [None, Some(signer.keyid())] {
+        let item = envelope_with(&payload, &[(keyid.as_deref(), &longest)]);
+        assert_eq!(verify(&item, &keys).unwrap().keys(), [signer.public().id()]);
+    }
+    let unnamed = |signature: &[u8], keys: &Trust| {
+        verify(&envelope_with(&payload, &[(None, signature)]), keys).unwrap().is_verified()
+    };
+    assert!(!unnamed(&longest, &pkcs1), "another padding");
+    assert!(!unnamed(&signer.0.sign_with_odd_salt(&message), &keys), "another length");
+    assert!(!unnamed(&signer.0.sign_with_longest_salt(b"else"), &keys), "another message");
+    for at in 0..longest.len() {
+        let mut flipped = longest.clone();
+        flipped[at] ^= 1;
+        assert!(!unnamed(&flipped, &keys), "byte {at}");
+    }
+    let other = Signer::rsa_pkcs1();
+    let other = PublicKey::from_spki(&other.spki(), Some(Scheme::RsaPssSha256)).unwrap();
+    assert!(!unnamed(&longest, &Trust::from_iter([other])), "another key");
 }
 
 #[test]
