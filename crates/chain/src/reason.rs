@@ -335,6 +335,8 @@ codes! {
         "Record the step with in-toto and post its link, then ask again.";
     LayFunctionary "LAY_FUNCTIONARY" "A step was done by nobody whom the layout lets do it.",
         "Have a functionary of the step do it; treat a link by somebody else as an incident.";
+    LayFunctionaryUnknown "LAY_FUNCTIONARY_UNKNOWN" "A step may be done by somebody whom Catenary cannot know again, and nobody else did it.",
+        "Name keys in the step's pubkeys: PEM keys, or OpenPGP keys with the time of their creation.";
     LayThreshold "LAY_THRESHOLD" "Fewer functionaries agree on a step than the layout wants.",
         "Have more functionaries do the step, with the same result.";
     LayRule "LAY_RULE" "An artifact rule of the layout does not hold.",

@@ -347,6 +347,10 @@ fn by_key(
             None => Err(None),
         });
     }
+    #[cfg(feature = "gpg")]
+    if signature.over == Over::Openpgp {
+        return openpgp(position, content, signature, keys);
+    }
     let key = match signature.keyid.as_deref().and_then(|keyid| keys.named(keyid)) {
         Some(named) if made(named, content, signature) => Some(named),
         Some(named) => return Err(Refusal::SignatureInvalid { position, key: named.id() }),
@@ -386,6 +390,25 @@ fn made(key: &PublicKey, content: &Content, signature: &Unverified) -> bool {
         (Content::Digest(digest), Over::Digest) => key.verify_prehashed(digest, bytes),
         _ => false,
     }
+}
+
+/// in-toto signs canonical JSON with OpenPGP keys, too. The fact says when the key, or the subkey that signed, expires: who
+/// steals it later can write any time into the signature.
+#[cfg(feature = "gpg")]
+fn openpgp(
+    position: usize,
+    content: &Content,
+    signature: &Unverified,
+    keys: &KeyRing,
+) -> Result<Found, Refusal> {
+    let Content::Payload { bytes, .. } = content else { return Ok(Err(None)) };
+    let found = crate::openpgp::verify_packet(&signature.bytes, signature.keyid.as_deref(), bytes, keys);
+    let Some(made) = found.map_err(|key| Refusal::SignatureInvalid { position, key })? else {
+        return Ok(Err(None));
+    };
+    let mut found = Signature::by_key(made.key);
+    found.expires = made.until.and_then(|until| jiff::Timestamp::from_second(until.into()).ok());
+    Ok(Ok(found))
 }
 
 /// gittuf signs the pre-authentication encoding as git signs commits.

@@ -74,6 +74,8 @@ pub enum Over {
     PaeOrRaw,
     /// SSHSIG armour in `bytes`, over the pre-authentication encoding (gittuf).
     Ssh,
+    /// An OpenPGP signature packet in `bytes`, over the payload's bytes (in-toto).
+    Openpgp,
 }
 
 /// What came with a certificate signature.

@@ -5,24 +5,26 @@
 //! Inspections, which are commands, are read by name and never run.
 
 mod canonical;
+mod functionary;
 mod pattern;
 mod rule;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 pub(crate) use canonical::readable;
 pub use canonical::{CanonicalError, canonical};
+#[cfg(feature = "gpg")]
+pub(crate) use functionary::mpi;
 pub use rule::{Artifacts, Breach, Kind, Rule, Side, apply};
 
 use crate::{
     digest::{Digest, Sha256},
     dsse::within,
     json,
-    key::{KeyId, PublicKey, Scheme},
+    key::{KeyId, PublicKey},
     limits::{MAX_STEPS, MAX_SUBJECTS, MAX_TEXT},
     predicate::Claim,
     refusal::Refusal,
@@ -45,6 +47,9 @@ pub struct Layout {
     /// Names of the inspections, which are never run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inspections: Vec<String>,
+    /// From when on a functionary's key does nothing more: OpenPGP keys say so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ends: BTreeMap<KeyId, Timestamp>,
 }
 
 /// One step of a layout.
@@ -55,8 +60,11 @@ pub struct Step {
     pub name: String,
     /// How many functionaries must have done it, with the same result.
     pub threshold: u32,
-    /// Who may do it. Keys of kinds that Catenary does not read are left out: they can do nothing.
+    /// Who may do it.
     pub functionaries: Vec<KeyId>,
+    /// Who else may, in words: functionaries whom Catenary cannot know again. They can do nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
     /// What may go in.
     pub materials: Vec<Rule>,
     /// What may come out.
@@ -87,26 +95,10 @@ pub(crate) struct Metadata {
 struct WireLayout {
     expires: String,
     #[serde(default)]
-    keys: BTreeMap<String, WireKey>,
+    keys: BTreeMap<String, functionary::WireKey>,
     steps: Vec<WireStep>,
     #[serde(default)]
     inspect: Vec<WireInspection>,
-}
-
-#[derive(Deserialize)]
-struct WireKey {
-    #[serde(default)]
-    keytype: String,
-    #[serde(default)]
-    scheme: String,
-    #[serde(default)]
-    keyval: WireKeyValue,
-}
-
-#[derive(Default, Deserialize)]
-struct WireKeyValue {
-    #[serde(default)]
-    public: Value,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +108,9 @@ struct WireStep {
     threshold: u32,
     #[serde(default)]
     pubkeys: Vec<String>,
+    /// Whose certificates may do it (ITE-7). A link has no time that anybody vouches for at which a certificate could be valid.
+    #[serde(default)]
+    cert_constraints: Option<Vec<IgnoredAny>>,
     #[serde(default)]
     expected_materials: Vec<Vec<String>>,
     #[serde(default)]
@@ -201,8 +196,7 @@ fn read_layout(wire: WireLayout) -> Result<Layout, Refusal> {
     if wire.steps.is_empty() {
         return Err(refuse("/steps", "a layout without steps asks for nothing"));
     }
-    let keys: BTreeMap<&String, KeyId> =
-        wire.keys.iter().filter_map(|(id, key)| Some((id, key.read()?.id()))).collect();
+    let mut ends = BTreeMap::new();
     let mut steps: Vec<Step> = Vec::new();
     for (position, step) in wire.steps.into_iter().enumerate() {
         let at = |member: &str| format!("/steps/{position}/{member}");
@@ -214,8 +208,19 @@ fn read_layout(wire: WireLayout) -> Result<Layout, Refusal> {
             return Err(refuse(&at("threshold"), "it is 0: nobody would have to do the step"));
         }
         within("functionaries of a step", step.pubkeys.len(), MAX_STEPS)?;
-        let mut functionaries: Vec<KeyId> =
-            step.pubkeys.iter().filter_map(|id| keys.get(id).copied()).collect();
+        let (mut functionaries, mut unread) = (Vec::new(), Vec::new());
+        for name in &step.pubkeys {
+            match functionary::named(&wire.keys, name) {
+                Ok(found) => {
+                    functionaries.push(found.key);
+                    ends.extend(found.ends.map(|end| (found.key, end)));
+                }
+                Err(why) => unread.push(format!("{why} ({})", json::shorten(name))),
+            }
+        }
+        if step.cert_constraints.as_ref().is_some_and(|all| !all.is_empty()) {
+            unread.push("holders of certificates (cert_constraints)".to_owned());
+        }
         // Two names for one key are one functionary (E07).
         functionaries.sort();
         functionaries.dedup();
@@ -230,16 +235,17 @@ fn read_layout(wire: WireLayout) -> Result<Layout, Refusal> {
             name: step.name,
             threshold: step.threshold,
             functionaries,
+            unread,
             materials: rules("expected_materials", step.expected_materials)?,
             products: rules("expected_products", step.expected_products)?,
         });
     }
     let inspections = wire.inspect.into_iter().map(|inspection| inspection.name).collect();
-    Ok(Layout { expires, steps, inspections })
+    Ok(Layout { expires, steps, inspections, ends })
 }
 
 /// The public keys of a layout's functionaries, for an operator to look at and to register. `signed` are the bytes that its
-/// owner signed ([`crate::attestation::payload`]).
+/// owner signed ([`crate::attestation::payload`]). OpenPGP keys are not among them: a layout shows their numbers only.
 pub fn functionaries(signed: &[u8]) -> Result<Vec<PublicKey>, Refusal> {
     // An envelope's payload is JSON as it is; a metablock's canonical form need not be.
     let canonical = readable(signed);
@@ -248,31 +254,7 @@ pub fn functionaries(signed: &[u8]) -> Result<Vec<PublicKey>, Refusal> {
         Err(_) => json::check(canonical.as_bytes()).map_err(Refusal::Payload)?,
     };
     let wire: WireLayout = json::read(text).map_err(Refusal::Payload)?;
-    Ok(wire.keys.values().filter_map(WireKey::read).collect())
-}
-
-impl WireKey {
-    /// The key, if it is of a kind that is read: PEM, or the hex of an Ed25519 key.
-    fn read(&self) -> Option<PublicKey> {
-        let text = self.keyval.public.as_str()?;
-        match self.keytype.as_str() {
-            "ed25519" if !text.contains("-----BEGIN") => {
-                let raw: [u8; 32] = hex::decode(text).ok()?.try_into().ok()?;
-                // RFC 8410 section 4: the key's place in a SubjectPublicKeyInfo.
-                let mut spki = hex::decode("302a300506032b6570032100").ok()?;
-                spki.extend(raw);
-                PublicKey::from_spki(&spki, None).ok()
-            }
-            _ => {
-                let scheme = match self.scheme.as_str() {
-                    "rsassa-pss-sha256" => Some(Scheme::RsaPssSha256),
-                    "rsa-pkcs1v15-sha256" => Some(Scheme::RsaPkcs1Sha256),
-                    _ => None,
-                };
-                PublicKey::from_pem(text, scheme).ok()
-            }
-        }
-    }
+    Ok(wire.keys.values().filter_map(functionary::WireKey::read).collect())
 }
 
 fn read_artifacts(member: &'static str, wire: &BTreeMap<String, WireDigests>) -> Result<Artifacts, Refusal> {

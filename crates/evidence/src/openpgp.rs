@@ -13,9 +13,12 @@ use pgp::{
     types::{KeyDetails as _, Tag},
 };
 
+use sha2::Digest as _;
+
 use crate::{
     digest::Sha256,
     key::{KeyError, KeyId, KeyRing},
+    layout::mpi,
     refusal::Refusal,
 };
 
@@ -110,14 +113,14 @@ impl Certificate {
         self.signing.keys().map(String::as_str)
     }
 
-    /// Whether one of its keys made the signature over `message`.
-    fn verifies(&self, signature: &Signature, message: &[u8]) -> bool {
-        let Some(made) = signature.created() else { return false };
+    /// The one of its keys that made the signature over `message`.
+    fn verifies(&self, signature: &Signature, message: &[u8]) -> Option<&Signing> {
+        let made = signature.created()?;
         let made = made.as_secs();
         let expires = signature.signature_expiration_time().map_or(0, |d| d.as_secs());
         // An expiry that the signer set is not kept: nothing here knows what time it is.
         let good = expires == 0 && signature.typ() == Some(SignatureType::Binary) && is_strong(signature);
-        good && self.signing.values().any(|key| {
+        self.signing.values().filter(|_| good).find(|key| {
             key.from <= made
                 && key.until.is_none_or(|until| made < until)
                 && match &key.key {
@@ -216,18 +219,79 @@ pub(crate) fn verify(armour: &str, message: &[u8], keys: &KeyRing) -> Result<Opt
     let (Some(Ok(DetachedSignature { signature })), None) = (found.next(), found.next()) else {
         return Ok(None);
     };
+    match made(&signature, None, message, keys) {
+        Ok(found) => Ok(found.map(|found| found.key)),
+        Err(key) => Err(Refusal::ObjectSignature { key }),
+    }
+}
+
+/// A key that made a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) key: KeyId,
+    /// Unix seconds at which it, or the subkey that signed, expires.
+    pub(crate) until: Option<u32>,
+}
+
+/// Verifies one signature packet ([`packet`]) over `message`, as [`verify`] does; `hint` names the key as well. The error is
+/// the registered key that is named and did not make it.
+pub(crate) fn verify_packet(
+    packet: &[u8],
+    hint: Option<&str>,
+    message: &[u8],
+    keys: &KeyRing,
+) -> Result<Option<Made>, KeyId> {
+    let Ok(DetachedSignature { signature }) = DetachedSignature::from_bytes(packet) else { return Ok(None) };
+    made(&signature, hint, message, keys)
+}
+
+fn made(
+    signature: &Signature,
+    hint: Option<&str>,
+    message: &[u8],
+    keys: &KeyRing,
+) -> Result<Option<Made>, KeyId> {
     let prints = signature.issuer_fingerprint();
     let named = prints.iter().map(|print| hex::encode(print.as_bytes()));
     let ids = signature.issuer_key_id();
     let short = ids.iter().map(|id| hex::encode(id.as_ref()));
-    let Some(key) = named.chain(short).find_map(|name| keys.openpgp(&name)) else { return Ok(None) };
+    let hint = hint.map(str::to_ascii_lowercase);
+    let Some(key) = named.chain(short).chain(hint).find_map(|name| keys.openpgp(&name)) else {
+        return Ok(None);
+    };
     let Some(certificate) = key.as_openpgp() else { return Ok(None) };
-    if !is_strong(&signature) {
+    if !is_strong(signature) {
         return Ok(None);
     }
-    if certificate.verifies(&signature, message) {
-        Ok(Some(key.id()))
-    } else {
-        Err(Refusal::ObjectSignature { key: key.id() })
+    match certificate.verifies(signature, message) {
+        Some(by) => Ok(Some(Made { key: key.id(), until: by.until })),
+        None => Err(key.id()),
     }
+}
+
+/// The packet of a version 4 signature that in-toto has taken apart (securesystemslib's `other_headers` and `signature`), made
+/// whole again: what is hashed, an empty unhashed part, the beginning of the hash, the numbers. `None` when it is none that can
+/// be verified.
+pub(crate) fn packet(hashed: &[u8], bare: &[u8], message: &[u8]) -> Option<Vec<u8>> {
+    let [4, _, algorithm, hash, high, low, subpackets @ ..] = hashed else { return None };
+    if usize::from(u16::from_be_bytes([*high, *low])) != subpackets.len() {
+        return None;
+    }
+    // RFC 9580 section 5.2.4: the document, the hashed part, and how long that is.
+    let length = u32::try_from(hashed.len()).ok()?.to_be_bytes();
+    let signed = [message, hashed, &[4, 0xff], &length].concat();
+    let beginning = match hash {
+        8 => sha2::Sha256::digest(&signed)[..2].to_vec(),
+        9 => sha2::Sha384::digest(&signed)[..2].to_vec(),
+        10 => sha2::Sha512::digest(&signed)[..2].to_vec(),
+        _ => return None,
+    };
+    let numbers = match algorithm {
+        1 | 3 => mpi(bare),
+        22 if bare.len() == 64 => [mpi(&bare[..32]), mpi(&bare[32..])].concat(),
+        _ => return None,
+    };
+    let body = [hashed, &[0, 0], &beginning, &numbers].concat();
+    let length = u32::try_from(body.len()).ok()?.to_be_bytes();
+    Some([&[0xc2, 0xff], &length[..], &body].concat())
 }

@@ -181,7 +181,7 @@ pub struct Signature {
     /// It existed at: the earliest time that a trusted authority other than our own log proves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_before: Option<Timestamp>,
-    /// The certificate's notAfter.
+    /// The certificate's notAfter; of an in-toto document the end of the OpenPGP key that signed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
     /// How much of a transparency log's proof is there.

@@ -104,9 +104,12 @@ impl<'a> Task<'_, 'a> {
                 continue;
             }
             let counts = match step {
-                None => self.world.counts(statement, signer, None, None),
+                None => {
+                    statement.fact.keys().iter().all(|key| lived(statement, key))
+                        && self.world.counts(statement, signer, None, None)
+                }
                 Some(step) => {
-                    let by = self.keys(statement, Some(&step.functionaries));
+                    let by = self.keys(statement, Some(step));
                     keys.extend(by.iter().copied());
                     !by.is_empty()
                 }
@@ -144,11 +147,12 @@ impl<'a> Task<'_, 'a> {
         Ok(layout)
     }
 
-    /// The functionaries by whose signatures a statement counts; of `among`, when given.
-    fn keys(&self, statement: &Statement, among: Option<&[KeyId]>) -> BTreeSet<KeyId> {
+    /// The functionaries by whose signatures a statement counts; of a step, when one is given.
+    fn keys(&self, statement: &Statement, step: Option<&Step>) -> BTreeSet<KeyId> {
         let named = |key: &KeyId| {
             self.rule.functionaries.names(key, self.world.control)
-                && among.is_none_or(|among| among.contains(key))
+                && step.is_none_or(|step| step.functionaries.contains(key))
+                && lived(statement, key)
         };
         let counts = |key: &KeyId| self.world.counts(statement, &Signer::Keys(vec![*key]), None, None);
         statement.fact.keys().into_iter().filter(named).filter(counts).collect()
@@ -187,7 +191,7 @@ impl<'a> Task<'_, 'a> {
         let mut results = Vec::new();
         for (position, step) in layout.steps.iter().enumerate() {
             let last = position + 1 == layout.steps.len();
-            let mut done = self.step(step, pool, depth)?;
+            let mut done = self.step(layout, step, pool, depth)?;
             if let Some(ends) = ends.filter(|_| last) {
                 done.retain(|done| contents(&done.link.products).any(|digest| ends.contains(&digest)));
                 if done.is_empty() {
@@ -210,13 +214,21 @@ impl<'a> Task<'_, 'a> {
     }
 
     /// What enough functionaries say came of the step: one for each result that they agree on.
-    fn step(&mut self, step: &Step, pool: &Pool<'a>, depth: usize) -> Result<Vec<Done<'a>>, Box<Reason>> {
+    fn step(
+        &mut self,
+        layout: &Layout,
+        step: &Step,
+        pool: &Pool<'a>,
+        depth: usize,
+    ) -> Result<Vec<Done<'a>>, Box<Reason>> {
+        let functionaries = self.living(layout, step);
         if let Some(digest) = self.rule.sublayouts.get(&step.name) {
             if depth >= MAX_DEPTH {
                 let message = format!("more than {MAX_DEPTH} layouts are in each other");
                 return Err(self.reason(Code::SysLimitExceeded, message));
             }
             let rule = self.rule;
+            let step = &Step { functionaries, ..step.clone() };
             let inner = self.layout(*digest, &rule.functionaries, Some(step))?;
             let inner = self.fresh(inner)?;
             let link = StepLink { name: step.name.clone(), ..self.resolve(inner, pool, None, depth + 1)? };
@@ -227,7 +239,7 @@ impl<'a> Task<'_, 'a> {
         let mut others = 0;
         for (id, (link, keys)) in pool.iter().filter(|(_, (link, _))| link.name == step.name) {
             let by: BTreeSet<KeyId> =
-                keys.iter().filter(|key| step.functionaries.contains(key)).copied().collect();
+                keys.iter().filter(|key| functionaries.contains(key)).copied().collect();
             if by.is_empty() {
                 others += 1;
                 continue;
@@ -248,6 +260,13 @@ impl<'a> Task<'_, 'a> {
             return Ok(done);
         }
         let name = &step.name;
+        if !step.unread.is_empty() {
+            let message = format!(
+                "step `{name}` was done by too few of whom Catenary can know again; it may be done by {}, too",
+                step.unread.join(", ")
+            );
+            return Err(self.reason(Code::LayFunctionaryUnknown, message));
+        }
         Err(match most {
             Some(most) => {
                 let message = format!(
@@ -262,6 +281,14 @@ impl<'a> Task<'_, 'a> {
             }
             None => self.reason(Code::LayStepMissing, format!("no link of step `{name}` leads to the image")),
         })
+    }
+
+    /// Who of the step's functionaries has a key that did not end.
+    fn living(&mut self, layout: &Layout, step: &Step) -> Vec<KeyId> {
+        let (mut living, now) = (step.functionaries.clone(), self.world.now);
+        living.retain(|key| layout.ends.get(key).is_none_or(|end| now < *end));
+        self.world.horizons.extend(living.iter().filter_map(|key| layout.ends.get(key)));
+        living
     }
 
     /// One result for each step, so that all artifact rules hold.
@@ -300,6 +327,13 @@ fn breach(layout: &Layout, chosen: &[usize], results: &[Vec<Done<'_>>]) -> Optio
             Some(format!("{word} of step `{}`: {breach}", step.name))
         })
     })
+}
+
+/// Whether our log received the statement while the key that made this signature was not expired: the time in an OpenPGP
+/// signature is its maker's word.
+fn lived(statement: &Statement, key: &KeyId) -> bool {
+    let mut by = statement.fact.signatures.iter().filter(|s| s.signer.key() == Some(*key));
+    by.all(|signature| signature.expires.is_none_or(|until| statement.received_at < until))
 }
 
 fn contents(artifacts: &Artifacts) -> impl Iterator<Item = Digest> {

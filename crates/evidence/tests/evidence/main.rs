@@ -5,6 +5,7 @@ mod build_types;
 mod common;
 mod envelope;
 mod keyless;
+mod layouts;
 mod limits;
 mod mutate;
 mod objects;

@@ -293,10 +293,12 @@ fn one_step(scene: &mut Scene, link: Link) -> Verdict {
         name: "build".into(),
         threshold: 1,
         functionaries: vec![ann],
+        unread: Vec::new(),
         materials: Vec::new(),
         products: Vec::new(),
     };
-    let layout = Layout { expires: at(1000), steps: vec![step], inspections: Vec::new() };
+    let layout =
+        Layout { expires: at(1000), steps: vec![step], inspections: Vec::new(), ends: Default::default() };
     let id = scene.attest(1, &["other"], vec![subject("layout")], Claim::Layout(layout));
     let Digest::Sha256(payload) = content("layout") else { unreachable!("content is SHA-256") };
     scene.statement(id).fact.payload = catenary_evidence::Sha256(payload);

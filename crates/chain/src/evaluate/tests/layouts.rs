@@ -37,7 +37,7 @@ fn artifacts(paths: &[(&str, &str)]) -> Artifacts {
 
 fn step(name: &str, functionaries: &[&str], threshold: u32, materials: Vec<Rule>) -> Step {
     let functionaries: Vec<KeyId> = functionaries.iter().map(|name| key(name)).collect();
-    Step { name: name.into(), threshold, functionaries, materials, products: Vec::new() }
+    Step { name: name.into(), threshold, functionaries, unread: Vec::new(), materials, products: Vec::new() }
 }
 
 fn from(step: &str) -> Vec<Rule> {
@@ -63,6 +63,7 @@ fn layout() -> Layout {
             step("build", &["ci2"], 1, from("write")),
         ],
         inspections: vec!["untar".into()],
+        ends: std::collections::BTreeMap::new(),
     }
 }
 
@@ -142,6 +143,47 @@ fn p07_an_expired_layout_asks_for_nothing_and_gives_nothing() {
     check("expired", &World::new(|layout| layout.expires = at(29)).ask(), &[LayExpired]);
     check("at its end", &World::new(|layout| layout.expires = at(30)).ask(), &[LayExpired]);
     check("before", &World::new(|layout| layout.expires = at(31)).ask(), &[]);
+}
+
+#[test]
+fn a_functionarys_key_that_ended_does_nothing_more() {
+    let ending = |minute| World::new(|layout| layout.ends.extend([(key("ci"), at(minute))])).ask();
+    check("ended", &ending(30), &[LayFunctionary]);
+    let verdict = ending(31);
+    check("not yet", &verdict, &[]);
+    assert!(verdict.valid_until <= at(31));
+    // The layout says nothing of the end; the key's own signature does. Received after it, it may be backdated.
+    let expiring = |minute| {
+        let mut world = World::new(|_| {});
+        let links: Vec<Sha256> = world.0.evidence.attestations.keys().copied().collect();
+        for id in links {
+            let fact = &mut world.0.statement(id).fact;
+            if matches!(&fact.claim, Claim::Link(link) if link.name == "write") {
+                fact.signatures[0].expires = Some(at(minute));
+            }
+        }
+        world.ask()
+    };
+    check("received at its end", &expiring(7), &[LayStepMissing]);
+    check("received before", &expiring(8), &[]);
+    let mut world = World::bare(|_| {});
+    let layouts: Vec<Sha256> = world.0.evidence.attestations.keys().copied().collect();
+    world.0.statement(layouts[0]).fact.signatures[0].expires = Some(at(6));
+    check("the owner's", &world.ask(), &[LaySignerNotTrusted]);
+}
+
+#[test]
+fn a_functionary_who_cannot_be_known_again_is_named() {
+    let unread = |layout: &mut Layout| {
+        layout.steps[0].functionaries.clear();
+        layout.steps[0].unread = vec!["holders of certificates (cert_constraints)".to_owned()];
+    };
+    let verdict = World::new(unread).ask();
+    check("certificates only", &verdict, &[LayFunctionaryUnknown]);
+    assert!(verdict.reasons[0].message.contains("cert_constraints"), "{}", verdict.reasons[0].message);
+    let beside = |layout: &mut Layout| layout.steps[0].unread = vec!["a subkey".to_owned()];
+    check("a key beside them", &World::new(beside).ask(), &[]);
+    check("the key did nothing", &World::bare(beside).ask(), &[LayFunctionaryUnknown]);
 }
 
 #[test]
@@ -249,6 +291,7 @@ fn a_sublayout_stands_for_a_step_when_its_functionaries_signed_it() {
             expires: at(500),
             steps: vec![step("draft", &["vcs"], 1, Vec::new()), step("polish", &["ci2"], 1, from("draft"))],
             inspections: Vec::new(),
+            ends: std::collections::BTreeMap::new(),
         };
         change(&mut inner);
         world.layout("inner", signers, inner);
