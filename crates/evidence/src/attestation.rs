@@ -11,7 +11,7 @@ use crate::{
     json,
     key::{KeyId, KeyRing, PublicKey},
     keyless, layout,
-    limits::MAX_ITEM,
+    limits::{MAX_ITEM, MAX_TEXT},
     mention::Mention,
     predicate::{self, Claim},
     refusal::Refusal,
@@ -178,9 +178,10 @@ impl About {
                     mentions: Vec::new(),
                 })
             }
-            Content::Payload { payload_type, .. } => {
-                Err(Refusal::PayloadType { found: json::shorten(payload_type).into_owned() })
-            }
+            Content::Payload { payload_type, bytes } => match predicate::bare_sbom(payload_type) {
+                Some(unread) => Self::document(payload_type, bytes, unread),
+                None => Err(Refusal::PayloadType { found: json::shorten(payload_type).into_owned() }),
+            },
             Content::Digest(digest) => Ok(Self::artifact(*digest, Sha256::of(digest.to_string().as_bytes()))),
         }
     }
@@ -258,6 +259,27 @@ impl About {
             return Err(Refusal::PayloadType { found: json::shorten(&critical.kind).into_owned() });
         }
         Ok(Self::artifact(critical.image.docker_manifest_digest, Sha256::of(bytes)))
+    }
+
+    /// A signed bill of materials by itself: kept, about no subject.
+    fn document(payload_type: &str, bytes: &[u8], unread: predicate::Unread) -> Result<Self, Refusal> {
+        if payload_type.len() > MAX_TEXT {
+            return Err(Refusal::TooLarge {
+                what: "a payload type",
+                size: payload_type.len(),
+                limit: MAX_TEXT,
+            });
+        }
+        if payload_type.contains("+json") {
+            json::check(bytes).map_err(Refusal::Payload)?;
+        }
+        Ok(Self {
+            payload: Sha256::of(bytes),
+            predicate_type: payload_type.to_owned(),
+            subjects: Vec::new(),
+            claim: Claim::Unread(unread),
+            mentions: Vec::new(),
+        })
     }
 
     fn artifact(digest: Digest, payload: Sha256) -> Self {

@@ -76,8 +76,8 @@ pub fn read(payload: &str, statement: &Statement<'_>) -> Result<(Claim, Vec<Ment
     let reader = Reader { payload, statement };
     let predicate_type = statement.predicate_type.as_str();
     if is_a(predicate_type, SPDX) || is_a(predicate_type, CYCLONEDX) {
-        if sbom::is_tag_value(&reader) {
-            return Ok((Claim::Other, Vec::new()));
+        if let Some(unread) = sbom::unread(&reader) {
+            return Ok((Claim::Unread(unread), Vec::new()));
         }
         let (sbom, mentions) = sbom::read(&reader)?;
         return Ok((Claim::Sbom(sbom), mentions));
@@ -248,8 +248,44 @@ pub enum Claim {
     Layout(Layout),
     /// An in-toto link.
     Link(Link),
+    /// A document in a form that is not read.
+    Unread(Unread),
     /// Kept and browsable, read by no rule yet.
     Other,
+}
+
+/// A document that is kept as it is: nothing that it lists is found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// `spdx-tag-value`, `cyclonedx-xml`, …
+    pub format: String,
+    /// What was not read, in words.
+    pub note: String,
+}
+
+impl Unread {
+    /// A bill of materials whose components are not in the index.
+    fn components(format: &str) -> Self {
+        let note = "its components were not read: they are read of JSON documents in statements only";
+        Self { format: format.to_owned(), note: note.to_owned() }
+    }
+}
+
+/// Payload types of bills of materials that are signed as they are, without a statement that says what they are about.
+const BARE_SBOMS: [(&str, &str); 5] = [
+    ("text/spdx", "spdx-tag-value"),
+    ("application/spdx+json", "spdx-json"),
+    ("application/spdx+xml", "spdx-xml"),
+    ("application/vnd.cyclonedx+json", "cyclonedx-json"),
+    ("application/vnd.cyclonedx+xml", "cyclonedx-xml"),
+];
+
+/// A signed bill of materials that is no statement, by its payload type.
+pub(crate) fn bare_sbom(payload_type: &str) -> Option<Unread> {
+    // Parameters (`; version=1.6`) say more than is asked.
+    let kind = payload_type.split(';').next().unwrap_or_default().trim_end();
+    let found = BARE_SBOMS.iter().find(|(known, _)| *known == kind)?;
+    Some(Unread::components(found.1))
 }
 
 /// A software bill of materials.

@@ -7,7 +7,7 @@ mod spdx3;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::{Reader, SPDX, Sbom};
+use super::{Reader, SPDX, Sbom, Unread};
 use crate::{json, limits::MAX_TEXT, mention::Mention, refusal::Refusal};
 
 /// What tells the formats apart.
@@ -28,9 +28,25 @@ struct Wrapped<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// Whether the predicate is a text that is no JSON: SPDX's tag-value form, which is kept as it is.
-pub(super) fn is_tag_value(reader: &Reader<'_>) -> bool {
-    let Some(predicate) = reader.statement.predicate else { return false };
+/// The form of a text that is no JSON, and whether it is SPDX: SPDX's tag-value form and RDF, CycloneDX's XML.
+pub(super) fn foreign(text: &str) -> Option<(&'static str, bool)> {
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    match first {
+        line if line.starts_with("SPDXVersion:") => Some(("spdx-tag-value", true)),
+        line if line.starts_with('<') && text.contains("://cyclonedx.org/schema/bom") => {
+            Some(("cyclonedx-xml", false))
+        }
+        line if line.starts_with('<') && text.contains("://spdx.org/rdf/terms") => {
+            Some(("spdx-rdf-xml", true))
+        }
+        _ => None,
+    }
+}
+
+/// The predicate as a document in another form than JSON, if it is one of its type: kept, and its components are not read.
+pub(super) fn unread(reader: &Reader<'_>) -> Option<Unread> {
+    let predicate = reader.statement.predicate?;
     let text = match predicate.get().starts_with('"') {
         true => serde_json::from_str::<String>(predicate.get()).ok(),
         false => reader
@@ -38,7 +54,8 @@ pub(super) fn is_tag_value(reader: &Reader<'_>) -> bool {
             .ok()
             .and_then(|wrapped| serde_json::from_str(wrapped.data?.get()).ok()),
     };
-    text.is_some_and(|text| text.trim_start().starts_with("SPDXVersion:"))
+    let (format, spdx) = foreign(&text?)?;
+    (spdx == reader.statement.predicate_type.starts_with(SPDX)).then(|| Unread::components(format))
 }
 
 /// Reads the predicate.

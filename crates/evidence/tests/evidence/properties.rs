@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{Refusal, Trust, attestation::verify, limits, mention::Mention, predicate::Claim};
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -315,11 +316,58 @@ fn s15_a_document_that_is_not_what_its_type_says_is_refused() {
     ] {
         assert_eq!(code(predicate_type, &document), "PREDICATE_INVALID", "{predicate_type}");
     }
-    // The tag-value form is kept as it is.
-    let tags = json!("SPDXVersion: SPDX-2.3\nPackageName: bash\n");
-    for predicate in [tags.clone(), json!({"Data": tags})] {
-        assert_eq!(read(SPDX, &predicate).unwrap().0, Claim::Other);
+}
+
+#[test]
+fn an_sbom_that_is_no_json_is_kept_and_says_that_its_components_were_not_read() {
+    let tags = "SPDXVersion: SPDX-2.3\nPackageName: bash\n";
+    let commented = "\u{feff}# by a tool\n\n  SPDXVersion: SPDX-2.2\n";
+    let xml = r#"<?xml version="1.0"?><bom xmlns="http://cyclonedx.org/schema/bom/1.5"><components/></bom>"#;
+    let rdf = r#"<rdf:RDF xmlns="http://spdx.org/rdf/terms#"></rdf:RDF>"#;
+    for (predicate_type, text, format) in [
+        (SPDX, tags, "spdx-tag-value"),
+        (SPDX, commented, "spdx-tag-value"),
+        (SPDX, rdf, "spdx-rdf-xml"),
+        (CYCLONEDX, xml, "cyclonedx-xml"),
+    ] {
+        for predicate in [json!(text), json!({"Data": text})] {
+            let (claim, mentions) = read(predicate_type, &predicate).unwrap();
+            let Claim::Unread(unread) = claim else { panic!("{claim:?}") };
+            assert_eq!(unread.format, format);
+            assert!(unread.note.contains("components were not read"), "{}", unread.note);
+            assert!(mentions.is_empty());
+        }
     }
+    for (predicate_type, text) in
+        [(CYCLONEDX, tags), (SPDX, xml), (SPDX, "<html/>"), (SPDX, "# SPDXVersion: x"), (SPDX, "")]
+    {
+        assert_eq!(code(predicate_type, &json!(text)), "PREDICATE_INVALID", "{text}");
+    }
+}
+
+#[test]
+fn an_sbom_that_is_signed_without_a_statement_is_kept_about_no_subject() {
+    use catenary_evidence::attestation::{payload, verify};
+    let (key, text) = (crate::common::Signer::p256(), "SPDXVersion: SPDX-2.3\n");
+    let keys = crate::common::ring(&[&key]);
+    let signed = |kind: &str, text: &str| catenary_testkit::dsse::envelope(&key.0, kind, text).into_bytes();
+    for (kind, format) in [
+        ("text/spdx", "spdx-tag-value"),
+        ("text/spdx; charset=utf-8", "spdx-tag-value"),
+        ("application/vnd.cyclonedx+xml", "cyclonedx-xml"),
+        ("application/vnd.cyclonedx+xml; version=1.5", "cyclonedx-xml"),
+    ] {
+        let item = signed(kind, text);
+        let facts = verify(&item, &keys).unwrap();
+        assert!(facts.is_verified() && facts.subjects.is_empty());
+        let Claim::Unread(unread) = facts.claim else { panic!("{:?}", facts.claim) };
+        assert_eq!((facts.predicate_type.as_str(), unread.format.as_str()), (kind, format));
+        assert_eq!(payload(&item).unwrap(), text.as_bytes(), "what was signed is shown");
+    }
+    let json = verify(&signed("application/vnd.cyclonedx+json", "{}"), &keys).unwrap();
+    assert!(matches!(json.claim, Claim::Unread(_)), "nothing says what it is about");
+    assert_eq!(verify(&signed("application/spdx+json", "{"), &keys).unwrap_err().code(), "JSON_INVALID");
+    assert_eq!(verify(&signed("text/html", text), &keys).unwrap_err().code(), "ATT_PAYLOAD_TYPE");
 }
 
 #[test]

@@ -383,6 +383,7 @@ fn says(row: &AttestationRow) -> (&'static str, String, Option<Timestamp>) {
             ("attestation", format!("{} says {word}", summary.verifier_id), summary.time_verified)
         }
         Claim::Scan(scan) => ("attestation", format!("scanned by {}", scan.scanner), scan.finished),
+        Claim::Unread(unread) => ("attestation", format!("{}: {}", unread.format, unread.note), None),
         Claim::Sbom(sbom) => ("attestation", format!("SBOM of {} components", sbom.components), sbom.created),
         _ => ("attestation", row.facts.predicate_type.clone(), None),
     }
