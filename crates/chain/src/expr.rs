@@ -10,6 +10,7 @@ mod check;
 mod evaluate;
 mod functions;
 mod parse;
+mod pattern;
 mod token;
 mod value;
 
@@ -83,6 +84,11 @@ impl Program {
     /// As written.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Whether it may read a member of that name.
+    pub fn reads(&self, member: &str) -> bool {
+        self.root.reads(member)
     }
 
     /// Whether the answer depends on the moment.

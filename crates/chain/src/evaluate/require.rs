@@ -30,6 +30,9 @@ use super::{
     world::{Statement, World},
 };
 
+/// The member of a finding that asks VEX statements.
+const VEX_NOT_AFFECTED: &str = "vexNotAffected";
+
 /// Most findings that one reason names.
 const NAMED: usize = 20;
 
@@ -217,7 +220,7 @@ impl Asked<'_> {
             .result(node, &statement.fact.claim)
             .or_else(|| self.properties(node, &statement.fact.claim))
             .or_else(|| self.findings(world, node, &statement.fact.claim, excuses))
-            .or_else(|| self.asserts(world, node, statement, excuses.part));
+            .or_else(|| self.asserts(world, node, statement, excuses));
         if let Some(reason) = failed.or_else(|| self.affected(world, node, statement, excuses)) {
             return Stands::Badly(reason.with_evidence([id]));
         }
@@ -270,17 +273,28 @@ impl Asked<'_> {
 
     /// The first expression that does not hold, or has no answer.
     fn asserts(
-        &self,
+        &mut self,
         world: &mut World<'_>,
         node: &str,
         statement: &Statement,
-        part: Digest,
+        excuses: &Excuses<'_, '_>,
     ) -> Option<Reason> {
         if self.rule.assert.is_empty() {
             return None;
         }
-        let attestation = expr::attestation(&statement.fact, statement.received_at);
-        let bindings = assert::bindings(world, part, self.resource).with("att", attestation);
+        let asks = self.rule.assert.iter().any(|assert| assert.expr.reads(VEX_NOT_AFFECTED));
+        let heard = asks.then(|| {
+            let rules: Vec<_> = self.spec.trust.vex.iter().collect();
+            vex::hear(world, excuses.about.values().copied(), &rules, excuses.image)
+        });
+        // A document that was cut might take an excuse back: of it nobody can say.
+        let excused = |finding: &Finding| {
+            let heard = heard.as_ref().filter(|heard| !heard.more)?;
+            Some(heard.excuses(finding, excuses.image))
+        };
+        let attestation = expr::attestation(&statement.fact, statement.received_at, &excused);
+        self.evidence.extend(heard.into_iter().flat_map(|heard| heard.documents));
+        let bindings = assert::bindings(world, excuses.part, self.resource).with("att", attestation);
         let (rule, code) = ("require.assert", Code::PrpFailed);
         let asked = assert::Asked { node, rule, stage: "property", code };
         assert::asserts(world, &self.rule.assert, &bindings, &asked).into_iter().next()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use catenary_evidence::{
     attestation::Attestation,
-    predicate::{Build, Source},
+    predicate::{Build, Claim, Finding, Source},
 };
 use jiff::Timestamp;
 
@@ -54,11 +54,20 @@ const BUILD: Type = Type::Members(&[
     ("complete", Type::Members(&[("params", Type::Bool), ("dependencies", Type::Bool)])),
 ]);
 
+const FINDING: Type = Type::Members(&[
+    ("id", Type::Text),
+    ("aliases", Type::List(&Type::Text)),
+    ("severity", Type::Text),
+    ("package", Type::Text),
+    ("vexNotAffected", Type::Bool),
+]);
+
 const ATTESTATION: Type = Type::Members(&[
     ("predicateType", Type::Text),
     ("signers", Type::List(&Type::Text)),
     ("receivedAt", Type::Time),
     ("claim", Type::Any),
+    ("findings", Type::List(&FINDING)),
 ]);
 
 const SUBJECT: Type = Type::Members(&[("digest", Type::Text), ("resource", Type::Text)]);
@@ -187,8 +196,13 @@ pub fn params(build: &Build) -> Value {
     Value::Map(std::sync::Arc::new(params.collect()))
 }
 
-/// `att`: a statement whose signer counts. `claim` is its predicate in the normal form that the API shows.
-pub fn attestation(fact: &Attestation, received: Timestamp) -> Value {
+/// `att`: a statement whose signer counts. `claim` is its predicate in the normal form that the API shows. `excused` says of a
+/// finding whether trusted VEX statements excuse it, if anybody can say.
+pub fn attestation(
+    fact: &Attestation,
+    received: Timestamp,
+    excused: &dyn Fn(&Finding) -> Option<bool>,
+) -> Value {
     let mut claim = serde_json::to_value(&fact.claim).unwrap_or_default();
     // Of a list that was cut nothing may be said of all its elements: it is not there, and asking for it is an error.
     for cut in ["findings", "statements"] {
@@ -203,5 +217,25 @@ pub fn attestation(fact: &Attestation, received: Timestamp) -> Value {
         ("signers", Some(Value::list(fact.signers().map(|signer| Value::text(signer.to_string()))))),
         ("receivedAt", Some(Value::Time(received))),
         ("claim", Some(Value::from_json(&claim))),
+        ("findings", findings(fact, excused)),
     ])
+}
+
+/// `att.findings`: those of a scan, when all of them were kept and its result was read. Else it is not there, so that asking is
+/// an error: nothing may be concluded from findings that nobody sees.
+fn findings(fact: &Attestation, excused: &dyn Fn(&Finding) -> Option<bool>) -> Option<Value> {
+    let Claim::Scan(scan) = &fact.claim else { return None };
+    if scan.findings.more || scan.severities.is_none() {
+        return None;
+    }
+    let finding = |finding: &Finding| {
+        Value::members([
+            ("id", Some(Value::text(&finding.id))),
+            ("aliases", Some(Value::list(finding.aliases.iter().map(Value::text)))),
+            ("severity", Some(Value::text(finding.severity.as_str()))),
+            ("package", Some(Value::text(&finding.package))),
+            ("vexNotAffected", excused(finding).map(Value::Bool)),
+        ])
+    };
+    Some(Value::list(scan.findings.list.iter().map(finding)))
 }

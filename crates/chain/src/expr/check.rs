@@ -131,7 +131,7 @@ impl Scope {
                 }
                 Ok(function.gives())
             }
-            Node::Glob(text, _) => {
+            Node::Glob(text, _) | Node::Matches(text, _) => {
                 self.want(text, Type::Text)?;
                 Ok(Type::Bool)
             }
@@ -255,7 +255,7 @@ fn binary(operator: Operator, a: Type, b: Type) -> Inferred {
             (Plus | Minus | Times | Over, Type::Double, Type::Double) => Ok(Type::Double),
             (Plus, Type::Text, Type::Text) => Ok(Type::Text),
             (Plus, Type::List(a), Type::List(b)) => Ok(Type::List(if a == b { a } else { &Type::Any })),
-            (Plus | Minus, Type::Time, Type::Duration) => Ok(Type::Time),
+            (Plus | Minus, Type::Time, Type::Duration) | (Plus, Type::Duration, Type::Time) => Ok(Type::Time),
             (Minus, Type::Time, Type::Time) => Ok(Type::Duration),
             (Plus | Minus, Type::Duration, Type::Duration) => Ok(Type::Duration),
             _ => complain(),

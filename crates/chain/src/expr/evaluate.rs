@@ -171,6 +171,13 @@ impl<'e> Run<'e> {
                 }
                 other => Err(Fault::Kind(format!("`glob` does not take {}", other.kind()))),
             },
+            Node::Matches(text, pattern) => match self.value(text)? {
+                Value::Text(text) => {
+                    self.spend(1 + text.len() as u64)?;
+                    Ok(Value::Bool(pattern.is_in(&text)))
+                }
+                other => Err(Fault::Kind(format!("`matches` does not take {}", other.kind()))),
+            },
             Node::Fold(fold, of, variable, body) => self.fold(*fold, of, variable, body),
         }
     }
@@ -301,7 +308,9 @@ fn arithmetic(operator: Operator, a: &Value, b: &Value) -> Option<Result<Value, 
         }
         (Plus, Value::Text(a), Value::Text(b)) => Some(Ok(Value::text(format!("{a}{b}")))),
         (Plus, Value::List(a), Value::List(b)) => Some(Ok(Value::list(a.iter().chain(b.iter()).cloned()))),
-        (Plus, Value::Time(a), Value::Duration(b)) => checked(a.checked_add(*b).ok().map(Value::Time)),
+        (Plus, Value::Time(a), Value::Duration(b)) | (Plus, Value::Duration(b), Value::Time(a)) => {
+            checked(a.checked_add(*b).ok().map(Value::Time))
+        }
         (Minus, Value::Time(a), Value::Duration(b)) => checked(a.checked_sub(*b).ok().map(Value::Time)),
         (Minus, Value::Time(a), Value::Time(b)) => Some(Ok(Value::Duration(a.duration_since(*b)))),
         (Plus, Value::Duration(a), Value::Duration(b)) => checked(a.checked_add(*b).map(Value::Duration)),

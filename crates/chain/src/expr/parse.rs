@@ -3,6 +3,7 @@
 use super::{
     MAX_DEPTH,
     functions::Function,
+    pattern::Pattern,
     token::{Token, place},
     value::Value,
 };
@@ -44,6 +45,8 @@ pub enum Node {
     Call(Function, Vec<Node>),
     /// `glob(text, 'pattern')`: the pattern is compiled once.
     Glob(Box<Node>, Glob),
+    /// `text.matches('pattern')`: as above.
+    Matches(Box<Node>, Pattern),
     /// `list.exists(x, …)`
     Fold(Fold, Box<Node>, String, Box<Node>),
 }
@@ -81,6 +84,16 @@ impl Node {
         matches!(self, Self::Name(found) if found == name) || self.children().any(|child| child.names(name))
     }
 
+    /// Whether a member of that name is read of anything.
+    pub fn reads(&self, member: &str) -> bool {
+        let own = match self {
+            Self::Member(_, name) | Self::Has(_, name) => name == member,
+            Self::Literal(Value::Text(text)) => **text == *member,
+            _ => false,
+        };
+        own || self.children().any(|child| child.reads(member))
+    }
+
     /// Whether anything stands deeper than [`MAX_HEIGHT`]. Without recursion: that is what this is to allow.
     fn is_too_high(&self) -> bool {
         let mut open = vec![(self, 1)];
@@ -100,7 +113,8 @@ impl Node {
             | Self::Has(of, _)
             | Self::Not(of)
             | Self::Negative(of)
-            | Self::Glob(of, _) => Box::new(std::iter::once(&**of)),
+            | Self::Glob(of, _)
+            | Self::Matches(of, _) => Box::new(std::iter::once(&**of)),
             Self::Index(a, b) | Self::Binary(_, a, b) | Self::Fold(_, a, _, b) => {
                 Box::new([&**a, &**b].into_iter())
             }
@@ -290,7 +304,12 @@ impl Parser<'_> {
         let variable =
             self.name().ok_or_else(|| self.complain(format!("`{name}` needs a name for each element")))?;
         self.need(",")?;
-        let body = self.choice()?;
+        let mut of = of;
+        let mut body = self.choice()?;
+        if fold == Fold::Map && self.sign(",") {
+            of = Node::Fold(Fold::Filter, Box::new(of), variable.clone(), Box::new(body));
+            body = self.choice()?;
+        }
         self.need(")")?;
         Ok(Node::Fold(fold, Box::new(of), variable, Box::new(body)))
     }
@@ -298,17 +317,22 @@ impl Parser<'_> {
     fn call(&self, name: &str, mut arguments: Vec<Node>) -> Parsed {
         let complain =
             |why: String| place(self.tokens.get(self.at.saturating_sub(1)).map_or(0, |(at, _)| *at), why);
-        if name == "glob" {
-            let pattern = match (arguments.len(), arguments.pop()) {
-                (2, Some(Node::Literal(Value::Text(pattern)))) => Glob::new(&pattern).map_err(complain)?,
-                _ => return Err(complain("`glob` takes a text and a literal pattern".to_owned())),
+        if let "glob" | "matches" = name {
+            let (2, Some(Node::Literal(Value::Text(pattern))), Some(text)) =
+                (arguments.len(), arguments.pop(), arguments.pop())
+            else {
+                return Err(complain(format!("`{name}` takes a text and a literal pattern")));
             };
-            let text = arguments.pop().map(Box::new);
-            return text.map(|text| Node::Glob(text, pattern)).ok_or_else(|| complain("no text".to_owned()));
+            let text = Box::new(text);
+            return match name {
+                "glob" => Glob::new(&pattern).map(|glob| Node::Glob(text, glob)),
+                _ => Pattern::new(&pattern).map(|pattern| Node::Matches(text, pattern)),
+            }
+            .map_err(complain);
         }
         let Some(function) = Function::named(name) else {
             let known = Function::ALL.map(Function::name).join(", ");
-            return Err(complain(format!("there is no function `{name}`; known are glob, {known}")));
+            return Err(complain(format!("there is no function `{name}`; known are glob, matches, {known}")));
         };
         if arguments.len() != function.parameters().len() {
             return Err(complain(format!("`{name}` takes {} argument(s)", function.parameters().len())));
@@ -322,6 +346,10 @@ impl Parser<'_> {
         while !self.sign(end) {
             if !items.is_empty() {
                 self.need(",")?;
+            }
+            // A comma may stand behind the last element of a list.
+            if end == "]" && !items.is_empty() && self.sign(end) {
+                break;
             }
             items.push(self.choice()?);
         }

@@ -31,6 +31,10 @@ pub fn split(source: &str) -> Result<Vec<(usize, Token)>, String> {
     loop {
         rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
         let at = source.len() - rest.len();
+        if rest.starts_with("//") {
+            rest = rest.find('\n').map_or("", |end| &rest[end..]);
+            continue;
+        }
         let Some(first) = rest.chars().next() else { return Ok(tokens) };
         let raw = rest.strip_prefix('r').filter(|rest| rest.starts_with(['\'', '"']));
         let (token, length) = if let Some(text) = raw {
@@ -70,6 +74,9 @@ fn number(text: &str) -> Result<(Token, usize), String> {
     let bytes = text.as_bytes();
     let digits =
         |from: usize| bytes[from.min(bytes.len())..].iter().take_while(|b| b.is_ascii_digit()).count() + from;
+    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return hexadecimal(hex);
+    }
     let mut end = digits(0);
     let mut whole = true;
     if bytes.get(end) == Some(&b'.') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit) {
@@ -84,15 +91,35 @@ fn number(text: &str) -> Result<(Token, usize), String> {
             whole = false;
         }
     }
-    if bytes.get(end).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_') {
-        return Err("a number is written in decimal, without a suffix".to_owned());
-    }
     let number = &text[..end];
+    // Unsigned integers are integers here.
+    if whole && matches!(bytes.get(end), Some(b'u' | b'U')) {
+        end += 1;
+    }
+    ends(&text[end..])?;
     let token = match whole {
         true => Token::Int(number.parse().map_err(|_| format!("{number} is too large"))?),
         false => Token::Double(number.parse().map_err(|_| format!("{number} is no number"))?),
     };
     Ok((token, end))
+}
+
+/// A number ends where nothing else of a word follows.
+fn ends(rest: &str) -> Result<(), String> {
+    match rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+        true => Err("a number has no such suffix".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// What follows `0x`.
+fn hexadecimal(text: &str) -> Result<(Token, usize), String> {
+    let end = text.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(text.len());
+    let rest = text[end..].strip_prefix(['u', 'U']).unwrap_or(&text[end..]);
+    ends(rest)?;
+    let number =
+        i64::from_str_radix(&text[..end], 16).map_err(|_| format!("0x{} is no int", &text[..end]))?;
+    Ok((Token::Int(number), 2 + text.len() - rest.len()))
 }
 
 /// A quoted text, and how long it is with its quotes.
