@@ -3,7 +3,10 @@
 //! Rows that can turn a yes into a no are never believed by presence (design 8): every instance folds
 //! them from the gapless entries. [`Control::apply`] is that fold.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use catenary_evidence::{
     KeyId, Signature, Signer,
@@ -14,7 +17,7 @@ use catenary_evidence::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::Policy;
+use crate::policy::{Policy, identity::RootPin};
 
 pub use crate::{
     exception::{Exception, ExceptionApproved, ExceptionWithdrawn, Exceptions},
@@ -71,6 +74,9 @@ pub enum Entry {
     /// An exception does not hold any more.
     #[serde(rename = "exception.withdrawn")]
     ExceptionWithdrawn(ExceptionWithdrawn),
+    /// The members of a group.
+    #[serde(rename = "group.set")]
+    GroupSet(GroupSet),
     /// Something is no longer trusted.
     #[serde(rename = "revocation")]
     Revocation(Revocation),
@@ -93,6 +99,22 @@ pub enum Entry {
         /// Whether its log is readable without a credential.
         public_log: bool,
     },
+}
+
+/// The members of a group from now on: whom policies mean by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GroupSet {
+    /// The group's name.
+    pub name: String,
+    /// Registered keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyId>,
+    /// Principals, for example `token:4fGh2kQz81`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub principals: Vec<String>,
+    /// The principal that set them.
+    pub by: String,
 }
 
 /// What was added.
@@ -236,6 +258,8 @@ pub struct Control {
     pub tokens: BTreeMap<String, TokenState>,
     /// Trust domains that entries are about; those compiled in are there without.
     pub domains: BTreeMap<String, DomainState>,
+    /// Groups that have members.
+    pub groups: BTreeMap<String, GroupSet>,
     /// Tenants (platform tenant only): name to whether its log is public.
     pub tenants: BTreeMap<String, bool>,
     /// What is no longer trusted.
@@ -350,6 +374,13 @@ impl Control {
             Entry::ExceptionRequested(exception) => self.exceptions.request(index, exception),
             Entry::ExceptionApproved(approved) => self.exceptions.approve(approved),
             Entry::ExceptionWithdrawn(withdrawn) => self.exceptions.withdraw(withdrawn),
+            Entry::GroupSet(group) => {
+                match group.keys.is_empty() && group.principals.is_empty() {
+                    true => self.groups.remove(&group.name),
+                    false => self.groups.insert(group.name.clone(), group.clone()),
+                };
+                self.epoch += 1;
+            }
             Entry::Revocation(revocation) => {
                 self.revocations.apply(index, revocation);
                 self.epoch += 1;
@@ -380,6 +411,49 @@ impl Control {
                 windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
                     && !self.authority_is_revoked(voucher, signature, received)
             })
+    }
+
+    /// Whether one of the roots that a policy lists vouches for a certificate signature: by the version that it names, if it
+    /// names one. Whether the domain is trusted at all is asked beside that.
+    pub fn is_pinned(&self, pins: &[RootPin], signature: &Signature) -> bool {
+        let Some(identity) = signature.signer.identity() else { return false };
+        let holds = |authorities: &Authorities| {
+            signature.vouchers.iter().all(|voucher| {
+                let windows = authorities.get(&(voucher.kind, voucher.authority));
+                windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
+            })
+        };
+        pins.iter().filter(|pin| pin.domain == identity.domain).any(|pin| match pin.version {
+            None => true,
+            Some(version) => self.version(&pin.domain, version).is_some_and(holds),
+        })
+    }
+
+    /// The authorities of an effective version of a domain's root.
+    fn version(&self, domain: &str, version: u64) -> Option<&Authorities> {
+        if version == 0 {
+            return trust_root::builtin_authorities(domain);
+        }
+        let versions = &self.domains.get(domain)?.versions;
+        let found = versions.iter().find(|known| known.root.version == version)?;
+        found.effective_at.map(|_| &*found.authorities)
+    }
+
+    /// From how many different logs of a trust domain the signatures have a proof, and how many the domain asks for.
+    pub fn quorum(&self, domain: &str, signatures: &[&Signature]) -> (usize, usize) {
+        let state = self.domains.get(domain);
+        let newest = state.and_then(|s| s.versions.iter().rev().find(|known| known.effective_at.is_some()));
+        let wanted = newest.map_or(1, |known| usize::from(known.root.rules.logs));
+        let Some(authorities) = self.authorities(domain) else { return (0, wanted) };
+        let vouchers = signatures.iter().flat_map(|signature| &signature.vouchers);
+        let of_domain = vouchers.filter(|voucher| {
+            let windows = authorities.get(&(voucher.kind, voucher.authority));
+            let revoked = self.revocations.authority(&voucher.authority).is_some();
+            voucher.kind == AuthorityKind::Log
+                && !revoked
+                && windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
+        });
+        (of_domain.map(|voucher| voucher.authority).collect::<BTreeSet<_>>().len(), wanted)
     }
 
     /// Whether an authority is revoked for a signature. One that proves times cannot prove that it did so in time: for it,

@@ -196,7 +196,9 @@ impl ExceptionState {
         let approvers: BTreeSet<String> = self
             .approvals
             .iter()
-            .filter(|(who, approval)| approval.at <= now && rules.approvers.include(who, &approval.role))
+            .filter(|(who, approval)| {
+                approval.at <= now && rules.approvers.include(who, &approval.role, control)
+            })
             .map(|(who, _)| who.clone())
             .collect();
         let have = control.others(&approvers, &[by]);

@@ -3,6 +3,7 @@
 //! A policy is parsed once: members that nobody knows, duplicate keys, anchors and merge keys, and rules
 //! that could never hold or always hold are refused with their place. What is left cannot be written wrong.
 
+pub mod builds;
 pub mod delegate;
 pub mod diff;
 pub mod document;
@@ -214,12 +215,22 @@ impl Signer {
         }
     }
 
+    /// The same, to add to them.
+    fn identities_mut(&mut self) -> &mut [IdentityRule] {
+        match self {
+            Self::Identity(rule) => std::slice::from_mut(rule),
+            Self::Any(group) => &mut group.identities,
+            Self::Keys(_) | Self::Service(_) | Self::Group(_) => &mut [],
+        }
+    }
+
     /// The keys that the rule names, whether or not they count.
     pub fn keys(&self, control: &Control) -> Vec<KeyId> {
         match self {
             Self::Keys(keys) => keys.clone(),
             Self::Any(group) => group.keys.clone(),
-            Self::Identity(_) | Self::Group(_) => Vec::new(),
+            Self::Identity(_) => Vec::new(),
+            Self::Group(name) => control.groups.get(name).map(|group| group.keys.clone()).unwrap_or_default(),
             Self::Service(name) => {
                 let of_service = |state: &&crate::control::KeyState| state.key.service.as_ref() == Some(name);
                 control.keys.values().filter(of_service).map(|state| state.key.id).collect()
@@ -232,7 +243,8 @@ impl Signer {
         match self {
             Self::Keys(keys) => keys.contains(key),
             Self::Any(group) => group.keys.contains(key),
-            Self::Identity(_) | Self::Group(_) => false,
+            Self::Identity(_) => false,
+            Self::Group(name) => control.groups.get(name).is_some_and(|group| group.keys.contains(key)),
             Self::Service(name) => {
                 control.keys.get(key).is_some_and(|state| state.key.service.as_ref() == Some(name))
             }

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod deployment;
 pub mod events;
 pub mod exception;
+pub mod group;
 pub mod impact;
 pub mod import;
 pub mod key;

@@ -88,6 +88,9 @@ enum Command {
     /// Signing keys: yours, and those that the service trusts.
     #[command(subcommand)]
     Key(commands::key::Key),
+    /// Groups: whom policies mean by a name.
+    #[command(subcommand)]
+    Group(commands::group::Group),
     /// Trust roots: certificate authorities, logs, timestamp authorities.
     #[command(subcommand)]
     Trust(commands::trust::Trust),
@@ -159,6 +162,7 @@ pub async fn main() -> std::process::ExitCode {
         Command::VerifyBundle(command) => command.run(&output),
         Command::SignBundle(command) => command.run(&output).await,
         Command::Key(command) => command.run(&client, &output).await,
+        Command::Group(command) => command.run(&client, &output).await,
         Command::Trust(command) => command.run(&client, &output).await,
         Command::Revoke(command) => command.run(&client, &output).await,
         Command::Token(command) => command.run(&client, &output).await,

@@ -150,6 +150,8 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("POST", "/v1/exceptions", ADMIN),
     ("POST", "/v1/exceptions/{id}/approve", AUDIT),
     ("POST", "/v1/exceptions/{id}/withdraw", AUDIT),
+    ("GET", "/v1/groups", READ),
+    ("PUT", "/v1/groups/{name}", ADMIN),
     ("GET", "/v1/keys", READ),
     ("GET", "/v1/keys/{id}", READ),
     ("POST", "/v1/keys", ADMIN),

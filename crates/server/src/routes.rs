@@ -12,6 +12,7 @@ mod events;
 mod exceptions;
 mod export;
 mod feed;
+mod groups;
 mod impact;
 mod keys;
 mod log;
@@ -89,6 +90,8 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(exceptions::list, exceptions::request))
         .routes(routes!(exceptions::approve))
         .routes(routes!(exceptions::withdraw))
+        .routes(routes!(groups::list))
+        .routes(routes!(groups::set))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::get))
         .routes(routes!(keys::revoke))

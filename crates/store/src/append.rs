@@ -167,6 +167,7 @@ fn control_members(entry: &Entry) -> (&'static str, Vec<(&'static str, String)>)
         Entry::ExceptionRequested(e) => (kind::EXCEPTION_REQUESTED, of_exception(&e.id, e.digest)),
         Entry::ExceptionApproved(e) => (kind::EXCEPTION_APPROVED, of_exception(&e.id, e.digest)),
         Entry::ExceptionWithdrawn(e) => (kind::EXCEPTION_WITHDRAWN, of_exception(&e.id, e.digest)),
+        Entry::GroupSet(group) => (kind::GROUP_SET, vec![("name", group.name.clone())]),
         Entry::Revocation(revocation) => {
             (kind::REVOCATION, vec![(revocation.target.kind(), short(&revocation.target))])
         }

@@ -50,6 +50,8 @@ pub mod kind {
     pub const EXCEPTION_APPROVED: &str = "exception.approved";
     /// An exception was withdrawn.
     pub const EXCEPTION_WITHDRAWN: &str = "exception.withdrawn";
+    /// The members of a group were set.
+    pub const GROUP_SET: &str = "group.set";
     /// Something is no longer trusted.
     pub const REVOCATION: &str = "revocation";
     /// An API token was made.

@@ -152,7 +152,7 @@ pub fn judge<'a, 's>(
                 reasons.extend(conduct::claims(build, rule, rules, *digest));
                 let signatures =
                     world.signatures_of(statement, &rule.signer, rule.valid_from, rule.valid_until);
-                reasons.extend(conduct::signing(rule, &signatures, *digest));
+                reasons.extend(conduct::signing(world.control, rule, &signatures, *digest));
                 let mut runs = Vec::new();
                 if let Some(asked) = &rules.run {
                     match conduct::run(world, build, rule, spec, asked, &nodes, &identities) {
@@ -273,7 +273,9 @@ fn pair(
             reasons.push(reason.because("a build type with an adapter", build.build_type.clone()));
         }
         Some(adapter) => {
-            if let Some(allowed) = rule.build_types.as_ref().filter(|allowed| !allowed.contains(&adapter)) {
+            if let Some(allowed) =
+                rule.build_types.as_ref().filter(|allowed| !allowed.iter().any(|t| t.is_of(adapter, build)))
+            {
                 let message = format!("build type {} is not allowed for `{}`", build.build_type, rule.id);
                 let reason =
                     Reason::error(Code::BldTypeNotAllowed, node, "trust.builders.buildTypes", message);

@@ -1,16 +1,20 @@
 //! R1, how the build was done: its run ended well, it had no network, and its provenance leaves nothing out.
 
+use std::collections::BTreeSet;
+
 use catenary_evidence::{
     Identity, Signature,
     digest::{Digest, Node, Sha256},
     predicate::{Build, Claim},
-    signer::Logged,
+    signer::{AuthorityKind, Logged},
 };
 
 use crate::{
+    control::Control,
     policy::{
         Signer, Spec,
-        document::{Build as Rules, BuilderRule, Run, Timestamping},
+        builds::{Timestamping, Tlog},
+        document::{Build as Rules, BuilderRule, Run},
     },
     reason::{Code, Reason},
 };
@@ -18,7 +22,12 @@ use crate::{
 use super::world::{Statement, World};
 
 /// What must prove the signatures' times and publicity.
-pub(super) fn signing(rule: &BuilderRule, signatures: &[&Signature], node: Digest) -> Vec<Reason> {
+pub(super) fn signing(
+    control: &Control,
+    rule: &BuilderRule,
+    signatures: &[&Signature],
+    node: Digest,
+) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let timed = signatures.iter().any(|signature| signature.signed_before.is_some());
     if rule.evidence.timestamp == Some(Timestamping::Required) && !timed {
@@ -27,12 +36,30 @@ pub(super) fn signing(rule: &BuilderRule, signatures: &[&Signature], node: Diges
         reasons.push(Reason::error(Code::AttTimestampMissing, node, at, message));
     }
     let logged = signatures.iter().any(|signature| signature.logged != Logged::No);
-    if rule.evidence.tlog.is_some() && !logged {
-        let message = "the build statement is in no transparency log";
-        let at = "trust.builders.evidence.tlog";
-        reasons.push(Reason::error(Code::AttTlogMissing, node, at, message));
+    let at = "trust.builders.evidence.tlog";
+    let (found, wanted) = match &rule.evidence.tlog {
+        None => return reasons,
+        Some(_) if !logged => {
+            let message = "the build statement is in no transparency log";
+            reasons.push(Reason::error(Code::AttTlogMissing, node, at, message));
+            return reasons;
+        }
+        Some(Tlog::Required) => return reasons,
+        Some(Tlog::Logs(wanted)) => (logs(signatures), usize::from(*wanted)),
+        Some(Tlog::Quorum(domain)) => control.quorum(domain, signatures),
+    };
+    if found < wanted {
+        let message = format!("{found} log(s) of the quorum hold the build statement, {wanted} must");
+        reasons.push(Reason::error(Code::AttWitnessQuorum, node, at, message).because(wanted, found));
     }
     reasons
+}
+
+/// How many different logs vouch for the signatures.
+fn logs(signatures: &[&Signature]) -> usize {
+    let vouchers = signatures.iter().flat_map(|signature| &signature.vouchers);
+    let logs = vouchers.filter(|voucher| voucher.kind == AuthorityKind::Log);
+    logs.map(|voucher| voucher.authority).collect::<BTreeSet<_>>().len()
 }
 
 /// Hermetic and complete.

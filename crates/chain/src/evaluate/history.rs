@@ -29,11 +29,11 @@ const MAX_GENERATIONS: usize = 64;
 /// Most commits that are looked at for one build.
 const MAX_COMMITS: usize = 1_000;
 
-/// What is wrong, and the evidence that the rest rests on.
+/// What is wrong, and the evidence that the rest rests on. `tied` says that the build names the repository id that is wanted.
 pub(super) fn judge(
     world: &mut World<'_>,
     build: &Build,
-    commit: GitOid,
+    (commit, tied): (GitOid, bool),
     spec: &Spec,
     rules: &Rules,
 ) -> (Vec<Reason>, Vec<Sha256>) {
@@ -43,10 +43,10 @@ pub(super) fn judge(
         Err(reason) => reasons.push(*reason),
     };
     if let Some(refs) = &rules.reachable_from {
-        take(reached(world, commit, refs, spec, rules));
+        take(reached(world, (commit, tied), refs, spec, rules));
     }
     if let Some(continuity) = &rules.continuity {
-        take(unbroken(world, commit, continuity, spec, rules));
+        take(unbroken(world, (commit, tied), continuity, spec, rules));
     }
     let reference = build.source.as_ref().and_then(|source| source.reference.as_deref());
     let tag = reference.and_then(|reference| reference.strip_prefix("refs/tags/"));
@@ -75,7 +75,7 @@ fn counts(world: &World<'_>, statement: &Statement, spec: &Spec) -> bool {
 /// Each step is proved by the bytes of the commit that names its parent.
 fn reached(
     world: &mut World<'_>,
-    commit: GitOid,
+    (commit, tied): (GitOid, bool),
     refs: &[Glob],
     spec: &Spec,
     rules: &Rules,
@@ -89,7 +89,7 @@ fn reached(
     let mut frontier = vec![commit];
     for _ in 0..=MAX_GENERATIONS {
         for at in &frontier {
-            if let Some(id) = tip(world, *at, refs, spec, rules) {
+            if let Some(id) = tip(world, *at, tied.then_some(commit), refs, spec, rules) {
                 return Ok(vec![id]);
             }
         }
@@ -115,9 +115,18 @@ fn reached(
 }
 
 /// The trusted statement by which one of the refs pointed to the commit.
-fn tip(world: &mut World<'_>, commit: GitOid, refs: &[Glob], spec: &Spec, rules: &Rules) -> Option<Sha256> {
+fn tip(
+    world: &mut World<'_>,
+    commit: GitOid,
+    built: Option<GitOid>,
+    refs: &[Glob],
+    spec: &Spec,
+    rules: &Rules,
+) -> Option<Sha256> {
     let statements = world.naming(Node::Git(commit));
     let world = &*world;
+    let tied = built == Some(commit) || source::is_tied(world, &statements, spec, rules);
+    let of_id = |statement: &Statement| source::is_of_id(world, statement, spec, rules, tied);
     let here = |repository: &str| {
         let canonical = repository.parse::<RepositoryUri>().map(|uri| uri.to_string());
         canonical.as_deref().unwrap_or(repository) == rules.repository.uri
@@ -131,7 +140,7 @@ fn tip(world: &mut World<'_>, commit: GitOid, refs: &[Glob], spec: &Spec, rules:
         }
         Claim::SourceProvenance(claim) => {
             let reference = claim.reference.as_deref().map(full);
-            rules.repository.id.is_none()
+            of_id(statement)
                 && claim.repository.as_deref().is_some_and(here)
                 && reference.is_some_and(|reference| glob::any(refs, &reference))
         }
@@ -141,7 +150,7 @@ fn tip(world: &mut World<'_>, commit: GitOid, refs: &[Glob], spec: &Spec, rules:
                 source::speaks_for(rule, summary)
                     && world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until)
             });
-            rules.repository.id.is_none()
+            of_id(statement)
                 && summary.passed
                 && speaks
                 && here(&summary.resource_uri)
@@ -163,19 +172,24 @@ fn full(reference: &str) -> String {
 /// Some trusted source provenance of the commit says that the control was on since then.
 fn unbroken(
     world: &mut World<'_>,
-    commit: GitOid,
+    (commit, tied): (GitOid, bool),
     asked: &Continuity,
     spec: &Spec,
     rules: &Rules,
 ) -> Result<Vec<Sha256>, Box<Reason>> {
     let mut latest = None;
-    for statement in world.naming(Node::Git(commit)) {
+    let statements = world.naming(Node::Git(commit));
+    let tied = tied || source::is_tied(world, &statements, spec, rules);
+    for statement in statements {
         let (repository, controls) = match &statement.fact.claim {
             Claim::SourceProvenance(SourceProvenance { repository, controls, .. }) => (repository, controls),
             Claim::TagProvenance(tag) => (&tag.repository, &tag.controls),
             _ => continue,
         };
-        if repository.as_ref() != Some(&rules.repository.uri) || !counts(world, statement, spec) {
+        if repository.as_ref() != Some(&rules.repository.uri)
+            || !counts(world, statement, spec)
+            || !source::is_of_id(world, statement, spec, rules, tied)
+        {
             continue;
         }
         let since =
@@ -242,8 +256,9 @@ fn accepts(
 ) -> bool {
     match signature.signer.key() {
         Some(key) => {
-            let nobody = asked.keys.is_none() && asked.identities.is_none();
-            let named = asked.keys.as_ref().is_some_and(|keys| keys.contains(&key));
+            let nobody = asked.keys.is_none() && asked.identities.is_none() && asked.principals.is_none();
+            let named = asked.keys.as_ref().is_some_and(|keys| keys.contains(&key))
+                || asked.principals.as_ref().is_some_and(|group| world.is_in_group(&key, group));
             (nobody || named) && world.key_counts(&key, received)
         }
         None => {

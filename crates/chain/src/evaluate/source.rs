@@ -1,6 +1,7 @@
 //! R2: the commit is of the expected repository and ref, with the controls that the policy wants.
 
 use catenary_evidence::{
+    Identity,
     digest::{Digest, GitOid, Node, Sha256},
     object::Body,
     predicate::{Actor, Build, Claim, Commit, Review, Summary},
@@ -101,8 +102,9 @@ pub fn judge(
         result.reasons.push(reason.because(wanted, source.reference.clone()));
     }
     // 4. Version control says so too.
+    let tied = names_id(world, statement, source.repository_id.as_deref(), spec, rules);
     if !spec.trust.sources.is_empty() {
-        match trusted(world, commit, source.reference.as_deref(), spec, rules) {
+        match trusted(world, (commit, tied), source.reference.as_deref(), spec, rules) {
             Err(reason) => result.reasons.push(*reason),
             Ok(trusted) => {
                 result.ids.extend(ids(trusted.iter().map(|t| t.statement)));
@@ -145,7 +147,7 @@ pub fn judge(
         }
     }
     // 9. What the commit graph and the tags say.
-    let (reasons, ids) = history::judge(world, build, commit, spec, rules);
+    let (reasons, ids) = history::judge(world, build, (commit, tied), spec, rules);
     result.reasons.extend(reasons);
     result.ids.extend(ids);
     result
@@ -175,7 +177,7 @@ enum Got {
 /// The evidence of step 4: commit statements and source summaries.
 fn trusted<'a>(
     world: &mut World<'a>,
-    commit: GitOid,
+    (commit, tied): (GitOid, bool),
     built_from: Option<&str>,
     spec: &Spec,
     rules: &Rules,
@@ -184,7 +186,9 @@ fn trusted<'a>(
     let mut others = 0;
     let mut furthest = Got::Nowhere;
     let mut actual = String::new();
-    for statement in world.naming(Node::Git(commit)) {
+    let statements = world.naming(Node::Git(commit));
+    let tied = tied || is_tied(world, &statements, spec, rules);
+    for statement in statements {
         let counts =
             |rule: &&SourceRule| world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until);
         let counting = || spec.trust.sources.iter().filter(counts);
@@ -198,11 +202,15 @@ fn trusted<'a>(
                 let level = counting().filter(speaks).map(|rule| rule.max_level).max();
                 Some(match level {
                     None => Err((Got::Verifier, summary.verifier_id.clone())),
-                    Some(level) => summarises(statement, summary, commit, built_from, rules).map(|()| {
-                        let stated = summary.levels.get("SOURCE").copied().unwrap_or(0);
-                        let properties = &summary.properties;
-                        Trusted { statement, claim: None, level: level.min(stated), properties }
-                    }),
+                    Some(level) => {
+                        let of_id = is_of_id(world, statement, spec, rules, tied);
+                        let said = summarises(statement, summary, (commit, of_id), built_from, rules);
+                        said.map(|()| {
+                            let stated = summary.levels.get("SOURCE").copied().unwrap_or(0);
+                            let properties = &summary.properties;
+                            Trusted { statement, claim: None, level: level.min(stated), properties }
+                        })
+                    }
                 })
             }
             Claim::Summary(_) => None,
@@ -278,12 +286,72 @@ fn says(claim: &Commit, rules: &Rules) -> Result<(), (Got, String)> {
     }
 }
 
-/// Whether a source summary says what the policy wants. It names no repository id, so that a policy with one takes
-/// none; and it is about the refs that it lists alone, of which the ref that was built must be one.
+/// Whether the build names the repository id that is wanted: it does itself, or the certificates that signed it do.
+fn names_id(
+    world: &World<'_>,
+    statement: &Statement,
+    stated: Option<&str>,
+    spec: &Spec,
+    rules: &Rules,
+) -> bool {
+    let Some(wanted) = &rules.repository.id else { return false };
+    let identities = spec
+        .builders()
+        .flat_map(|rule| world.identities_of(statement, &rule.signer, rule.valid_from, rule.valid_until));
+    let mut named =
+        identities.filter_map(|by| by.claims.source_repository_id.as_deref()).chain(stated).peekable();
+    named.peek().is_some() && named.all(|id| id == wanted)
+}
+
+/// Whether a trusted commit statement among those about a commit says that it is of the repository with the id that is wanted.
+pub(super) fn is_tied(world: &World<'_>, statements: &[&Statement], spec: &Spec, rules: &Rules) -> bool {
+    let Some(wanted) = &rules.repository.id else { return false };
+    statements.iter().any(|statement| {
+        let Claim::Commit(claim) = &statement.fact.claim else { return false };
+        let counts =
+            |rule: &SourceRule| world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until);
+        claim.repository_id.as_ref() == Some(wanted)
+            && rules.repository.has_name(&claim.repository)
+            && spec.trust.sources.iter().any(counts)
+    })
+}
+
+/// Whether a statement that names its repository by its name alone is about the one with the id that is wanted: the certificate
+/// that signed it in that repository names the id, or, when none does, the commit is `tied` to the id by evidence that does.
+/// A name that somebody took over is not enough.
+pub(super) fn is_of_id(
+    world: &World<'_>,
+    statement: &Statement,
+    spec: &Spec,
+    rules: &Rules,
+    tied: bool,
+) -> bool {
+    let Some(wanted) = &rules.repository.id else { return true };
+    let identities = spec
+        .trust
+        .sources
+        .iter()
+        .flat_map(|rule| world.identities_of(statement, &rule.signer, rule.valid_from, rule.valid_until));
+    // Verifiers that run in a repository of their own have its id in their certificates.
+    let here = |identity: &&Identity| {
+        let uri = identity.claims.source_repository_uri.as_deref().unwrap_or_default();
+        RepositoryUri::split(uri)
+            .is_ok_and(|(uri, _)| uri.as_str().eq_ignore_ascii_case(&rules.repository.uri))
+    };
+    let mut named =
+        identities.filter(here).filter_map(|by| by.claims.source_repository_id.as_ref()).peekable();
+    match named.peek() {
+        None => tied,
+        Some(_) => named.all(|id| id == wanted),
+    }
+}
+
+/// Whether a source summary says what the policy wants. It is about the refs that it lists alone, of which the ref that was
+/// built must be one.
 fn summarises(
     statement: &Statement,
     summary: &Summary,
-    commit: GitOid,
+    (commit, of_id): (GitOid, bool),
     built_from: Option<&str>,
     rules: &Rules,
 ) -> Result<(), (Got, String)> {
@@ -292,8 +360,8 @@ fn summarises(
     if repository != rules.repository.uri {
         return Err((Got::Repository, repository));
     }
-    if rules.repository.id.is_some() {
-        return Err((Got::Id, "no id".to_owned()));
+    if !of_id {
+        return Err((Got::Id, "no id that is vouched for".to_owned()));
     }
     let about = statement.fact.subjects.iter().filter(|s| s.digests.git.contains(&commit));
     let mut refs = about.flat_map(|subject| &subject.source_refs);
@@ -382,8 +450,10 @@ fn signature(world: &mut World<'_>, commit: GitOid, rules: &Rules) -> Result<Sha
     {
         return Ok(object.fact.id);
     }
-    let identities = rules.signatures.commit.identities.is_some();
-    let listed = |key| listed(key) && (wanted.is_some() || !identities);
+    let asked = &rules.signatures.commit;
+    let others = asked.identities.is_some() || asked.principals.is_some();
+    let in_group = |key| asked.principals.as_ref().is_some_and(|group| world.is_in_group(key, group));
+    let listed = |key| listed(key) && (wanted.is_some() || !others) || in_group(key);
     match &signature.verified.as_ref().and_then(|verified| verified.signer.key()) {
         Some(key) if listed(key) && world.key_counts(key, object.received_at) => Ok(object.fact.id),
         other => {

@@ -12,4 +12,5 @@ mod properties;
 mod revocations;
 mod scene;
 mod stories;
+mod strict;
 mod summaries;

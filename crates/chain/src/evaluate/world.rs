@@ -296,7 +296,8 @@ impl<'a> World<'a> {
                 counts.then_some(received)
             }
             (SignedBy::Certificate(identity), signer) => {
-                let mut rules = signer.identities().iter().filter(|rule| rule.names(identity));
+                let pinned = |rule: &&IdentityRule| self.is_pinned(rule, signature);
+                let mut rules = signer.identities().iter().filter(|rule| rule.names(identity)).filter(pinned);
                 let at = rules.find_map(|rule| rule.signed_at(signature, received))?;
                 let counts = vouched(self.control, statement, signature)
                     && !self.signer_is_revoked(signature, received);
@@ -361,15 +362,26 @@ impl<'a> World<'a> {
             && !self.signer_is_revoked(signature, received)
             && rules.iter().any(|rule| {
                 rule.names(identity)
+                    && self.is_pinned(rule, signature)
                     && rule
                         .signed_at(signature, received)
                         .is_some_and(|at| at <= super::later(received, super::time::SKEW))
             })
     }
 
+    /// Whether a root that the policy lists vouches for a signature of the rule's identity.
+    fn is_pinned(&self, rule: &IdentityRule, signature: &Signature) -> bool {
+        rule.roots.as_ref().is_none_or(|roots| self.control.is_pinned(roots, signature))
+    }
+
     /// Whether the key counts for something received at `t`.
     pub fn key_counts(&self, key: &KeyId, t: Timestamp) -> bool {
         self.key_is_in_use(key, t) && !self.signer_is_revoked(&Signature::by_key(*key), t)
+    }
+
+    /// Whether the key is in a group of the tenant.
+    pub fn is_in_group(&self, key: &KeyId, group: &str) -> bool {
+        self.control.groups.get(group).is_some_and(|group| group.keys.contains(key))
     }
 
     /// Whether the key is effective, and `t` inside its window.

@@ -6,7 +6,7 @@ use catenary_evidence::{
     KeyId,
     digest::{Digest, Sha256},
     object::Platform,
-    predicate::{Adapter, Role},
+    predicate::Role,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -14,10 +14,11 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::expr::{Assert, OnError, Program};
 
 use super::{
+    builds::{BuildType, SigningEvidence},
     delegate::{Summary, VerifierRule, Via},
     exceptions::Exceptions,
     glob::{Glob, Matcher},
-    identity::{BuilderId, Extensions, IdentityRule, SigningTime},
+    identity::{BuilderId, Extensions, IdentityRule, RootPin, SigningTime},
     property::{Negatives, Require, VexRule},
     trial::Trial,
 };
@@ -258,6 +259,8 @@ pub enum Tolerance {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Trust {
+    /// Which trust roots may vouch for certificates; all of the tenant's when absent.
+    pub roots: Option<Vec<RootPin>>,
     /// Who may speak about builds.
     #[serde(default)]
     pub builders: Vec<BuilderRule>,
@@ -270,7 +273,7 @@ pub struct Trust {
     /// Who may say how CI runs ended; of each build its own signer when there is none.
     #[serde(default)]
     pub runs: Vec<RunRule>,
-    /// Signers by name, for `signer: {group: name}` and `principals: name`.
+    /// Signers by name, for `signer: {group: name}` and `principals: name`. A document that has none means the tenant's groups.
     #[serde(default)]
     pub groups: BTreeMap<String, Group>,
     /// Whose verification summaries may stand for a chain.
@@ -300,7 +303,7 @@ pub struct BuilderRule {
     /// Which builder ids that signer may speak for.
     pub builder_id: BuilderId,
     /// Build types; all that have an adapter when absent.
-    pub build_types: Option<Vec<Adapter>>,
+    pub build_types: Option<Vec<BuildType>>,
     /// Its builds have no network, whether or not the provenance says so.
     #[serde(default)]
     pub hermetic: bool,
@@ -337,34 +340,6 @@ pub struct SourceRule {
     pub valid_from: Option<Timestamp>,
     /// Statements received before.
     pub valid_until: Option<Timestamp>,
-}
-
-/// `trust.builders[].evidence`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SigningEvidence {
-    /// What must say when the statement was signed.
-    pub timestamp: Option<Timestamping>,
-    /// Whether a transparency log must hold it.
-    pub tlog: Option<Tlog>,
-}
-
-/// `evidence.timestamp`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Timestamping {
-    /// A trusted authority other than our own log.
-    Required,
-    /// Our own log is enough.
-    ReceivedAt,
-}
-
-/// `evidence.tlog`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Tlog {
-    /// One that the trust root of the certificate vouches for.
-    Required,
 }
 
 /// One of `trust.runs`.
@@ -418,7 +393,7 @@ pub enum Signer {
     Service(String),
     /// Certificates of this identity.
     Identity(Box<IdentityRule>),
-    /// Whoever is in a group of `trust.groups`. A parsed policy has [`Signer::Any`] in its place.
+    /// Whoever is in a group of the tenant. In the place of a group of `trust.groups` a parsed policy has [`Signer::Any`].
     Group(String),
     /// Any of these.
     Any(Group),
@@ -478,6 +453,7 @@ impl SignerWire {
                     san,
                     root: self.root,
                     ext: self.ext.unwrap_or_default().0,
+                    roots: None,
                     timestamp: self.timestamp.unwrap_or_default(),
                 })))
             }
@@ -708,7 +684,7 @@ pub struct TagSignature {
     pub keys: Option<Vec<KeyId>>,
     /// By which certificate identities.
     pub identities: Option<Vec<IdentityRule>>,
-    /// By whom in a group of `trust.groups`.
+    /// By whom in a group: of the tenant, once a group of `trust.groups` was put into the two above.
     pub principals: Option<String>,
     /// By how many of them.
     #[serde(default = "one_u32")]
@@ -726,7 +702,7 @@ pub struct CommitSignature {
     pub keys: Option<Vec<KeyId>>,
     /// By which certificate identities (gitsign).
     pub identities: Option<Vec<IdentityRule>>,
-    /// By whom in a group of `trust.groups`.
+    /// By whom in a group: of the tenant, once a group of `trust.groups` was put into the two above.
     pub principals: Option<String>,
 }
 

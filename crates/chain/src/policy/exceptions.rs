@@ -5,28 +5,77 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::control::Control;
+
 /// `exceptions`.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(try_from = "Wire")]
 pub struct Exceptions {
     /// Who may approve.
     pub approvers: Approvers,
     /// How many of them, other than whoever asked.
     pub at_least: u32,
     /// The longest that one holds from when it was asked for.
-    #[serde(deserialize_with = "longest")]
     pub max_duration: SignedDuration,
     /// What one is for: always a digest.
     pub scope: Option<Vec<Scope>>,
 }
 
-/// `exceptions.approvers`: exactly one of `roles` and `principals`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wire {
+    approvers: ApproversWire,
+    at_least: Option<u32>,
+    #[serde(deserialize_with = "longest")]
+    max_duration: SignedDuration,
+    scope: Option<Vec<Scope>>,
+}
+
+/// `atLeast` may stand beside those whom it counts.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ApproversWire {
+    roles: Option<BTreeSet<Role>>,
+    principals: Option<BTreeSet<String>>,
+    group: Option<String>,
+    at_least: Option<u32>,
+}
+
+impl TryFrom<Wire> for Exceptions {
+    type Error = &'static str;
+
+    fn try_from(wire: Wire) -> Result<Self, Self::Error> {
+        let Wire {
+            approvers: ApproversWire { roles, principals, group, at_least }, max_duration, scope, ..
+        } = wire;
+        let at_least = match (wire.at_least, at_least) {
+            (Some(at_least), None) | (None, Some(at_least)) => at_least,
+            (None, None) => return Err("the member `atLeast` is missing"),
+            (Some(_), Some(_)) => return Err("`atLeast` is given twice"),
+        };
+        let approvers = match (roles, principals, group) {
+            (Some(roles), None, None) if !roles.is_empty() => Approvers::Roles(roles),
+            (None, Some(all), None) if !all.is_empty() && !all.contains("") => Approvers::Principals(all),
+            (None, None, Some(group)) if !group.is_empty() => Approvers::Group(group),
+            _ => {
+                return Err(
+                    "approvers are exactly one of `roles: [admin, auditor]`, `principals: [token:…]` and `group: name`, and it is not empty",
+                );
+            }
+        };
+        Ok(Self { approvers, at_least, max_duration, scope })
+    }
+}
+
+/// `exceptions.approvers`: exactly one of `roles`, `principals` and `group`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Approvers {
     /// Whoever has one of these roles.
     Roles(BTreeSet<Role>),
     /// These principals, for example `token:4fGh2kQz81`.
     Principals(BTreeSet<String>),
+    /// The principals of a group of the tenant.
+    Group(String),
 }
 
 /// A role that may approve at all.
@@ -59,10 +108,13 @@ pub enum Scope {
 
 impl Approvers {
     /// Whether a principal with a role may approve.
-    pub fn include(&self, principal: &str, role: &str) -> bool {
+    pub fn include(&self, principal: &str, role: &str, control: &Control) -> bool {
         match self {
             Self::Roles(roles) => roles.iter().any(|known| known.as_str() == role),
             Self::Principals(principals) => principals.contains(principal),
+            Self::Group(name) => {
+                control.groups.get(name).is_some_and(|group| group.principals.iter().any(|p| p == principal))
+            }
         }
     }
 
@@ -71,26 +123,7 @@ impl Approvers {
         match self {
             Self::Roles(roles) => roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" or "),
             Self::Principals(all) => all.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Approvers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Wire {
-            roles: Option<BTreeSet<Role>>,
-            principals: Option<BTreeSet<String>>,
-        }
-        match Wire::deserialize(deserializer)? {
-            Wire { roles: Some(roles), principals: None } if !roles.is_empty() => Ok(Self::Roles(roles)),
-            Wire { roles: None, principals: Some(all) } if !all.is_empty() && !all.contains("") => {
-                Ok(Self::Principals(all))
-            }
-            _ => Err(D::Error::custom(
-                "approvers are exactly one of `roles: [admin, auditor]` and `principals: [token:…]`, and it is not empty",
-            )),
+            Self::Group(name) => format!("the group `{name}`"),
         }
     }
 }

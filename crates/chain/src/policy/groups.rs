@@ -1,18 +1,20 @@
 //! Puts the members of `trust.groups` where their names stand.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use catenary_evidence::KeyId;
 
 use super::{
-    document::{Group, Signer, Spec, Timestamping},
-    identity::{IdentityRule, SigningTime},
+    builds::Timestamping,
+    document::{Group, Signer, Spec},
+    identity::{IdentityRule, RootPin, SigningTime},
     place::Step,
     property::Speaker,
     validate::Fault,
 };
 
-/// Every `group: name` becomes its members.
+/// Every `group: name` becomes its members; of a document that defines no group, the name is that of one of the tenant's. What
+/// `require` leaves out and the sections say is put in, too.
 pub fn resolve(spec: &mut Spec) -> Result<(), Fault> {
     let groups = std::mem::take(&mut spec.trust.groups);
     for (name, group) in &groups {
@@ -59,10 +61,10 @@ pub fn resolve(spec: &mut Spec) -> Result<(), Fault> {
     }
     if let Some(source) = &mut spec.source {
         let commit = &mut source.signatures.commit;
-        let lists = (&commit.principals, &mut commit.keys, &mut commit.identities);
+        let lists = (&mut commit.principals, &mut commit.keys, &mut commit.identities);
         principals(&groups, "commit", lists)?;
         if let Some(tag) = &mut source.signatures.tag {
-            principals(&groups, "tag", (&tag.principals, &mut tag.keys, &mut tag.identities))?;
+            principals(&groups, "tag", (&mut tag.principals, &mut tag.keys, &mut tag.identities))?;
         }
     }
     for rule in spec.trust.builders.iter_mut() {
@@ -71,10 +73,58 @@ pub fn resolve(spec: &mut Spec) -> Result<(), Fault> {
         }
     }
     spec.trust.groups = groups;
+    speak_up(spec)?;
+    pin(spec);
     Ok(())
 }
 
-type Lists<'d> = (&'d Option<String>, &'d mut Option<Vec<KeyId>>, &'d mut Option<Vec<IdentityRule>>);
+/// Whoever is trusted for builds speaks for what no rule names a signer for. Never anybody.
+fn speak_up(spec: &mut Spec) -> Result<(), Fault> {
+    let builders: Vec<String> = spec.builders().map(|rule| rule.id.clone()).collect();
+    for (index, rule) in spec.require.iter_mut().enumerate() {
+        match &mut rule.signer {
+            Speaker::AnyOf(ids) if ids.is_empty() && builders.is_empty() => {
+                let place = vec!["spec".into(), "require".into(), index.into()];
+                let why = "give a `signer`: there are no `trust.builders` who could speak for it";
+                return Err((place, why.to_owned()));
+            }
+            Speaker::AnyOf(ids) if ids.is_empty() => ids.clone_from(&builders),
+            Speaker::AnyOf(_) | Speaker::Signer(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Says to every certificate identity which roots may vouch for it.
+fn pin(spec: &mut Spec) {
+    let Some(roots) = spec.trust.roots.clone() else { return };
+    let roots: Arc<[RootPin]> = roots.into();
+    let pin = |identities: &mut [IdentityRule]| {
+        identities.iter_mut().for_each(|rule| rule.roots = Some(Arc::clone(&roots)));
+    };
+    let trust = &mut spec.trust;
+    let signers = (trust.builders.iter_mut().map(|rule| &mut rule.signer))
+        .chain(trust.sources.iter_mut().map(|rule| &mut rule.signer))
+        .chain(trust.registries.iter_mut().map(|rule| &mut rule.signer))
+        .chain(trust.runs.iter_mut().map(|rule| &mut rule.signer))
+        .chain(trust.verifiers.iter_mut().map(|rule| &mut rule.signer))
+        .chain(trust.vex.iter_mut().map(|rule| &mut rule.signer))
+        .chain(spec.layouts.iter_mut().flat_map(|rule| [&mut rule.signer, &mut rule.functionaries]));
+    signers.for_each(|signer| pin(signer.identities_mut()));
+    let tests = spec.negatives.tests.iter_mut().map(|rule| &mut rule.signer);
+    for speaker in spec.require.iter_mut().map(|rule| &mut rule.signer).chain(tests) {
+        if let Speaker::Signer(signer) = speaker {
+            pin(signer.identities_mut());
+        }
+    }
+    if let Some(source) = &mut spec.source {
+        let signatures = &mut source.signatures;
+        let tag = signatures.tag.as_mut().and_then(|tag| tag.identities.as_mut());
+        signatures.commit.identities.iter_mut().chain(tag).for_each(|all| pin(all));
+    }
+}
+
+type Lists<'d> = (&'d mut Option<String>, &'d mut Option<Vec<KeyId>>, &'d mut Option<Vec<IdentityRule>>);
 
 /// Adds the members of the group to the keys and identities of a git signature.
 fn principals(
@@ -82,14 +132,20 @@ fn principals(
     of: &str,
     (name, keys, identities): Lists<'_>,
 ) -> Result<(), Fault> {
-    let Some(name) = name else { return Ok(()) };
-    let mut signer = Signer::Group(name.clone());
+    let Some(asked) = name.take() else { return Ok(()) };
     let place = ["spec", "source", "signatures", of, "principals"].map(Step::from).to_vec();
+    if asked.is_empty() {
+        return Err((place, "an empty text".to_owned()));
+    }
+    let mut signer = Signer::Group(asked.clone());
     put(groups, place, &mut signer).map_err(|(mut place, why)| {
         place.pop();
         (place, why)
     })?;
-    let Signer::Any(group) = signer else { return Ok(()) };
+    let Signer::Any(group) = signer else {
+        *name = Some(asked);
+        return Ok(());
+    };
     if !group.keys.is_empty() {
         keys.get_or_insert_default().extend(group.keys);
     }
@@ -117,12 +173,15 @@ pub(super) fn put(
     signer: &mut Signer,
 ) -> Result<(), Fault> {
     let Signer::Group(name) = signer else { return Ok(()) };
+    if groups.is_empty() {
+        return Ok(());
+    }
     match groups.get(name) {
         Some(group) => *signer = Signer::Any(group.clone()),
         None => {
             place.push("group".into());
             let known: Vec<&str> = groups.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
+            let known = known.join(", ");
             return Err((place, format!("`{name}` is not a group of `trust.groups`; known are: {known}")));
         }
     }

@@ -1,8 +1,11 @@
 //! Certificate identities that a policy trusts (chain-model 1.5).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use catenary_evidence::signer::{Claims, Identity};
+use catenary_evidence::{
+    signer::{Claims, Identity},
+    trust_root::SIGSTORE,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -25,6 +28,42 @@ pub struct IdentityRule {
     /// What must say when it was signed.
     #[serde(default)]
     pub timestamp: SigningTime,
+    /// `trust.roots` of the policy.
+    #[serde(skip)]
+    pub roots: Option<Arc<[RootPin]>>,
+}
+
+/// One of `trust.roots`: `domain`, or `domain@version`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootPin {
+    /// The trust domain.
+    pub domain: String,
+    /// The version that its authorities must be in; the newest when absent.
+    pub version: Option<u64>,
+}
+
+/// What the public good instance is called where it stands beside others.
+const PUBLIC_GOOD: &str = "sigstore-public-good";
+
+impl<'de> Deserialize<'de> for RootPin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (domain, version) = match text.rsplit_once('@') {
+            None => (text.as_str(), None),
+            Some((domain, version)) => {
+                let digits = version.bytes().all(|b| b.is_ascii_digit());
+                let number = version.parse().ok().filter(|_| digits);
+                let number =
+                    number.ok_or_else(|| D::Error::custom(format!("`{version}` is no version of a root")))?;
+                (domain, Some(number))
+            }
+        };
+        match domain {
+            "" => Err(D::Error::custom("a root is the name of a trust domain, or `name@version`")),
+            PUBLIC_GOOD => Ok(Self { domain: SIGSTORE.to_owned(), version }),
+            name => Ok(Self { domain: name.to_owned(), version }),
+        }
+    }
 }
 
 /// What must say when a certificate signed (chain-model T1).
@@ -45,10 +84,16 @@ impl IdentityRule {
     pub fn names(&self, identity: &Identity) -> bool {
         identity.issuer.as_ref() == Some(&self.issuer)
             && self.matches_san(&identity.san)
-            && self.root.as_ref().is_none_or(|root| *root == identity.domain)
+            && self.may_be_of(&identity.domain)
             && self.ext.iter().all(|(name, matcher)| {
                 claim(&identity.claims, name).is_some_and(|value| matcher.matches(value))
             })
+    }
+
+    /// Whether a trust domain of that name may vouch for it.
+    fn may_be_of(&self, domain: &str) -> bool {
+        let listed = |roots: &Arc<[RootPin]>| roots.iter().any(|pin| pin.domain == domain);
+        self.root.as_ref().is_none_or(|root| root == domain) && self.roots.as_ref().is_none_or(listed)
     }
 
     fn matches_san(&self, san: &str) -> bool {
@@ -69,7 +114,7 @@ impl IdentityRule {
         let claims = [("sourceRepositoryUri", uri), ("sourceRepositoryId", id)];
         issuer == self.issuer
             && self.matches_san(&san)
-            && self.root.as_ref().is_none_or(|root| *root == domain)
+            && self.may_be_of(&domain)
             && claims.iter().all(|(name, value)| self.ext.get(*name).is_none_or(|m| m.matches(value)))
     }
 

@@ -19,7 +19,8 @@ pub struct Require {
     pub id: String,
     /// Statements of any of these kinds serve.
     pub predicate: Vec<Kind>,
-    /// Whose signature.
+    /// Whose signature; that of the builders whom `build` takes when absent.
+    #[serde(default = "builders")]
     pub signer: Speaker,
     /// What the statement is about.
     #[serde(default)]
@@ -56,6 +57,11 @@ impl Require {
     pub fn signers(&self) -> usize {
         self.at_least.unwrap_or(1) as usize
     }
+}
+
+/// A speaker that is not given. A parsed policy has the builders in its place.
+fn builders() -> Speaker {
+    Speaker::AnyOf(Vec::new())
 }
 
 /// Kinds of statement, by short names or by the whole predicate type.

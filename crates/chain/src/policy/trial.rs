@@ -4,7 +4,10 @@
 //! exactly as it is pushed. An export of evidence (`catenary verdict --evidence FILE`) is a fixture. What a fixture says is
 //! worth nothing outside of its test: proofs in it are not looked at, keys in it count for it alone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use catenary_evidence::{
     PublicKey, Scheme, Trust,
@@ -12,13 +15,14 @@ use catenary_evidence::{
     digest::{Digest, Sha256},
     dsse,
     object::{self, Object},
+    predicate::{Claim, RegistryEvent},
     reference::ImageReference,
     trust_root::{Domain, Rules},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, place};
+use super::{Policy, glob, place};
 use crate::{
     context::{self, Context},
     control::{Added, Control, Entry, RootVersion, TrustedKey},
@@ -41,7 +45,7 @@ pub struct Trial {
     pub fixture: String,
     /// What is asked about.
     pub image: Option<ImageReference>,
-    /// The same, in the first repository that the policy matches.
+    /// The same, in the first repository that the policy matches; where that is a pattern, in the one that the fixture says.
     pub digest: Option<Digest>,
     /// In which environment.
     pub environment: Option<String>,
@@ -69,14 +73,20 @@ pub struct Expect {
 
 impl Trial {
     /// What is asked.
-    fn question(&self, policy: &Policy) -> Option<Question> {
+    fn question(&self, policy: &Policy, fixture: &Fixture) -> Result<Question, String> {
         let image = match (&self.image, self.digest) {
             (Some(image), None) => image.clone(),
-            (None, Some(digest)) => ImageReference { resource: resource(policy.spec())?, digest },
-            _ => return None,
+            (None, Some(digest)) => {
+                let named = resource(policy.spec());
+                let resource = named.map_or_else(|| fixture.resource(policy, digest), Ok)?;
+                ImageReference { resource, digest }
+            }
+            _ => return Err("give exactly one of `image` and `digest`".into()),
         };
-        let (environment, context) = (self.environment.clone(), self.context.clone());
-        Some(Question { image, environment, platform: None, context })
+        // A policy for some environments is asked about the first of them.
+        let first = || policy.spec().selects.environments.as_ref()?.first().cloned();
+        let (environment, context) = (self.environment.clone().or_else(first), self.context.clone());
+        Ok(Question { image, environment, platform: None, context })
     }
 }
 
@@ -111,10 +121,7 @@ pub(super) fn check(spec: &super::Spec) -> Result<(), (usize, &'static str, Stri
         context::check(&trial.context).or_else(|why| wrong("context", &why))?;
         match (&trial.image, trial.digest) {
             (Some(_), None) => {}
-            (None, Some(_)) if resource(spec).is_some() => {}
-            (None, Some(_)) => {
-                return wrong("digest", "the first of match.resources is a glob: give `image`");
-            }
+            (None, Some(_)) => {}
             _ => return wrong("image", "a test is about exactly one of `image` and `digest`"),
         }
     }
@@ -314,12 +321,29 @@ impl Fixture {
         Ok(fixture)
     }
 
+    /// The one repository of the policy into which the fixture says that the image went last.
+    fn resource(&self, policy: &Policy, digest: Digest) -> Result<String, String> {
+        let pushes = self.attestations.iter().filter_map(|(_, attestation)| match &attestation.claim {
+            Claim::Registry(event) if attestation.subject_nodes().contains(&digest.into()) => Some(event),
+            _ => None,
+        });
+        let matching = |event: &&RegistryEvent| glob::any(&policy.spec().selects.resources, &event.resource);
+        let resources: BTreeSet<&str> =
+            pushes.filter(matching).map(|event| event.resource.as_str()).collect();
+        match resources.len() {
+            1 => Ok(resources.into_iter().collect()),
+            found => Err(format!(
+                "the first of match.resources is a pattern, and the fixture says of {found} of its repositories that the image is there: give `image`"
+            )),
+        }
+    }
+
     fn judge(&self, policy: &Policy, document: &str, trial: &Trial) -> Result<Verdict, String> {
         let received =
             self.attestations.iter().map(|(at, _)| at).chain(self.objects.iter().map(|(at, _)| at));
         let now = trial.as_of.or(self.asked_at).or_else(|| received.copied().flatten().max());
         let now = now.ok_or("nothing says when the test is: give `asOf`")?;
-        let question = trial.question(policy).ok_or("give exactly one of `image` and `digest`")?;
+        let question = trial.question(policy, self)?;
         let mut control = self.control.clone();
         control.policies.remove(policy.name());
         let name = policy.name().to_owned();
@@ -511,7 +535,14 @@ mod tests {
         refused("ART_UNKNOWN", "ART_UNKNOWM", "spec.tests[0].expect.codes[0]");
         let image = format!("digest: \"sha256:{}\", ", "1".repeat(64));
         refused(&image, "", "spec.tests[0].image");
+    }
+
+    #[test]
+    fn a_test_of_a_policy_for_many_repositories_asks_about_the_one_of_its_fixture() {
         let glob = document("").replace("  tests:", "  match: {resources: [\"ghcr.io/**\"]}\n  tests:");
-        assert_eq!(Policy::parse(&glob).expect_err("a glob").path, "spec.tests[0].digest");
+        let ran = &results(&glob, AT)[0];
+        assert!(!ran.passed && ran.message.as_ref().is_some_and(|m| m.contains("give `image`")), "{ran:?}");
+        let image = glob.replace("digest: \"", "image: \"ghcr.io/acme/shop@");
+        assert!(results(&image, AT)[0].passed);
     }
 }

@@ -7,7 +7,8 @@ use catenary_evidence::reference::RepositoryUri;
 use crate::expr::{Assert, Site};
 
 use super::{
-    document::{Build, Document, Input, Mode, Pinned, Registry, Signer, Source, Spec, Timestamping},
+    builds::Timestamping,
+    document::{Build, Document, Input, Mode, Pinned, Registry, Signer, Source, Spec},
     place::Step,
 };
 
@@ -142,6 +143,7 @@ fn subject(spec: &Spec) -> Result<(), Fault> {
 
 fn trust(spec: &Spec) -> Result<(), Fault> {
     let trust = &spec.trust;
+    listed(&trust.roots, path!["spec", "trust", "roots"])?;
     unique("builders", trust.builders.iter().map(|r| r.id.as_str()))?;
     unique("sources", trust.sources.iter().map(|r| r.id.as_str()))?;
     unique("registries", trust.registries.iter().map(|r| r.id.as_str()))?;
@@ -299,7 +301,7 @@ fn source(spec: &Spec, source: &Source) -> Result<(), Fault> {
         if tag.at_least == 0 {
             return fault(at("atLeast"), "a threshold of 0 asks for nothing");
         }
-        let keys = tag.keys.as_ref().filter(|_| tag.identities.is_none());
+        let keys = tag.keys.as_ref().filter(|_| tag.identities.is_none() && tag.principals.is_none());
         if let Some(keys) = keys.filter(|keys| keys.len() < tag.at_least as usize) {
             let why = format!("{} signers are asked for, of {} key(s)", tag.at_least, keys.len());
             return fault(at("atLeast"), why);

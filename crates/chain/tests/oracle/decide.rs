@@ -670,6 +670,7 @@ impl<'a> Oracle<'a> {
         let mut trusted: Vec<(Option<&Commit>, u8)> = Vec::new();
         let mut properties: Vec<&String> = Vec::new();
         let (mut any, mut wrong) = (false, Codes::new());
+        let tied = self.is_tied(b, commit, policy, section);
         for s in self.present().filter(|s| self.names(s, Node::Git(commit))) {
             any |= matches!(s.claim, Claim::Commit(_) | Claim::Summary(_));
             for rule in policy.sources.iter().filter(|r| self.counts(s, &r.signer, r.from, r.until)) {
@@ -686,7 +687,7 @@ impl<'a> Oracle<'a> {
                         wrong.insert("SRC_REF_NOT_ALLOWED");
                     }
                     Claim::Commit(c) => trusted.push((Some(c), rule.max_level)),
-                    Claim::Summary(s) => match summary_fault(s, rule, b, section) {
+                    Claim::Summary(s) => match summary_fault(s, rule, b, section, tied) {
                         Some(code) => {
                             wrong.insert(code);
                         }
@@ -738,6 +739,16 @@ impl<'a> Oracle<'a> {
                 broken.push("TIM_BUILD_BEFORE_SOURCE");
             }
         }
+    }
+
+    /// Whether the build, or a trusted commit statement, says that the commit is of the repository with the policy's id.
+    fn is_tied(&self, b: &Build, commit: u32, policy: &Policy, section: &SourceSection) -> bool {
+        let built = b.source.as_ref().and_then(|source| source.id.as_ref());
+        let mut told = self.present().filter(|s| self.names(s, Node::Git(commit))).filter(|s| {
+            policy.sources.iter().any(|rule| self.counts(s, &rule.signer, rule.from, rule.until))
+        });
+        let says = |claim: &Claim| matches!(claim, Claim::Commit(c) if c.repository == section.uri && c.id == section.id);
+        section.id.is_some() && (built == section.id.as_ref() || told.any(|s| says(&s.claim)))
     }
 
     fn commit_signature(&self, commit: u32, keys: Option<&[u32]>, broken: &mut Vec<&'static str>) {
@@ -1008,7 +1019,13 @@ pub fn matches(matcher: &(&str, String), text: &str) -> bool {
 }
 
 /// What keeps a source summary, by a signer of the rule, from serving.
-fn summary_fault(s: &Summary, rule: &SourceRule, b: &Build, section: &SourceSection) -> Option<&'static str> {
+fn summary_fault(
+    s: &Summary,
+    rule: &SourceRule,
+    b: &Build,
+    section: &SourceSection,
+    tied: bool,
+) -> Option<&'static str> {
     let built = b.source.as_ref().and_then(|source| source.reference.as_ref());
     let allowed = |r: &String| section.refs.as_ref().is_none_or(|refs| any_glob(refs, r));
     let on_it = |r: &String| allowed(r) && built.is_none_or(|b| b == r);
@@ -1018,7 +1035,7 @@ fn summary_fault(s: &Summary, rule: &SourceRule, b: &Build, section: &SourceSect
             Some("VSA_SIGNER_VERIFIER_PAIR")
         }
         () if s.repository != section.uri => Some("SRC_REPO_MISMATCH"),
-        () if section.id.is_some() => Some("SRC_REPO_ID_MISMATCH"),
+        () if section.id.is_some() && !tied => Some("SRC_REPO_ID_MISMATCH"),
         () if !any_ref_will_do && !s.refs.iter().any(on_it) => Some("SRC_REF_NOT_ALLOWED"),
         () if !s.passed => Some("VSA_FAILED"),
         () => None,

@@ -277,7 +277,7 @@ pub(crate) async fn approve(
         if control.same_principal(&asked.by, &by) {
             return Err(Fault::ApprovalSelf(asked.id.clone()));
         }
-        if !rules.approvers.include(&by, role) {
+        if !rules.approvers.include(&by, role, control) {
             return Err(Fault::ApprovalRole { approvers: rules.approvers.describe() });
         }
         let at = Timestamp::now();

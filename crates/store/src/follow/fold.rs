@@ -206,6 +206,7 @@ pub fn kind_of(entry: &Entry) -> &'static str {
         Entry::ExceptionRequested(_) => kind::EXCEPTION_REQUESTED,
         Entry::ExceptionApproved(_) => kind::EXCEPTION_APPROVED,
         Entry::ExceptionWithdrawn(_) => kind::EXCEPTION_WITHDRAWN,
+        Entry::GroupSet(_) => kind::GROUP_SET,
         Entry::Revocation(_) => kind::REVOCATION,
         Entry::TokenCreated(_) => kind::TOKEN_CREATED,
         Entry::TokenRevoked { .. } => kind::TOKEN_REVOKED,

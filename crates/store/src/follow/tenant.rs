@@ -360,6 +360,7 @@ pub(super) fn reach(entry: &Entry) -> WriteSet {
         | Entry::TrustWithdrawn { .. }
         | Entry::PolicyApplied { .. }
         | Entry::PolicyActivated(_)
+        | Entry::GroupSet(_)
         | Entry::Revocation(_) => WriteSet::All,
         // What a revoked token approved is not approved any more.
         Entry::TokenRevoked { .. } => WriteSet::All,
