@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use acceptance::{
-    App, Builder, Client, Cluster, Stage, checker,
-    load::{self, Acknowledged, Writers},
+    App, Builder, Cluster, Stage,
+    load::Writers,
     standby::{Lead, Standby, Wire},
 };
-use reqwest::Method;
-use serde_json::json;
 
-use crate::{Plan, report::Report};
+use crate::{
+    Plan,
+    report::Report,
+    several::{is_ready, lost, moved, nothing_is_lost, says_yes, write},
+};
 
 /// A primary with a replica that follows it over a wire, and a service that reaches the database over another.
 struct Pair {
@@ -48,17 +50,6 @@ impl Pair {
     }
 }
 
-/// Whether the answer is a yes; no answer is none.
-async fn says_yes(client: &Client, image: &str) -> bool {
-    let path = format!("/v1/verdict?image={image}&environment=prod");
-    let answer = client.try_send(client.request(Method::GET, &path)).await;
-    answer.is_ok_and(|a| a.status == 200 && a.json()["allowed"] == json!(true))
-}
-
-async fn is_ready(client: &Client) -> bool {
-    client.try_send(client.request(Method::GET, "/readyz")).await.is_ok_and(|a| a.status == 200)
-}
-
 /// R11: both kinds of replica.
 pub async fn failover(plan: Plan) -> Report {
     let mut report = Report::default();
@@ -73,19 +64,12 @@ async fn synchronous(plan: Plan, report: &mut Report) {
     pair.primary.execute("postgres", "alter system set synchronous_standby_names = '*'").await;
     pair.primary.execute("postgres", "select pg_reload_conf()").await;
     let writers = Writers::start(&pair.stage, 8);
-    let goal = if plan.short { 200 } else { 2_000 };
-    report.expect(writers.progress(goal, Duration::from_secs(120)).await, || "too little was written".into());
+    write(report, &[&writers], if plan.short { 200 } else { 2_000 }, "with a synchronous replica").await;
     pair.fail_over().await;
     let begun = Instant::now();
-    report.expect(writers.progress(50, Duration::from_secs(30)).await, || {
-        "nothing was acknowledged after a synchronous failover".into()
-    });
+    write(report, &[&writers], 50, "after a synchronous failover").await;
     report.count("ms to the first writes after a synchronous failover", millis(begun));
-    let acknowledged = writers.stop().await;
-    let lost = lost(&pair.stage, &acknowledged).await;
-    report.count("acknowledged, synchronous", acknowledged.len() as u64);
-    report.count("lost, synchronous", lost);
-    report.expect(lost == 0, || format!("{lost} acknowledged attestations are lost"));
+    nothing_is_lost(report, &pair.stage, &writers.stop().await).await;
     pair.stage.judge().await.passes();
     report.expect(is_ready(&pair.app.anonymous()).await, || "not ready after a synchronous failover".into());
     pair.app.log_is_clean();
@@ -97,9 +81,9 @@ async fn asynchronous(plan: Plan, report: &mut Report) {
     let image = pair.stage.world.image();
     let writers = Writers::start(&pair.stage, 8);
     let some = if plan.short { 50 } else { 500 };
-    report.expect(writers.progress(some, Duration::from_secs(60)).await, || "too little was written".into());
+    write(report, &[&writers], some, "with an asynchronous replica").await;
     pair.replication.lead(Lead::Cut);
-    report.expect(writers.progress(some, Duration::from_secs(60)).await, || "too little was written".into());
+    write(report, &[&writers], some, "that the replica does not have").await;
     // The checkpoint outside is advanced at least once a second.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let acknowledged = writers.stop().await;
@@ -138,17 +122,13 @@ async fn asynchronous(plan: Plan, report: &mut Report) {
         builder.command(&["log", "accept", "--entries-are-lost"]).output().expect("the program runs");
     report.expect(accepted.status.success(), || String::from_utf8_lossy(&accepted.stderr).into_owned());
     let app = builder.start().await;
-    let stage = Stage { admin: stage.afresh(&app.url), ..stage };
+    let stage = moved(stage, &app);
     stage.judge().await.passes();
     let lost = lost(&stage, &acknowledged).await;
     report.count("acknowledged, asynchronous", acknowledged.len() as u64);
     report.count("lost and detected, asynchronous", lost);
     report.expect(lost > 0, || "nothing was lost: the scenario shows nothing".into());
     app.log_is_clean();
-}
-
-async fn lost(stage: &Stage, acknowledged: &[Acknowledged]) -> u64 {
-    load::lost(&checker::check(stage, &stage.tenant).await, acknowledged)
 }
 
 fn millis(since: Instant) -> u64 {
@@ -177,10 +157,7 @@ pub async fn stale_replica(plan: Plan) -> Report {
         pair.standby.replay(true).await;
         report.count("revocations while the replica stood still", 1);
     }
-    let acknowledged = writers.stop().await;
-    let lost = lost(&pair.stage, &acknowledged).await;
-    report.count("acknowledged", acknowledged.len() as u64);
-    report.expect(lost == 0, || format!("{lost} acknowledged attestations are lost"));
+    nothing_is_lost(&mut report, &pair.stage, &writers.stop().await).await;
     for _ in 0..50 {
         if reads(&pair.app, "served").await > 0 {
             break;

@@ -1,59 +1,19 @@
 //! R14, R22 and M01: more than one instance, on one database, on an old one, on one that migrates, cut off from it.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use acceptance::{
-    App, Client, Cluster, Stage, checker,
+    App, Cluster, Stage, checker,
     cluster::{count, execute},
-    load::{self, Acknowledged, Writers},
+    load::Writers,
     standby::{Lead, Wire, copy_database},
 };
-use reqwest::Method;
-use serde_json::json;
 
-use crate::{Plan, report::Report};
-
-async fn says_yes(client: &Client, image: &str) -> bool {
-    let path = format!("/v1/verdict?image={image}&environment=prod");
-    let answer = client.try_send(client.request(Method::GET, &path)).await;
-    answer.is_ok_and(|a| a.status == 200 && a.json()["allowed"] == json!(true))
-}
-
-async fn is_ready(client: &Client) -> bool {
-    client.try_send(client.request(Method::GET, "/readyz")).await.is_ok_and(|a| a.status == 200)
-}
-
-async fn becomes_ready(client: &Client) -> bool {
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(20) {
-        if is_ready(client).await {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    false
-}
-
-/// Counts what was acknowledged, and that nothing of it is lost.
-async fn nothing_is_lost(report: &mut Report, stage: &Stage, acknowledged: &[Acknowledged]) {
-    let newest = acknowledged.iter().map(|a| a.index).max().unwrap_or_default();
-    let begun = Instant::now();
-    // What another instance wrote is followed within a moment.
-    while checker::checkpoint(stage, &stage.tenant).await.size <= newest
-        && begun.elapsed() < Duration::from_secs(10)
-    {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let lost = load::lost(&checker::check(stage, &stage.tenant).await, acknowledged);
-    report.count("acknowledged", acknowledged.len() as u64);
-    report.count("lost", lost);
-    report.expect(lost == 0, || format!("{lost} acknowledged attestations are lost"));
-    let places: BTreeSet<u64> = acknowledged.iter().map(|a| a.index).collect();
-    report.expect(places.len() == acknowledged.len(), || "two entries share an index".into());
-}
+use crate::{
+    Plan,
+    report::Report,
+    several::{becomes_ready, is_ready, moved, nothing_is_lost, says_yes, write},
+};
 
 /// R14: an old backup gives no yes; two instances on one database make one history.
 pub async fn backup_and_second_instance(plan: Plan) -> Report {
@@ -63,13 +23,13 @@ pub async fn backup_and_second_instance(plan: Plan) -> Report {
     let stage = Stage::in_app(&app).await.play_honest().await;
     let image = stage.world.image();
     let writers = Writers::start(&stage, 8);
-    report.expect(writers.progress(goal, Duration::from_secs(60)).await, || "too little was written".into());
+    write(&mut report, &[&writers], goal, "before the backup").await;
     let old = Cluster::shared().await.database().await;
     let from = app.database().to_owned();
     let to = old.clone();
     // While writers write: a backup is one moment.
     tokio::task::spawn_blocking(move || copy_database(&from, &to)).await.expect("a backup");
-    report.expect(writers.progress(goal, Duration::from_secs(60)).await, || "too little was written".into());
+    write(&mut report, &[&writers], goal, "after the backup").await;
     let mut acknowledged = writers.stop().await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let builder = app.stop();
@@ -86,13 +46,9 @@ pub async fn backup_and_second_instance(plan: Plan) -> Report {
 
     let one = builder.start().await;
     let two = one.builder.clone().beside(&one).start().await;
-    let stage = Stage { admin: stage.afresh(&one.url), ..stage };
+    let stage = moved(stage, &one);
     let (here, there) = (Writers::start(&stage, 8), Writers::start(&stage.afresh(&two.url), 8));
-    for writers in [&here, &there] {
-        report.expect(writers.progress(goal, Duration::from_secs(60)).await, || {
-            "too little was written".into()
-        });
-    }
+    write(&mut report, &[&here, &there], goal, "by two instances").await;
     acknowledged.extend(here.stop().await);
     acknowledged.extend(there.stop().await);
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -119,19 +75,13 @@ pub async fn rolling_upgrade(plan: Plan) -> Report {
     let url = one.database().to_owned();
     execute(&url, "drop table log_fold; delete from _sqlx_migrations where version = 17").await;
     let writers = Writers::start(&stage, 8);
-    report.expect(writers.progress(goal, Duration::from_secs(60)).await, || {
-        "no writes on the old schema".into()
-    });
+    write(&mut report, &[&writers], goal, "on the old schema").await;
 
     let two = one.builder.clone().beside(&one).start().await;
     let applied = count(&url, "select count(*) from _sqlx_migrations where version = 17 and success").await;
     report.expect(applied == 1, || "the newer instance did not migrate".into());
     let others = Writers::start(&stage.afresh(&two.url), 8);
-    for writers in [&writers, &others] {
-        report.expect(writers.progress(goal, Duration::from_secs(60)).await, || {
-            "no writes after a migration".into()
-        });
-    }
+    write(&mut report, &[&writers, &others], goal, "after a migration").await;
 
     execute(
         &url,
@@ -140,11 +90,7 @@ pub async fn rolling_upgrade(plan: Plan) -> Report {
          values (999999, 'later', true, '\\x00', 0)",
     )
     .await;
-    for writers in [&writers, &others] {
-        report.expect(writers.progress(goal, Duration::from_secs(60)).await, || {
-            "no writes on a later schema".into()
-        });
-    }
+    write(&mut report, &[&writers, &others], goal, "on a later schema").await;
     // One of before dies in the middle of it, and must come back.
     let two = two.kill().launch();
     report.expect(becomes_ready(&two.anonymous()).await, || {
@@ -153,8 +99,7 @@ pub async fn rolling_upgrade(plan: Plan) -> Report {
             two.log().lines().last().unwrap_or_default()
         )
     });
-    report
-        .expect(others.progress(goal, Duration::from_secs(60)).await, || "no writes after a restart".into());
+    write(&mut report, &[&others], goal, "after a restart").await;
     let mut acknowledged = writers.stop().await;
     acknowledged.extend(others.stop().await);
     nothing_is_lost(&mut report, &stage, &acknowledged).await;
@@ -178,15 +123,11 @@ pub async fn three_instances(plan: Plan) -> Report {
     let balancer = Wire::to(&[port_of(&one.url), port_of(&two.url), port_of(&three.url)]).await;
     let everywhere = stage.afresh(&format!("http://127.0.0.1:{}", balancer.port));
     let writers = Writers::start(&everywhere, 12);
-    let goes_on = async |report: &mut Report, what: &str| {
-        let going = writers.progress(goal, Duration::from_secs(60)).await;
-        report.expect(going, || format!("nothing is acknowledged {what}"));
-    };
-    goes_on(&mut report, "by three instances").await;
+    write(&mut report, &[&writers], goal, "by three instances").await;
 
     database.lead(Lead::Hole);
     let two = two.kill();
-    goes_on(&mut report, "with one instance dead and one cut off").await;
+    write(&mut report, &[&writers], goal, "with one instance dead and one cut off").await;
     // The one that is left revokes; the one that is cut off must not say yes from memory.
     stage.revoke_key(&stage.world.k_ci.id(), "stolen").await.is(200);
     let revoked = Instant::now();
@@ -204,7 +145,7 @@ pub async fn three_instances(plan: Plan) -> Report {
     database.lead(Lead::To(vec![port_of(&url)]));
     let two = two.start().await;
     report.expect(becomes_ready(&cut_off.anonymous()).await, || "it does not come back after the cut".into());
-    goes_on(&mut report, "after all are back").await;
+    write(&mut report, &[&writers], goal, "after all are back").await;
     let odd: Vec<_> = writers.statuses().into_keys().filter(|s| ![0, 201, 503].contains(s)).collect();
     report.expect(odd.is_empty(), || format!("statuses {odd:?}"));
     let acknowledged = writers.stop().await;

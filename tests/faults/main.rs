@@ -18,6 +18,7 @@ mod outage;
 mod overload;
 mod report;
 mod rot;
+mod several;
 mod slow;
 mod wire;
 

@@ -71,28 +71,23 @@ pub async fn rots(plan: Plan) -> Report {
 /// Gives two that only the scrubber notices: one whose answer is in memory (it was true when it was given, and is taken back), and one
 /// whose checkpoint outside is changed.
 async fn touched(report: &mut Report, ground: &Ground) -> (Stage, Stage) {
-    let build = "(select id from attestation where tenant = $T and predicate_type like 'https://slsa.dev/provenance%')";
-    let flip = |column: &str| format!("{column} = set_byte({column}, 9, get_byte({column}, 9) # 1)");
+    let build = "tenant = $T and id = (select id from attestation where tenant = $T and predicate_type like 'https://slsa.dev/provenance%')";
+    let flip = |table: &str, column: &str, rows: &str| {
+        format!("update {table} set {column} = set_byte({column}, 9, get_byte({column}, 9) # 1) where {rows}")
+    };
+    let change = async |stage: &Stage, sql: &str| {
+        execute(&ground.url, &sql.replace("$T", &format!("'{}'", stage.tenant))).await;
+    };
     let changes = [
-        (
-            "the signed bytes",
-            format!("update body set {} where tenant = $T and id = {build}", flip("bytes")),
-            false,
-        ),
+        ("the signed bytes", flip("body", "bytes", build), false),
         // Derived anew from the signed bytes, which are whole: a yes is true, and the row is named.
-        (
-            "its facts",
-            format!("update attestation set {} where tenant = $T and id = {build}", flip("facts")),
-            true,
-        ),
+        ("its facts", flip("attestation", "facts", build), true),
         (
             "the row by which it is found",
-            format!(
-                "update attestation_subject set log_index = log_index + 4096 where tenant = $T and id = {build}"
-            ),
+            format!("update attestation_subject set log_index = log_index + 4096 where {build}"),
             true,
         ),
-        ("the head's root", format!("update log_head set {} where tenant = $T", flip("root")), false),
+        ("the head's root", flip("log_head", "root", "tenant = $T"), false),
         ("an index", "drop index attestation_subject_by_id".to_owned(), true),
     ];
     // Each waits out the lease of its keys and policy.
@@ -102,7 +97,7 @@ async fn touched(report: &mut Report, ground: &Ground) -> (Stage, Stage) {
     let (cached, kept) = tokio::join!(Stage::in_app(app), Stage::in_app(app));
     for ((what, sql, may_pass), stage) in changes.into_iter().zip([a, b, c, d, e]) {
         stage.post_world().await;
-        execute(&ground.url, &sql.replace("$T", &format!("'{}'", stage.tenant))).await;
+        change(&stage, &sql).await;
         if what == "the head's root" {
             tokio::time::sleep(Duration::from_millis(1_500)).await;
         }
@@ -113,8 +108,7 @@ async fn touched(report: &mut Report, ground: &Ground) -> (Stage, Stage) {
         report.count("touched digests", 1);
     }
     let cached = cached.play_honest().await;
-    let sql = format!("update body set {} where tenant = $T and id = {build}", flip("bytes"));
-    execute(&ground.url, &sql.replace("$T", &format!("'{}'", cached.tenant))).await;
+    change(&cached, &flip("body", "bytes", build)).await;
     let changed = change_checkpoint(app, &kept.tenant);
     report.expect(changed, || "no checkpoint is kept outside".to_owned());
     (cached, kept)
@@ -164,6 +158,22 @@ struct Target {
     rows: &'static str,
 }
 
+const fn target(
+    table: &'static str,
+    columns: &'static [(&'static str, Type)],
+    key: &'static str,
+    rows: &'static str,
+) -> Target {
+    Target { table, columns, key, rows }
+}
+
+impl Target {
+    /// Whether it has a row for each attestation.
+    fn is_large(&self) -> bool {
+        ["attestation", "attestation_subject", "body", "log_entry"].contains(&self.table)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Type {
     Bytes,
@@ -175,15 +185,15 @@ enum Type {
 
 /// What is derived from entries. Rows of one entry are corrupted in one table only, so that each is named by itself.
 const FACTS: [Target; 6] = [
-    Target {
-        table: "body",
-        columns: &[("bytes", Type::Bytes), ("id", Type::Bytes)],
-        key: "encode(id, 'hex')",
-        rows: "id in (select id from log_entry where tenant = $T and kind = 'attestation' and log_index % 4 = 0)",
-    },
-    Target {
-        table: "attestation",
-        columns: &[
+    target(
+        "body",
+        &[("bytes", Type::Bytes), ("id", Type::Bytes)],
+        "encode(id, 'hex')",
+        "id in (select id from log_entry where tenant = $T and kind = 'attestation' and log_index % 4 = 0)",
+    ),
+    target(
+        "attestation",
+        &[
             ("facts", Type::Bytes),
             ("mac", Type::Bytes),
             ("id", Type::Bytes),
@@ -193,69 +203,49 @@ const FACTS: [Target; 6] = [
             ("verified", Type::Bool),
             ("builder", Type::Text),
         ],
-        key: "encode(id, 'hex')",
-        rows: "log_index % 4 = 1",
-    },
-    Target {
-        table: "attestation_subject",
-        columns: &[
-            ("node", Type::Text),
-            ("signer", Type::Text),
-            ("log_index", Type::Number),
-            ("id", Type::Bytes),
-        ],
-        key: "node || ' ' || signer || ' ' || log_index",
-        rows: "log_index % 4 = 2",
-    },
-    Target {
-        table: "mention",
-        columns: &[
-            ("package", Type::Text),
-            ("name", Type::Text),
-            ("version", Type::Text),
-            ("position", Type::Number),
-        ],
-        key: "position || ' sha256:'",
-        rows: "(position / 32768) % 4 = 3",
-    },
-    Target {
-        table: "object",
-        columns: &[
-            ("facts", Type::Bytes),
-            ("media_type", Type::Text),
-            ("mac", Type::Bytes),
-            ("id", Type::Bytes),
-        ],
-        key: "node",
-        rows: "log_index % 2 = 0",
-    },
-    Target {
-        table: "object_child",
-        columns: &[("log_index", Type::Number), ("child", Type::Text)],
-        key: "child || ' ' || parent",
-        rows: "log_index % 2 = 1",
-    },
+        "encode(id, 'hex')",
+        "log_index % 4 = 1",
+    ),
+    target(
+        "attestation_subject",
+        &[("node", Type::Text), ("signer", Type::Text), ("log_index", Type::Number), ("id", Type::Bytes)],
+        "node || ' ' || signer || ' ' || log_index",
+        "log_index % 4 = 2",
+    ),
+    target(
+        "mention",
+        &[("package", Type::Text), ("name", Type::Text), ("version", Type::Text), ("position", Type::Number)],
+        "position || ' sha256:'",
+        "(position / 32768) % 4 = 3",
+    ),
+    target(
+        "object",
+        &[("facts", Type::Bytes), ("media_type", Type::Text), ("mac", Type::Bytes), ("id", Type::Bytes)],
+        "node",
+        "log_index % 2 = 0",
+    ),
+    target(
+        "object_child",
+        &[("log_index", Type::Number), ("child", Type::Text)],
+        "child || ' ' || parent",
+        "log_index % 2 = 1",
+    ),
 ];
 
 /// The log itself.
 const LOG: [Target; 2] = [
-    Target {
-        table: "log_entry",
-        columns: &[
-            ("leaf", Type::Bytes),
-            ("id", Type::Bytes),
-            ("kind", Type::Text),
-            ("log_index", Type::Number),
-        ],
-        key: "log_index::text",
-        rows: "log_index > 30",
-    },
-    Target {
-        table: "log_tile",
-        columns: &[("hashes", Type::Bytes), ("root", Type::Bytes), ("level", Type::Small)],
-        key: "level || '/' || tile_index",
-        rows: "true",
-    },
+    target(
+        "log_entry",
+        &[("leaf", Type::Bytes), ("id", Type::Bytes), ("kind", Type::Text), ("log_index", Type::Number)],
+        "log_index::text",
+        "log_index > 30",
+    ),
+    target(
+        "log_tile",
+        &[("hashes", Type::Bytes), ("root", Type::Bytes), ("level", Type::Small)],
+        "level || '/' || tile_index",
+        "true",
+    ),
 ];
 
 /// One byte that was changed.
@@ -302,12 +292,7 @@ async fn corrupt(
     }
     fastrand::shuffle(&mut candidates);
     // Small tables first: each must be among them.
-    candidates.sort_by_key(|(target, _)| {
-        ["attestation", "attestation_subject", "body", "log_entry"].contains(&target.table)
-    });
-    let (few, many): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(target, _)| {
-        !["attestation", "attestation_subject", "body", "log_entry"].contains(&target.table)
-    });
+    let (many, few): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(target, _)| target.is_large());
     let few = few.into_iter().take(usize::try_from(n / 4).unwrap_or(0));
     let mut done = Vec::new();
     for (target, row) in few.chain(many) {

@@ -45,87 +45,55 @@ pub struct Mutation {
     pub code: &'static str,
 }
 
+/// A world that is bent, and sent whole.
+const fn bent(id: &'static str, code: &'static str, bend: fn(&mut World)) -> Mutation {
+    Mutation { id, code, bend, sends: [true, true] }
+}
+
+/// An honest world of which a part is not sent.
+const fn without(id: &'static str, code: &'static str, sends: [bool; 2]) -> Mutation {
+    Mutation { id, code, bend: |_| {}, sends }
+}
+
 /// The attack cases that are played.
 pub static MUTATIONS: [Mutation; 13] = [
-    Mutation { id: "S02 no provenance", bend: |_| {}, sends: [false, true], code: "BLD_NO_PROVENANCE" },
-    Mutation { id: "no push", bend: |_| {}, sends: [true, false], code: "REG_NOT_OBSERVED" },
-    Mutation {
-        id: "a builder that nobody registered",
-        bend: |world| world.build.signer = world.k_mallory.clone(),
-        sends: [true, true],
-        code: "BLD_SIGNER_NOT_TRUSTED",
-    },
-    Mutation {
-        id: "another builder id",
-        bend: |world| world.build.builder_id = "https://ci.evil.test".into(),
-        sends: [true, true],
-        code: "BLD_BUILDER_NOT_TRUSTED",
-    },
-    Mutation {
-        id: "G04 another commit",
-        bend: |world| world.build.source_commit = Some("c2".repeat(20)),
-        sends: [true, true],
-        code: "SRC_COMMIT_UNKNOWN",
-    },
-    Mutation {
-        id: "S11 another repository",
-        bend: |world| world.build.source_uri = "git+https://git.acme.test/acme/lib".into(),
-        sends: [true, true],
-        code: "SRC_REPO_MISMATCH",
-    },
-    Mutation {
-        id: "another branch",
-        bend: |world| world.build.source_ref = "refs/heads/evil".into(),
-        sends: [true, true],
-        code: "SRC_REF_NOT_ALLOWED",
-    },
-    Mutation {
-        id: "G10 one child is not attested",
-        bend: |world| {
-            world.build.subjects = vec![Subject::image(RESOURCE, &world.index.images[0].digest())];
-        },
-        sends: [true, true],
-        code: "ART_PLATFORM_UNCOVERED",
-    },
-    Mutation {
-        id: "G16 another base image",
-        bend: |world| {
-            let uri = "registry.evil.test/base/debian".to_owned();
-            world.build.base = Some(Base { uri, digest: Some(format!("sha256:{}", "b".repeat(64))) });
-        },
-        sends: [true, true],
-        code: "DEP_BASE_NOT_ALLOWED",
-    },
-    Mutation {
-        id: "S17 an external parameter",
-        bend: |world| {
-            world.build.extra_params.insert("evil".into(), json!("yes"));
-        },
-        sends: [true, true],
-        code: "BLD_PARAM_UNEXPECTED",
-    },
-    Mutation {
-        id: "a trigger that is not allowed",
-        bend: |world| world.build.trigger = Some("pull_request_target".into()),
-        sends: [true, true],
-        code: "BLD_TRIGGER_NOT_ALLOWED",
-    },
-    Mutation {
-        id: "pushed elsewhere",
-        bend: |world| {
-            let at = world.push.occurred_at;
-            world.push.body =
-                RegistryEvidence::push("registry.acme.test/acme/lib", &world.index.digest(), at);
-        },
-        sends: [true, true],
-        code: "REG_WRONG_REPOSITORY",
-    },
-    Mutation {
-        id: "a push that the builder signed",
-        bend: |world| world.push.signer = world.k_ci.clone(),
-        sends: [true, true],
-        code: "REG_PUSHER_NOT_TRUSTED",
-    },
+    without("S02 no provenance", "BLD_NO_PROVENANCE", [false, true]),
+    without("no push", "REG_NOT_OBSERVED", [true, false]),
+    bent("a builder that nobody registered", "BLD_SIGNER_NOT_TRUSTED", |world| {
+        world.build.signer = world.k_mallory.clone();
+    }),
+    bent("another builder id", "BLD_BUILDER_NOT_TRUSTED", |world| {
+        world.build.builder_id = "https://ci.evil.test".into();
+    }),
+    bent("G04 another commit", "SRC_COMMIT_UNKNOWN", |world| {
+        world.build.source_commit = Some("c2".repeat(20));
+    }),
+    bent("S11 another repository", "SRC_REPO_MISMATCH", |world| {
+        world.build.source_uri = "git+https://git.acme.test/acme/lib".into();
+    }),
+    bent("another branch", "SRC_REF_NOT_ALLOWED", |world| {
+        world.build.source_ref = "refs/heads/evil".into();
+    }),
+    bent("G10 one child is not attested", "ART_PLATFORM_UNCOVERED", |world| {
+        world.build.subjects = vec![Subject::image(RESOURCE, &world.index.images[0].digest())];
+    }),
+    bent("G16 another base image", "DEP_BASE_NOT_ALLOWED", |world| {
+        let uri = "registry.evil.test/base/debian".to_owned();
+        world.build.base = Some(Base { uri, digest: Some(format!("sha256:{}", "b".repeat(64))) });
+    }),
+    bent("S17 an external parameter", "BLD_PARAM_UNEXPECTED", |world| {
+        world.build.extra_params.insert("evil".into(), json!("yes"));
+    }),
+    bent("a trigger that is not allowed", "BLD_TRIGGER_NOT_ALLOWED", |world| {
+        world.build.trigger = Some("pull_request_target".into());
+    }),
+    bent("pushed elsewhere", "REG_WRONG_REPOSITORY", |world| {
+        let at = world.push.occurred_at;
+        world.push.body = RegistryEvidence::push("registry.acme.test/acme/lib", &world.index.digest(), at);
+    }),
+    bent("a push that the builder signed", "REG_PUSHER_NOT_TRUSTED", |world| {
+        world.push.signer = world.k_ci.clone();
+    }),
 ];
 
 /// One image in one tenant.
@@ -158,8 +126,7 @@ impl Actor {
             (mutation.bend)(&mut world);
             sends = mutation.sends;
         }
-        let envelopes =
-            [(sends[0], World::build_envelope as fn(&World) -> Envelope), (sends[1], World::push_envelope)];
+        let envelopes = [sends[0].then(|| world.build_envelope()), sends[1].then(|| world.push_envelope())];
         let mut objects: Vec<Blob> =
             world.index.images.iter().flat_map(|image| [image.config(), image.manifest()]).collect();
         objects.push(world.index.document());
@@ -168,7 +135,7 @@ impl Actor {
             image: world.image(),
             part,
             objects,
-            envelopes: envelopes.iter().filter(|(send, _)| *send).map(|(_, make)| make(&world)).collect(),
+            envelopes: envelopes.into_iter().flatten().collect(),
             complete: AtomicU64::new(u64::MAX),
             doubtful: AtomicBool::new(false),
             revoked: AtomicBool::new(false),
