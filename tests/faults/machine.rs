@@ -59,6 +59,12 @@ impl Group {
         fs::write(self.folder.join("cgroup.procs"), pid.to_string()).expect("a process is put into a group");
     }
 
+    /// Starts a program in it.
+    pub fn wrapper(&self) -> [String; 4] {
+        let enter = format!("echo $$ > {} && exec \"$@\"", self.folder.join("cgroup.procs").display());
+        ["sh".into(), "-c".into(), enter, "sh".into()]
+    }
+
     /// A number that the controller tells.
     pub fn read(&self, name: &str) -> u64 {
         let text = fs::read_to_string(self.folder.join(name)).unwrap_or_default();
