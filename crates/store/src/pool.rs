@@ -209,8 +209,15 @@ fn pool(connections: u32, options: &StoreOptions) -> PgPoolOptions {
 /// trip to make sure of it.
 fn readers(connections: u32, connect: PgConnectOptions, options: &StoreOptions) -> PgPool {
     pool(connections.max(1), options)
-        .after_release(|_, _| Box::pin(async { Ok(true) }))
+        .after_release(|connection, _| Box::pin(async move { answered(connection).await }))
         .connect_lazy_with(connect)
+}
+
+/// Waits for what a read that was given up has not been told yet; nothing when it was told all. The pool itself would wait
+/// for ever, and a connection that leads nowhere keep its place.
+async fn answered(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    tokio::time::timeout(RELEASE, connection.flush()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+    Ok(true)
 }
 
 /// One connection to a replica.
@@ -338,6 +345,45 @@ mod tests {
         let ping = || async { sqlx::query("select 1").execute(&reads).await.map(|_| ()) };
         let read = retry_within(Duration::from_millis(50), ping).await;
         assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+    }
+
+    /// A wire to a socket that forgets the connections that it has when it is told to: they stay open and say nothing more.
+    async fn forgetful(socket: std::path::PathBuf, forget: tokio::sync::watch::Receiver<()>) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut far = tokio::net::UnixStream::connect(&socket).await.unwrap();
+                let mut forget = forget.clone();
+                forget.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = forget.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn forgotten_connections_give_their_places_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let own = cluster.connect_options();
+        let socket = own.get_socket().unwrap().join(format!(".s.PGSQL.{}", own.get_port()));
+        let (forget, forgotten) = tokio::sync::watch::channel(());
+        let port = forgetful(socket, forgotten).await;
+        let over = PgConnectOptions::new().host("127.0.0.1").port(port).username(own.get_username());
+        let options = StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::default() };
+        let reads = readers(1, over.database("postgres"), &options);
+        let ping = || async { sqlx::query("select 1").execute(&reads).await.map(|_| ()) };
+        ping().await.unwrap();
+        forget.send_replace(());
+        let lost = retry_within(Duration::from_millis(200), ping).await;
+        assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
+        ping().await.unwrap();
     }
 
     #[tokio::test]
