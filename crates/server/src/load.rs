@@ -12,7 +12,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -40,8 +40,9 @@ const BODIES: usize = 1024;
 /// A body up to this is read before a request is turned away, so that its connection can go on.
 const DRAINED: u64 = 64 * 1024;
 const DRAIN: Duration = Duration::from_millis(50);
-/// How long a gate without a free place lets nobody queue after somebody queued in vain, in milliseconds.
-const SHUT: u64 = 200;
+/// What part of a queue is left after somebody queued in vain, until there is a free place again: no more than get one in time. Each
+/// of the others would be turned away late, and cost as much of what is scarce as one that is served.
+const FLOODED: usize = 16;
 /// Credentials whose rates are counted at a time.
 const COUNTED: usize = 10_000;
 
@@ -145,9 +146,8 @@ struct Gate {
     queue: usize,
     patience: Duration,
     turned_away: AtomicU64,
-    since: Instant,
-    /// Milliseconds after `since` until which nobody queues, because somebody queued in vain.
-    shut: AtomicU64,
+    /// Somebody queued in vain, and no place was free since.
+    flooded: AtomicBool,
 }
 
 /// How a class is doing, for the metrics.
@@ -214,8 +214,7 @@ impl Load {
             queue,
             patience,
             turned_away: AtomicU64::new(0),
-            since: Instant::now(),
-            shut: AtomicU64::new(0),
+            flooded: AtomicBool::new(false),
         };
         Self {
             gates: GATES.map(gate),
@@ -274,16 +273,17 @@ impl Drop for Waiting<'_> {
 
 impl Gate {
     fn is_full(&self) -> bool {
-        let queue_is_full = || self.waiting.load(Relaxed) >= self.queue;
-        self.places.available_permits() == 0 && (queue_is_full() || self.now() < self.shut.load(Relaxed))
+        self.places.available_permits() == 0 && self.waiting.load(Relaxed) >= self.room()
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// How many may queue.
+    fn room(&self) -> usize {
+        if self.flooded.load(Relaxed) { self.queue / FLOODED } else { self.queue }
     }
 
     async fn enter(&self) -> Result<OwnedSemaphorePermit, TurnedAway> {
         if let Ok(place) = self.places.clone().try_acquire_owned() {
+            self.flooded.store(false, Relaxed);
             return Ok(place);
         }
         let place = self.wait().await;
@@ -296,13 +296,12 @@ impl Gate {
     async fn wait(&self) -> Option<OwnedSemaphorePermit> {
         let before = self.waiting.fetch_add(1, Relaxed);
         let _waiting = Waiting(&self.waiting);
-        if before >= self.queue {
+        if before >= self.room() {
             return None;
         }
         let place = timeout(self.patience, self.places.clone().acquire_owned()).await;
         if place.is_err() {
-            // In a flood each would wait in vain, and be turned away late and at full cost.
-            self.shut.store(self.now() + SHUT, Relaxed);
+            self.flooded.store(true, Relaxed);
         }
         place.ok()?.ok()
     }
@@ -441,21 +440,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_one_that_queued_in_vain_nobody_queues_until_there_is_a_place() {
+    async fn after_one_that_queued_in_vain_few_queue_until_there_is_a_place() {
         let load = Arc::new(Load::new(0, 0));
         let gate = load.gate(Class::Ingest);
         let mut held = Vec::new();
         while let Ok(place) = gate.places.clone().try_acquire_owned() {
             held.push(place);
         }
-        assert!(!gate.is_full(), "its queue is empty");
+        let (few, all) = (gate.queue / FLOODED, gate.queue);
+        assert_eq!(gate.room(), all);
         assert_eq!(gate.enter().await.err(), Some(TurnedAway::Busy));
-        // Not left to the clock of a slow machine.
-        gate.shut.store(u64::MAX, Relaxed);
+        assert_eq!(gate.room(), few);
+        gate.waiting.store(few, Relaxed);
         let sent = load.admit(&mut request("POST", "/v1/attestations", Some("{}"))).await;
         assert_eq!(sent.err(), Some(TurnedAway::Busy));
+        gate.waiting.store(0, Relaxed);
         held.pop();
-        assert!(load.admit(&mut request("POST", "/v1/attestations", Some("{}"))).await.is_ok());
+        assert!(gate.enter().await.is_ok());
+        assert_eq!(gate.room(), all);
     }
 
     #[tokio::test]
