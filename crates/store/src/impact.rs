@@ -11,6 +11,7 @@ use crate::{
     browse::AttestationRow,
     entry::{from_sql, to_sql},
     facts::id_from,
+    mention::STRIDE,
     pool::retry,
 };
 
@@ -27,13 +28,10 @@ pub enum Cause {
     Commit(Node),
     /// Provenance of what was built with one of these, as base image or otherwise.
     Input(Vec<Node>),
-    /// It speaks of a package (`pkg:type/namespace/name`), or by its name when it has no package URL.
-    Package {
-        /// `pkg:type/namespace/name`.
-        package: Option<String>,
-        /// The name.
-        name: Option<String>,
-    },
+    /// It speaks of this package: `pkg:type/namespace/name`.
+    Package(String),
+    /// It speaks of a package of this name.
+    PackageName(String),
     /// It says that this vulnerability is there.
     Vulnerability(String),
     /// It is about one of these.
@@ -83,11 +81,12 @@ impl Store {
         before: u64,
         limit: u32,
     ) -> Result<Page, StoreError> {
-        let rows =
-            retry(|| async { select(tenant, cause, before, limit).build().fetch_all(self.reads()).await })
-                .await?;
-        let last = rows.last().filter(|_| rows.len() >= limit as usize);
-        let next = last.map(|row| row.try_get::<i64, _>("log_index")).transpose()?.map(from_sql);
+        let rows = self.hit_rows(tenant, cause, before, limit).await?;
+        let last = rows.last().map(|row| -> Result<_, sqlx::Error> {
+            Ok((row.try_get::<i64, _>("log_index")?, row.try_get::<i64, _>("read")?))
+        });
+        let whole = |read: &i64| rows.len() >= limit as usize || *read >= i64::from(limit);
+        let next = last.transpose()?.filter(|(_, read)| whole(read)).map(|(index, _)| from_sql(index));
         let mut found: BTreeMap<Sha256, (Vec<String>, Vec<String>)> = BTreeMap::new();
         for row in rows {
             let Some(id) = id_from(&row.try_get::<Vec<u8>, _>("id")?) else { continue };
@@ -107,7 +106,40 @@ impl Store {
         hits.sort_by_key(|hit| std::cmp::Reverse(hit.row.index));
         Ok(Page { hits, next })
     }
+
+    async fn hit_rows(
+        &self,
+        tenant: &str,
+        cause: &Cause,
+        before: u64,
+        limit: u32,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        retry(|| async { select(tenant, cause, before, limit).build().fetch_all(self.reads()).await }).await
+    }
+
+    /// The statements of [`Store::hits`] and of [`Store::asked_about`] about `nodes`, without what is made of their rows: the
+    /// ceiling of benchmarks. How many rows there were.
+    #[doc(hidden)]
+    pub async fn fetch_hits(
+        &self,
+        tenant: &str,
+        cause: &Cause,
+        before: u64,
+        limit: u32,
+        nodes: &[Vec<Node>],
+    ) -> Result<usize, StoreError> {
+        let rows = self.hit_rows(tenant, cause, before, limit).await?;
+        let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<Vec<u8>>, _>>()?;
+        let mut count = rows.len() + self.load_attestations(tenant, &ids, before).await?.len();
+        for some in nodes {
+            count += self.asked_rows(tenant, some, SHOWN).await?.len();
+        }
+        Ok(count)
+    }
 }
+
+/// Watched questions that are shown about one node.
+pub const SHOWN: u32 = 100;
 
 /// A question that is watched: about what runs, or asked lately.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,16 +207,7 @@ impl Store {
         if nodes.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let rows = retry(|| async {
-            let mut query = QueryBuilder::new("select n.node, a.* from unnest(");
-            query.push_bind(names(nodes)).push("::text[]) as n (node) cross join lateral (select ");
-            query.push(ASKED).push(" from watched w where w.tenant = ").push_bind(tenant.to_owned());
-            query.push(" and w.key in (select r.key from watched_node r where r.tenant = ");
-            query.push_bind(tenant.to_owned()).push(" and r.node = n.node)");
-            query.push(" order by w.allowed, w.key limit ").push_bind(i64::from(limit)).push(") as a");
-            query.build().fetch_all(self.reads()).await
-        })
-        .await?;
+        let rows = self.asked_rows(tenant, nodes, limit).await?;
         let mut about: BTreeMap<Node, Vec<Asked>> = BTreeMap::new();
         for row in &rows {
             if let Ok(node) = row.try_get::<String, _>("node")?.parse() {
@@ -195,6 +218,19 @@ impl Store {
             questions.sort_by_key(|question| (question.allowed, question.key));
         }
         Ok(about)
+    }
+
+    async fn asked_rows(&self, tenant: &str, nodes: &[Node], limit: u32) -> Result<Vec<PgRow>, StoreError> {
+        retry(|| async {
+            let mut query = QueryBuilder::new("select n.node, a.* from unnest(");
+            query.push_bind(names(nodes)).push("::text[]) as n (node) cross join lateral (select ");
+            query.push(ASKED).push(" from watched w where w.tenant = ").push_bind(tenant.to_owned());
+            query.push(" and w.key in (select r.key from watched_node r where r.tenant = ");
+            query.push_bind(tenant.to_owned()).push(" and r.node = n.node)");
+            query.push(" order by w.allowed, w.key limit ").push_bind(i64::from(limit)).push(") as a");
+            query.build().fetch_all(self.reads()).await
+        })
+        .await
     }
 }
 
@@ -212,76 +248,94 @@ fn read_asked(row: &PgRow) -> Result<Asked, sqlx::Error> {
     })
 }
 
-/// Ids and indexes, newest first; of packages and vulnerabilities with what is said of them.
+/// Ids and indexes, newest first; of packages and vulnerabilities with what is said of them. `read` says how many rows decided where
+/// the page ends, where these are not the hits themselves.
+///
+/// Every page is read from where it begins, in the order of an index: what is hit by a key is a large part of the log, and a
+/// statement that sorts all of it for each page takes the square of that.
 fn select<'a>(tenant: &'a str, cause: &'a Cause, before: u64, limit: u32) -> QueryBuilder<Postgres> {
-    let none = "array[]::text[] as versions, array[]::text[] as states";
-    let mut query = QueryBuilder::new("");
-    let mut by_column = |column: &str, value: String| {
-        query.push(format!("select a.id, a.log_index, {none} from attestation a where a.tenant = "));
-        query.push_bind(tenant.to_owned());
-        query.push(format!(" and a.{column} = ")).push_bind(value);
-        query.push(" and a.log_index < ").push_bind(to_sql(before));
-        query.push(" order by a.log_index desc");
-    };
     match cause {
-        Cause::Builder(builder) => by_column("builder", builder.clone()),
-        Cause::Repository(repository) => by_column("source_repository", repository.clone()),
-        Cause::Commit(commit) => by_column("source_commit", commit.to_string()),
-        Cause::Signers(signers) => {
-            query.push(format!(
-                "select s.id, s.log_index, {none} from attestation_subject s where s.tenant = "
-            ));
-            query.push_bind(tenant.to_owned());
-            query.push(" and s.signer = any(").push_bind(signers.clone());
-            query.push(") and s.log_index < ").push_bind(to_sql(before));
-            query.push(" group by s.id, s.log_index order by s.log_index desc");
-        }
-        Cause::About(nodes) => {
-            query.push(format!(
-                "select s.id, s.log_index, {none} from attestation_subject s where s.tenant = "
-            ));
-            query.push_bind(tenant.to_owned());
-            query.push(" and s.node = any(").push_bind(names(nodes));
-            query.push(") and s.log_index < ").push_bind(to_sql(before));
-            query.push(" group by s.id, s.log_index order by s.log_index desc");
-        }
+        Cause::Builder(builder) => by_column("builder", tenant, builder, before, limit),
+        Cause::Repository(repository) => by_column("source_repository", tenant, repository, before, limit),
+        Cause::Commit(commit) => by_column("source_commit", tenant, &commit.to_string(), before, limit),
+        Cause::Signers(signers) => by_subject("signer", tenant, signers.clone(), before, limit),
+        Cause::About(nodes) => by_subject("node", tenant, names(nodes), before, limit),
         Cause::Input(nodes) => {
             let only = "m.state <> '' and m.vulnerability = ''";
-            mentions(&mut query, tenant, before, &[("name", names(nodes))], only);
+            by_mention("name", tenant, names(nodes), only, before, limit)
         }
-        Cause::Package { package, name } => {
-            let named = [("package", package), ("name", name)];
-            let named: Vec<(&str, Vec<String>)> =
-                named.into_iter().filter_map(|(column, text)| Some((column, vec![text.clone()?]))).collect();
-            mentions(&mut query, tenant, before, &named, "m.vulnerability = ''");
+        Cause::Package(package) => {
+            by_mention("package", tenant, vec![package.clone()], "m.vulnerability = ''", before, limit)
+        }
+        Cause::PackageName(name) => {
+            by_mention("name", tenant, vec![name.clone()], "m.vulnerability = ''", before, limit)
         }
         Cause::Vulnerability(vulnerability) => {
-            mentions(&mut query, tenant, before, &[("vulnerability", vec![vulnerability.clone()])], "true");
+            by_mention("vulnerability", tenant, vec![vulnerability.clone()], "true", before, limit)
         }
     }
-    query.push(" limit ").push_bind(i64::from(limit));
+}
+
+const NOTHING_SAID: &str = "array[]::text[] as versions, array[]::text[] as states, 0::bigint as read";
+
+fn by_column(column: &str, tenant: &str, text: &str, before: u64, limit: u32) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new(format!(
+        "select a.id, a.log_index, {NOTHING_SAID} from attestation a where a.{column} = "
+    ));
+    query.push_bind(text.to_owned()).push(" and a.tenant = ").push_bind(tenant.to_owned());
+    query.push(" and a.log_index < ").push_bind(to_sql(before));
+    query.push(" order by a.log_index desc limit ").push_bind(i64::from(limit));
     query
 }
 
-fn mentions(
-    query: &mut QueryBuilder<Postgres>,
+fn by_subject(
+    column: &str,
     tenant: &str,
+    texts: Vec<String>,
     before: u64,
-    named: &[(&str, Vec<String>)],
+    limit: u32,
+) -> QueryBuilder<Postgres> {
+    let mut query =
+        QueryBuilder::new(format!("select distinct h.id, h.log_index, {NOTHING_SAID} from unnest("));
+    query.push_bind(texts).push("::text[]) as t (said) cross join lateral (");
+    query.push(format!(
+        "select s.id, s.log_index from attestation_subject s where s.{column} = t.said and s.tenant = "
+    ));
+    query.push_bind(tenant.to_owned()).push(" and s.log_index < ").push_bind(to_sql(before));
+    query.push(" group by s.log_index, s.id order by s.log_index desc limit ").push_bind(i64::from(limit));
+    query.push(") as h order by h.log_index desc limit ").push_bind(i64::from(limit));
+    query
+}
+
+/// The newest rows, and whatever else their attestations say.
+fn by_mention(
+    column: &str,
+    tenant: &str,
+    texts: Vec<String>,
     only: &str,
-) {
-    query.push(
-        "select m.id, min(m.position) / 32768 as log_index, array_agg(distinct m.version) as versions,
-                array_agg(distinct m.state) as states
-         from mention m where m.tenant = ",
-    );
-    query.push_bind(tenant.to_owned());
-    query.push(" and m.position < ").push_bind(to_sql(Store::mentions_of(before)));
-    for (column, texts) in named {
-        let texts: Vec<String> = texts.iter().map(|text| text.replace('\0', "\u{fffd}")).collect();
-        query.push(format!(" and m.{column} <> '' and m.{column} = any(")).push_bind(texts).push(")");
-    }
-    query.push(format!(" and {only} group by m.id order by 2 desc"));
+    before: u64,
+    limit: u32,
+) -> QueryBuilder<Postgres> {
+    let texts: Vec<String> = texts.iter().map(|text| text.replace('\0', "\u{fffd}")).collect();
+    let before = to_sql(Store::mentions_of(before));
+    let mut query = QueryBuilder::new("with few as materialized (select p.position from unnest(");
+    query.push_bind(texts.clone()).push("::text[]) as t (said) cross join lateral (");
+    query.push(format!(
+        "select m.position from mention m where m.{column} <> '' and m.{column} = t.said and {only} and m.tenant = "
+    ));
+    query.push_bind(tenant.to_owned()).push(" and m.position < ").push_bind(before);
+    query.push(" order by m.position desc limit ").push_bind(i64::from(limit));
+    query.push(") as p order by p.position desc limit ").push_bind(i64::from(limit));
+    query.push(format!(
+        ") select m.id, min(m.position) / {STRIDE} as log_index, array_agg(distinct m.version) as versions,
+                  array_agg(distinct m.state) as states, (select count(*) from few) as read
+           from mention m
+           where m.position >= (select min(position) / {STRIDE} * {STRIDE} from few) and m.position < "
+    ));
+    query.push_bind(before).push(format!(" and m.{column} <> '' and {only} and m.{column} = any("));
+    query.push_bind(texts).push(") and m.tenant = ").push_bind(tenant.to_owned());
+    query.push(" group by m.id order by 2 desc");
+    query
 }
 
 fn names(nodes: &[Node]) -> Vec<String> {

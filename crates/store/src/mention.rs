@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Rows of one entry are numbered below this; an attestation has at most 20,000.
-const STRIDE: i64 = 32_768;
+pub(crate) const STRIDE: i64 = 32_768;
 
 /// One row of `mention`.
 #[derive(Debug, Clone, PartialEq, Eq)]

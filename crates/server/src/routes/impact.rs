@@ -14,7 +14,7 @@ use catenary_evidence::{
 };
 use catenary_store::{
     follow::Snapshot,
-    impact::{self, Cause, Hit},
+    impact::{self, Cause, Hit, SHOWN},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -31,8 +31,6 @@ use crate::{
     when::When,
 };
 
-/// Watched questions that one image shows.
-const SHOWN: u32 = 100;
 /// Questions that are looked at before a stream says how far it is.
 const STEP: u32 = 200;
 /// Images whose watched questions are read at once.
@@ -204,9 +202,9 @@ impl ImpactQuery {
                 let exactly = Range::parse(&format!("={version}"));
                 range = Some(exactly.map_err(|why| Fault::Query(format!("`purl`: {why}")))?);
             }
-            Cause::Package { package: Some(package), name: None }
+            Cause::Package(package)
         } else if let Some(name) = &self.package {
-            Cause::Package { package: None, name: Some(name.clone()) }
+            Cause::PackageName(name.clone())
         } else {
             Cause::Vulnerability(self.vulnerability.clone().unwrap_or_default())
         };
@@ -248,7 +246,7 @@ impl Sought {
     fn admits(&self, hit: &Hit) -> Option<Vec<String>> {
         let Some((kind, range)) = &self.versions else {
             return Some(match self.cause {
-                Cause::Package { .. } => hit.versions.clone(),
+                Cause::Package(_) | Cause::PackageName(_) => hit.versions.clone(),
                 _ => Vec::new(),
             });
         };
@@ -333,28 +331,39 @@ fn stream_impact(app: App, snapshot: Arc<Snapshot>, sought: Sought) -> Response 
     super::lines(app.clone(), move |lines| async move {
         let (mut before, mut seen, mut attestations) = (snapshot.size, BTreeSet::new(), 0_usize);
         let mut images = 0_usize;
+        let page = async |before| app.backend.store.hits(&snapshot.tenant, &sought.cause, before, STEP).await;
+        let mut found = page(before).await?;
         loop {
-            let found = app.backend.store.hits(&snapshot.tenant, &sought.cause, before, STEP).await?;
             attestations += found.hits.len();
-            let items = sought.items(&app, &snapshot.tenant, found.hits, &mut seen).await?;
-            images += items.len();
-            for item in items {
-                lines.send("artifact", &item).await?;
-            }
             let more = found.next.filter(|_| seen.len() < MAX_IMAGES);
+            // The next page is read while this one is written.
+            let ahead = async {
+                match more {
+                    Some(next) => page(next).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let (complete, next) = (found.next.is_none(), found.next);
+            let written = async {
+                let items = sought.items(&app, &snapshot.tenant, found.hits, &mut seen).await?;
+                for item in &items {
+                    lines.send("artifact", item).await?;
+                }
+                Ok::<_, Fault>(items.len())
+            };
+            let (written, ahead) = tokio::join!(written, ahead);
+            images += written?;
             lines
                 .send(
                     "progress",
                     &json!({ "attestations": attestations, "artifacts": images, "before": before }),
                 )
                 .await?;
-            match more {
-                Some(next) => before = next,
-                None => {
-                    let end = json!({ "attestations": attestations, "artifacts": images, "complete": found.next.is_none(), "logSize": snapshot.size });
-                    return lines.send("end", &end).await;
-                }
-            }
+            let (Some(next), Some(page)) = (next, ahead?) else {
+                let end = json!({ "attestations": attestations, "artifacts": images, "complete": complete, "logSize": snapshot.size });
+                return lines.send("end", &end).await;
+            };
+            (before, found) = (next, page);
         }
     })
 }
