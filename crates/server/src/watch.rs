@@ -15,6 +15,7 @@ use std::{
 
 use catenary_chain::{Question, Verdict, control::WriteSet, evaluate::platform_text, gather::ReadSet};
 use catenary_store::{
+    events::NewEvent,
     follow::Snapshot,
     watched::{Holder, NewWatched, Renewed, Standing, Watched, Watcher, nodes_digest},
 };
@@ -203,11 +204,13 @@ async fn write_down(app: &App, receiver: &mut mpsc::Receiver<Noted>) {
 
 /// Works on one tenant until nothing is due, or somebody else does.
 async fn tend(app: App, mut watcher: Watcher, name: String, stop: CancellationToken) {
+    let mut ready = None;
     for _ in 0..STEPS {
         let until = Timestamp::now().checked_add(LEASE).unwrap_or(Timestamp::MAX);
         let holder = Holder { name: name.clone(), until };
-        match step(&app, &mut watcher, &holder).await {
+        match step(&app, &mut watcher, &holder, &mut ready).await {
             Ok(true) if !stop.is_cancelled() => {}
+            // What is ready and not written is still due.
             Ok(_) => return,
             Err(fault) => {
                 tracing::warn!(tenant = watcher.tenant, %fault, "the watched answers are not up to date");
@@ -217,9 +220,27 @@ async fn tend(app: App, mut watcher: Watcher, name: String, stop: CancellationTo
     }
 }
 
-/// Marks, or else evaluates. `false`: nothing more to do, or not by us.
-async fn step(app: &App, watcher: &mut Watcher, holder: &Holder) -> Result<bool, Fault> {
+/// Answers that were evaluated again, not written yet.
+struct Ready {
+    renewed: Vec<Renewed>,
+    told: Vec<NewEvent>,
+}
+
+/// Marks, or else evaluates what is due while what is ready is written. `false`: nothing more to do, or not by us.
+async fn step(
+    app: &App,
+    watcher: &mut Watcher,
+    holder: &Holder,
+    ready: &mut Option<Ready>,
+) -> Result<bool, Fault> {
     let snapshot = app.backend.snapshot(&watcher.tenant).await?;
+    let last = ready.take();
+    if snapshot.size != watcher.log_size
+        && let Some(last) = last
+    {
+        // First of all: what an entry marks after it was evaluated must stay marked.
+        return write(app, watcher, holder, last).await;
+    }
     if snapshot.size > watcher.log_size {
         return mark(app, watcher, holder, snapshot.size).await;
     }
@@ -227,27 +248,52 @@ async fn step(app: &App, watcher: &mut Watcher, holder: &Holder) -> Result<bool,
     if snapshot.size < watcher.log_size {
         return Ok(false);
     }
-    let rows = app.backend.store.due_watched(watcher, Timestamp::now(), BATCH).await?;
+    let as_it_was = watcher.clone();
+    let done: BTreeSet<[u8; 32]> =
+        last.iter().flat_map(|last| &last.renewed).map(|renewed| renewed.key).collect();
+    let due = evaluate_due(app, &snapshot, &as_it_was, &done);
+    let Some(last) = last else {
+        *ready = due.await?;
+        return Ok(ready.is_some());
+    };
+    let (due, written) = tokio::join!(due, write(app, watcher, holder, last));
+    *ready = due?;
+    Ok(written? && ready.is_some())
+}
+
+/// Evaluates some of what is due, but for what is `done`. Nothing: all is.
+async fn evaluate_due(
+    app: &App,
+    snapshot: &Arc<Snapshot>,
+    watcher: &Watcher,
+    done: &BTreeSet<[u8; 32]>,
+) -> Result<Option<Ready>, Fault> {
+    let limit = BATCH + done.len() as u32;
+    let mut rows = app.backend.store.due_watched(watcher, Timestamp::now(), limit).await?;
+    rows.retain(|row| !done.contains(&row.key));
+    rows.truncate(BATCH as usize);
     if rows.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
-    let evaluated = evaluate(app, &snapshot, &rows).await?;
-    let told = tell::changes(app, &snapshot, &rows, &evaluated).await?;
+    let evaluated = evaluate(app, snapshot, &rows).await?;
+    let told = tell::changes(app, snapshot, &rows, &evaluated).await?;
     let latest = Timestamp::now().checked_add(LATEST).unwrap_or(Timestamp::MAX);
-    let renewed: Vec<Renewed> = rows
-        .iter()
-        .zip(evaluated)
-        .map(|(row, now)| {
-            let nodes = names(&now.reads);
-            Renewed {
-                key: row.key,
-                standing: standing(&now.verdict),
-                nodes: (nodes_digest(&nodes) != row.nodes).then_some(nodes),
-                log_size: snapshot.size,
-                due: now.ends.map_or(latest, |ends| ends.min(latest)),
-            }
-        })
-        .collect();
+    let renewed = rows.iter().zip(evaluated).map(|(row, now)| {
+        let nodes = names(&now.reads);
+        Renewed {
+            key: row.key,
+            standing: standing(&now.verdict),
+            nodes: (nodes_digest(&nodes) != row.nodes).then_some(nodes),
+            log_size: snapshot.size,
+            due: now.ends.map_or(latest, |ends| ends.min(latest)),
+        }
+    });
+    Ok(Some(Ready { renewed: renewed.collect(), told }))
+}
+
+/// Writes answers with their events. `false`: somebody else has written meanwhile.
+async fn write(app: &App, watcher: &mut Watcher, holder: &Holder, ready: Ready) -> Result<bool, Fault> {
+    let Ready { renewed, told } = ready;
     let done = app.backend.store.renew_watched(watcher, holder, &renewed, &told).await?;
     watcher.version += 1;
     app.metrics.reevaluated(renewed.len(), told.len());
