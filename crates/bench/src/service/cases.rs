@@ -1,7 +1,9 @@
 //! The cases, each against its ceiling.
 
+mod impact;
 mod ingest;
 mod log;
+mod reevaluation;
 mod verdicts;
 mod whole;
 
@@ -62,8 +64,10 @@ pub async fn run(folder: &Path, size: u64, only: Option<&str>) -> Result<Vec<Cas
     case!("ingest growth", ingest::growth(&bench));
     case!("ingest keyless", ingest::keyless(&bench));
     case!("log", log::reads(&bench));
+    case!("impact", impact::of_a_key(&bench));
     case!("start", whole::start(&mut bench));
     case!("memory", whole::memory(&mut bench));
+    case!("re-evaluation", reevaluation::run(&mut bench));
     Ok(cases)
 }
 

@@ -31,6 +31,8 @@ use catenary_store::{
 
 use super::data;
 
+pub mod pages;
+
 const TENANT: &str = "default";
 
 /// The process.
@@ -73,6 +75,8 @@ struct Shared {
     images: Vec<(String, String)>,
     wants: Vec<OnceLock<Vec<Want>>>,
     files: HashMap<String, Bytes>,
+    pages: OnceLock<Vec<pages::Page>>,
+    batches: OnceLock<Vec<pages::Batch>>,
 }
 
 /// `ceiling PORT URL FOLDER FILES`
@@ -99,12 +103,24 @@ async fn listen(port: u16, url: &str, folder: &Path, files: &Path) -> Result<()>
         let entry = entry?;
         bytes.insert(entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path())?.into());
     }
-    let shared = Arc::new(Shared { store, snapshot, images, wants, files: bytes });
+    let shared = Arc::new(Shared {
+        store,
+        snapshot,
+        images,
+        wants,
+        files: bytes,
+        pages: OnceLock::new(),
+        batches: OnceLock::new(),
+    });
     let router = Router::new()
         .route("/file/{name}", get(file))
         .route("/row/{n}", get(row))
         .route("/prepare", post(prepare))
         .route("/replay/{n}", get(replay))
+        .route("/impact", post(pages::find))
+        .route("/impact/{n}", get(pages::read))
+        .route("/watched", post(pages::find_watched))
+        .route("/watched/{n}", get(pages::read_watched))
         .with_state(shared);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, router).await?;

@@ -10,9 +10,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
+    time::timeout,
 };
+
+/// How long a line of a stream is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one run saw.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +42,12 @@ impl Sample {
         let mut latencies: Vec<u32> = samples.into_iter().flat_map(|s| s.latencies).collect();
         latencies.sort_unstable();
         Self { rate, latencies, odd: (0, None) }
+    }
+
+    /// Parts of one long answer, with how many things there were in all of them and the microseconds that each part took.
+    pub fn of_parts(things: u64, took: Duration, mut latencies: Vec<u32>) -> Self {
+        latencies.sort_unstable();
+        Self { rate: things as f64 / took.as_secs_f64(), latencies, odd: (0, None) }
     }
 
     /// How many answers there were.
@@ -137,6 +147,39 @@ impl Wire {
         }
         Ok((status, &self.buffer[head..head + length]))
     }
+
+    /// Sends a request whose answer comes in chunks, and shows each of its lines until `on` has seen enough.
+    pub async fn lines(mut self, request: &[u8], mut on: impl FnMut(&str) -> bool) -> Result<()> {
+        self.stream.write_all(request).await?;
+        let mut text = BufReader::new(self.stream);
+        let mut line = String::new();
+        let status: u16 = read_line(&mut text, &mut line).await?.get(9..12).context("no status")?.parse()?;
+        ensure!(status == 200, "{status} instead of a stream");
+        while !read_line(&mut text, &mut line).await?.is_empty() {}
+        let mut rest = Vec::new();
+        loop {
+            let size = usize::from_str_radix(read_line(&mut text, &mut line).await?, 16)?;
+            let from = rest.len();
+            rest.resize(from + size, 0);
+            timeout(PATIENCE, text.read_exact(&mut rest[from..])).await??;
+            read_line(&mut text, &mut line).await?;
+            let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            for line in std::str::from_utf8(&rest[..whole])?.lines() {
+                if !on(line) {
+                    return Ok(());
+                }
+            }
+            rest.drain(..whole);
+            ensure!(size > 0, "the stream ended too soon");
+        }
+    }
+}
+
+async fn read_line<'a>(from: &mut BufReader<TcpStream>, line: &'a mut String) -> Result<&'a str> {
+    line.clear();
+    let read = timeout(PATIENCE, from.read_line(line)).await.context("the stream stands still")??;
+    ensure!(read > 0, "the connection was closed");
+    Ok(line.trim_end())
 }
 
 fn read_head(head: &[u8]) -> Result<(u16, usize)> {

@@ -2,12 +2,14 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use acceptance::{App, Builder, Cluster, cluster, stage};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use catenary_testkit::{World, authority::Authority, world::Signers};
 use serde_json::json;
 
@@ -29,15 +31,17 @@ pub const AUTHORITY: &str = "bench";
 /// A running service.
 pub struct Stage {
     /// The database server.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
     /// The service.
     pub app: App,
     /// Its administrator's token.
     pub token: String,
     /// Every image, and the id of its provenance.
     pub images: Vec<(String, String)>,
-    /// The database's name in the cluster.
+    /// Of the database.
     pub url: String,
+    /// With the list of images, and the service's own folder.
+    pub folder: PathBuf,
 }
 
 impl Stage {
@@ -72,7 +76,25 @@ impl Stage {
         let images = data::read_lines(&list)?;
         let app = start(&url, &service).await;
         let token = app.admin().token.unwrap_or_default();
-        Ok(Self { cluster, app, token, images, url })
+        Ok(Self { cluster: Arc::new(cluster), app, token, images, url, folder: folder.to_owned() })
+    }
+
+    /// Stops, and starts on a copy of everything: for what cannot be taken back. Nobody else may use the database.
+    pub async fn copied(&mut self) -> Result<Self> {
+        self.app.process.stop();
+        let folder = self.folder.join("copy");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder)?;
+        for part in ["service", "images.txt"] {
+            let done = Command::new("cp").arg("-a").arg(self.folder.join(part)).arg(&folder).status()?;
+            ensure!(done.success(), "{part} cannot be copied");
+        }
+        self.cluster.execute("postgres", "drop database if exists copy").await;
+        self.cluster.execute("postgres", "create database copy template catenary strategy file_copy").await;
+        let url = self.cluster.url("copy");
+        let app = start(&url, &folder.join("service")).await;
+        let (cluster, images, token) = (self.cluster.clone(), self.images.clone(), self.token.clone());
+        Ok(Self { cluster, app, token, images, url, folder })
     }
 
     /// Where it listens.
@@ -106,7 +128,7 @@ impl Stage {
 }
 
 /// The world whose signers and policy the tenant has.
-fn world() -> World {
+pub fn world() -> World {
     World::release(Signers::of(0), 0, 0, &["linux/amd64", "linux/arm64"], acceptance::now())
 }
 
