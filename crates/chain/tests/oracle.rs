@@ -87,6 +87,8 @@ const NO_EXPRESSIONS: &str = "these policies have no expressions; evaluate/tests
 
 const NOT_ASKED: &str = "these policies do not ask for it; evaluate/tests/{builds,history}.rs judge it";
 
+const NO_LOGS: &str = "these worlds have no transparency logs; evaluate/tests/ judges their quorum";
+
 const NO_LAYOUTS: &str = "these worlds have no in-toto layouts; evaluate/tests/layouts.rs judges them";
 
 fn outcome(verdict: &Verdict) -> String {
