@@ -47,9 +47,12 @@ const STEPS: usize = 64;
 const LEASE: SignedDuration = SignedDuration::from_secs(10);
 /// However long an answer holds, it is looked at once a day: stored bytes can be damaged and mended without an entry.
 const LATEST: SignedDuration = SignedDuration::from_hours(24);
-/// Questions that are written down in a round, a thousand a second; in a flood of new ones the others are not watched, so that
-/// noting them does not cost more than answering them.
-const WAITING: usize = 256;
+/// Questions that wait to be written down; beyond that they are not watched.
+const WAITING: usize = 8192;
+/// Questions of one round that are a flood: while it lasts only so many are written down, as that costs as much as answering.
+const FLOOD: usize = 32;
+/// Questions that are written down in a round otherwise.
+const WRITTEN: usize = 1024;
 
 /// A tenant and its question.
 type Noted = (String, NewWatched);
@@ -124,14 +127,18 @@ pub async fn run(app: App, stop: CancellationToken) {
     let name = instance_name();
     let mut working: HashMap<String, JoinHandle<()>> = HashMap::new();
     let mut trimmed = Instant::now();
+    let mut left = 0;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(TICK) => {}
         }
-        if tokio::time::timeout(ROUND, write_down(&app, &mut receiver)).await.is_err() {
+        let noted = receiver.len().saturating_sub(left);
+        let most = if noted > FLOOD { FLOOD } else { WRITTEN };
+        if tokio::time::timeout(ROUND, write_down(&app, &mut receiver, most)).await.is_err() {
             tracing::warn!("questions are not watched: the database does not answer");
         }
+        left = receiver.len();
         if let Err(error) = app.feed.refresh(&app.backend.store).await {
             tracing::warn!(%error, "cannot read how far the events are");
         }
@@ -186,9 +193,9 @@ async fn trim(app: &App, tenant: &str) -> Result<(), Fault> {
 }
 
 /// Keeps what was asked since the last round.
-async fn write_down(app: &App, receiver: &mut mpsc::Receiver<Noted>) {
+async fn write_down(app: &App, receiver: &mut mpsc::Receiver<Noted>, most: usize) {
     let mut asked: BTreeMap<String, BTreeMap<[u8; 32], NewWatched>> = BTreeMap::new();
-    for _ in 0..WAITING {
+    for _ in 0..most {
         let Ok((tenant, question)) = receiver.try_recv() else { break };
         asked.entry(tenant).or_default().insert(question.key, question);
     }

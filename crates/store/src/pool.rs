@@ -372,7 +372,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cluster = PrivateCluster::start(folder.path()).await.unwrap();
         let own = cluster.connect_options();
-        let socket = own.get_socket().unwrap().join(format!(".s.PGSQL.{}", own.get_port()));
+        let socket = std::path::Path::new(own.get_host()).join(format!(".s.PGSQL.{}", own.get_port()));
         let (forget, forgotten) = tokio::sync::watch::channel(());
         let port = forgetful(socket, forgotten).await;
         let over = PgConnectOptions::new().host("127.0.0.1").port(port).username(own.get_username());

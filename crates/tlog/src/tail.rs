@@ -1,6 +1,6 @@
 //! The newest leaves of a tree, and what must be known of the older ones to prove things about them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use crate::{
     merkle::{Frontier, Hash, node_hash},
@@ -11,12 +11,19 @@ use crate::{
 const KEPT: usize = 512;
 
 /// A tree whose newest leaves are at hand: proofs about those need no tile.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Tail {
     /// The tree before the leaves that are kept.
     before: Frontier,
     /// By level: the complete subtrees that lie among the leaves that are kept.
     levels: Vec<VecDeque<Hash>>,
+}
+
+/// How many leaves are kept says nothing about the tree.
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the newest of {} leaves", self.size())
+    }
 }
 
 impl From<Frontier> for Tail {

@@ -37,7 +37,7 @@ fn faults(sql: &str) -> Vec<String> {
             faults.push(format!("the primary key of `{name}` does not lead with the tenant"));
         }
     }
-    for index in sql.split(" index ").skip(1) {
+    for index in sql.replace("drop index ", "drop ").split(" index ").skip(1) {
         if !index.split(';').next().unwrap_or_default().contains("(tenant") {
             faults.push(format!("an index does not lead with the tenant: {index}"));
         }
