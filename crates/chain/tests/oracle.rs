@@ -65,6 +65,7 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("SRC_SHA1_ONLY", NOT_ASKED),
     ("BLD_REBUILD_MISMATCH", NOT_ASKED),
     ("ATT_TLOG_MISSING", NOT_ASKED),
+    ("ATT_WITNESS_QUORUM", NOT_ASKED),
     ("ATT_TIMESTAMP_MISSING", NOT_ASKED),
     ("DEP_BASE_STALE", NO_DELEGATION),
     ("PRP_VULN_THRESHOLD", NO_PROPERTIES),
@@ -86,8 +87,6 @@ const KEYS_ONLY: &str =
 const NO_EXPRESSIONS: &str = "these policies have no expressions; evaluate/tests/expressions.rs judges them";
 
 const NOT_ASKED: &str = "these policies do not ask for it; evaluate/tests/{builds,history}.rs judge it";
-
-const NO_LOGS: &str = "these worlds have no transparency logs; evaluate/tests/ judges their quorum";
 
 const NO_LAYOUTS: &str = "these worlds have no in-toto layouts; evaluate/tests/layouts.rs judges them";
 

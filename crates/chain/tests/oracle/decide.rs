@@ -521,10 +521,7 @@ impl<'a> Oracle<'a> {
                     }
                     self.expectations(b, rule, policy, &certificates, &mut broken.own);
                     contradictions(b, policy, &certificates, &mut broken.own);
-                    let certified =
-                        rules.iter().flat_map(|r| self.certificates(s, &r.signer, r.from, r.until));
-                    let ids = certified.filter_map(|c| c.holder.id.as_deref()).chain(stated_id(b)).collect();
-                    self.source((b, &ids), policy, &mut broken.own, out);
+                    self.source((s, b), policy, &mut broken.own, out);
                     self.inputs(*x, b, policy, depth + 1, &mut broken, out, resolve);
                     let latest = Self::existed(s) + policy.skew.unwrap_or(120);
                     if b.started.max(b.finished).is_some_and(|t| t > latest) {
@@ -639,10 +636,9 @@ impl<'a> Oracle<'a> {
 
     // ---- R2 ----
 
-    /// `ids` are those of the repository that the build and its certificates name.
     fn source(
         &self,
-        (b, ids): (&Build, &BTreeSet<&str>),
+        (s, b): (&Statement, &Build),
         policy: &Policy,
         broken: &mut Vec<&'static str>,
         out: &mut Judged,
@@ -667,7 +663,7 @@ impl<'a> Oracle<'a> {
         }
         if !policy.sources.is_empty() {
             self.touch(Node::Git(commit), out);
-            self.commit_evidence((b, ids), commit, policy, broken);
+            self.commit_evidence((s, b), commit, policy, broken);
         }
         if section.signed {
             self.touch(Node::Git(commit), out);
@@ -677,7 +673,7 @@ impl<'a> Oracle<'a> {
 
     fn commit_evidence(
         &self,
-        (b, ids): (&Build, &BTreeSet<&str>),
+        (of, b): (&Statement, &Build),
         commit: u32,
         policy: &Policy,
         broken: &mut Vec<&'static str>,
@@ -686,7 +682,7 @@ impl<'a> Oracle<'a> {
         let mut trusted: Vec<(Option<&Commit>, u8)> = Vec::new();
         let mut properties: Vec<&String> = Vec::new();
         let (mut any, mut wrong) = (false, Codes::new());
-        let tied = self.is_tied(ids, commit, policy, section);
+        let tied = self.is_tied((of, b), commit, policy, section);
         for s in self.present().filter(|s| self.names(s, Node::Git(commit))) {
             any |= matches!(s.claim, Claim::Commit(_) | Claim::Summary(_));
             for rule in policy.sources.iter().filter(|r| self.counts(s, &r.signer, r.from, r.until)) {
@@ -757,14 +753,28 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// Whether the build says no other id than the policy's, or a trusted commit statement says that one.
-    fn is_tied(&self, ids: &BTreeSet<&str>, commit: u32, policy: &Policy, section: &SourceSection) -> bool {
-        let built = !ids.is_empty() && ids.iter().all(|id| section.id.as_deref() == Some(*id));
-        let mut told = self.present().filter(|s| self.names(s, Node::Git(commit))).filter(|s| {
-            policy.sources.iter().any(|rule| self.counts(s, &rule.signer, rule.from, rule.until))
-        });
-        let says = |claim: &Claim| matches!(claim, Claim::Commit(c) if c.repository == section.uri && c.id == section.id);
-        section.id.is_some() && (built || told.any(|s| says(&s.claim)))
+    /// Whether the build, or a trusted commit statement, says that the commit is of the repository with the policy's id.
+    fn is_tied(
+        &self,
+        (of, b): (&Statement, &Build),
+        commit: u32,
+        policy: &Policy,
+        section: &SourceSection,
+    ) -> bool {
+        let Some(wanted) = &section.id else { return false };
+        let asked = policy.build.as_ref().and_then(|build| build.of.as_ref());
+        let rules = policy.builders.iter().filter(|rule| asked.is_none_or(|ids| ids.contains(&rule.id)));
+        let certified = rules.flat_map(|rule| self.certificates(of, &rule.signer, rule.from, rule.until));
+        let mut ids: Vec<&String> = certified.filter_map(|c| c.holder.id.as_ref()).collect();
+        ids.extend(b.source.as_ref().and_then(|source| source.id.as_ref()));
+        if !ids.is_empty() && ids.iter().all(|id| *id == wanted) {
+            return true;
+        }
+        self.present().filter(|s| self.names(s, Node::Git(commit))).any(|s| {
+            let counts = |rule: &SourceRule| self.counts(s, &rule.signer, rule.from, rule.until);
+            matches!(&s.claim, Claim::Commit(c) if c.repository == section.uri && c.id.as_ref() == Some(wanted))
+                && policy.sources.iter().any(counts)
+        })
     }
 
     fn commit_signature(&self, commit: u32, keys: Option<&[u32]>, broken: &mut Vec<&'static str>) {
@@ -1032,10 +1042,6 @@ pub fn matches(matcher: &(&str, String), text: &str) -> bool {
         "prefix" => text.starts_with(&matcher.1),
         _ => glob(matcher.1.as_bytes(), text.as_bytes()),
     }
-}
-
-fn stated_id(b: &Build) -> Option<&str> {
-    b.source.as_ref()?.id.as_deref()
 }
 
 /// What keeps a source summary, by a signer of the rule, from serving.

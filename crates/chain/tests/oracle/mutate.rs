@@ -872,16 +872,6 @@ const MUTATIONS: &[Mutation] = &[
         prod(w)?.source.as_mut()?.id = Some("4242".into());
         Some(())
     }),
-    ("the build ties the summary to an id", |w, rng| {
-        the_only_summary(w)?;
-        prod(w)?.source.as_mut()?.id = Some("4242".into());
-        let other = rng.chance(30);
-        for _ in 0..2 {
-            let b = build_of(a_build(w, rng)?)?;
-            b.source.as_mut()?.id = Some(if other { "6666" } else { "4242" }.into());
-        }
-        Some(())
-    }),
     ("the summary failed", |w, rng| {
         let only = rng.chance(80);
         let summary = if only { the_only_summary(w)? } else { a_summary(w)? };
