@@ -16,12 +16,15 @@ use serde_json::json;
 
 use crate::evaluate;
 
+#[path = "../../evidence/tests/evidence/hostile.rs"]
+mod hostile;
+
 /// How long each side of a ratio runs.
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// Runs every case and prints it.
 pub fn run() -> Result<()> {
-    let cases = [verify()?, keyless()?, append()?, evaluate::ordinary()?];
+    let cases = [verify()?, keyless()?, append()?, evaluate::ordinary()?, slowest()];
     println!("{:#}", json!({"cases": cases}));
     Ok(())
 }
@@ -84,6 +87,35 @@ fn keyless() -> Result<serde_json::Value> {
         ceiling,
         "the library's verification of the parsed bundle",
     ))
+}
+
+/// The input that takes longest of those that are made to take long, against what one input may take.
+fn slowest() -> serde_json::Value {
+    const WANTED: Duration = Duration::from_millis(50);
+    let trust = Trust::none();
+    let took = |input: &hostile::Hostile| {
+        let start = Instant::now();
+        match input.object {
+            Some(kind) => drop(black_box(catenary_evidence::object::read(kind, &input.bytes, &trust, None))),
+            None => {
+                for item in attestation::detect(&input.bytes).unwrap_or_default() {
+                    drop(black_box(attestation::verify(item, &trust)));
+                }
+            }
+        }
+        start.elapsed()
+    };
+    // The best of three: what else runs on the machine is not the input's doing.
+    let best = |input: &hostile::Hostile| (0..3).map(|_| took(input)).min().unwrap_or_default();
+    let mut all: Vec<(Duration, &str)> =
+        hostile::inputs().iter().map(|input| (best(input), input.name)).collect();
+    all.sort();
+    let (slowest, name) = all.last().copied().unwrap_or_default();
+    let over: Vec<&str> = all.iter().filter(|(time, _)| *time > WANTED).map(|(_, name)| *name).collect();
+    json!({
+        "case": "the slowest of the hostile inputs", "input": name, "milliseconds": slowest.as_millis(),
+        "wanted_milliseconds": WANTED.as_millis(), "over": over,
+    })
 }
 
 /// Appending a leaf to the right edge, against hashing the leaf and one inner node (the amortised cost).

@@ -5,6 +5,8 @@
 //! refuses what could be read in two ways: equal keys (also when one is written with escapes), trailing
 //! data, invalid UTF-8, lone surrogates, and NUL, which Postgres cannot store. It also bounds the depth.
 
+mod meter;
+
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use serde::{
@@ -33,6 +35,8 @@ pub enum JsonFault {
     BadString,
     /// JSON, but not of the form that is asked for: a missing member, another type.
     Shape(String),
+    /// More elements than are read: they would take too much memory.
+    TooMany,
 }
 
 /// A fault with its place.
@@ -57,6 +61,7 @@ impl fmt::Display for JsonError {
             JsonFault::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels")?,
             JsonFault::BadString => write!(f, "a string holds NUL or a lone surrogate")?,
             JsonFault::Shape(why) => write!(f, "{}", shorten(why))?,
+            JsonFault::TooMany => write!(f, "{}", meter::SPENT)?,
         }
         let place = if self.pointer.is_empty() { "the document" } else { self.pointer.as_str() };
         write!(f, " (line {}, column {}, in {})", self.line, self.column, shorten(place))
@@ -90,7 +95,12 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
 
 /// Reads a `T` from text that [`check`] has passed; borrows from it.
 pub fn read<'de, T: Deserialize<'de>>(checked: &'de str) -> Result<T, JsonError> {
-    serde_json::from_str(checked).map_err(|e| shape(checked, checked, "", &e))
+    meter::read(checked).map_err(|e| shape(checked, checked, "", &e))
+}
+
+/// Reads a `T` from any JSON text, within the same bound of memory; nothing says where it is wrong.
+pub(crate) fn loose<'de, T: Deserialize<'de>>(text: &'de str) -> serde_json::Result<T> {
+    meter::read(text)
 }
 
 /// Reads a `T` from `part`, a slice of the checked `document` that lies at `pointer` in it.
@@ -99,7 +109,7 @@ pub fn read_part<'de, T: Deserialize<'de>>(
     part: &'de str,
     pointer: &str,
 ) -> Result<T, JsonError> {
-    serde_json::from_str(part).map_err(|e| shape(document, part, pointer, &e))
+    meter::read(part).map_err(|e| shape(document, part, pointer, &e))
 }
 
 /// Longest text of a hostile document that a message repeats.
@@ -136,7 +146,9 @@ fn shape(document: &str, part: &str, pointer: &str, e: &serde_json::Error) -> Js
     let start = base.filter(|start| start + part.len() <= document.len()).unwrap_or(0);
     let (line, column) = line_and_column(document.as_bytes(), start + end.saturating_sub(1));
     let pointer = format!("{pointer}{}", pointer_at(part, end));
-    JsonError { fault: JsonFault::Shape(words(e)), pointer, line, column }
+    let why = words(e);
+    let fault = if why.starts_with(meter::SPENT) { JsonFault::TooMany } else { JsonFault::Shape(why) };
+    JsonError { fault, pointer, line, column }
 }
 
 /// Offset just after the character at `line` and `column`, both from 1 (column 0 is the line's start).

@@ -147,7 +147,7 @@ pub(crate) fn kind(text: &str) -> Option<&'static str> {
     if !["\"layout\"", "\"link\""].iter().any(|word| text.contains(word)) {
         return None;
     }
-    let shape: Shape = serde_json::from_str(text).ok()?;
+    let shape: Shape = json::loose(text).ok()?;
     match shape.kind.as_deref() {
         Some("layout") if shape.signed.is_none() => Some("layout"),
         Some("link") if shape.signed.is_none() => Some("link"),

@@ -164,6 +164,7 @@ impl Refusal {
                 JsonFault::TooDeep => "JSON_TOO_DEEP",
                 JsonFault::NotUtf8 | JsonFault::BadString | JsonFault::Syntax(_) => "JSON_INVALID",
                 JsonFault::Shape(_) => "ATT_MALFORMED",
+                JsonFault::TooMany => "ATT_TOO_LARGE",
             },
             Self::Empty | Self::Encoding { .. } | Self::SignatureCount { .. } => "ATT_MALFORMED",
             Self::UnsupportedForm { .. } => "ATT_FORM_UNSUPPORTED",
@@ -218,6 +219,7 @@ impl Refusal {
                 JsonFault::BadString => "strings hold neither NUL nor lone surrogates".into(),
                 JsonFault::NotUtf8 => "encode it as UTF-8".into(),
                 JsonFault::Syntax(_) => "send one valid JSON document".into(),
+                JsonFault::TooMany => "send several attestations, each with fewer elements".into(),
                 JsonFault::Shape(_) => "compare it with the DSSE or in-toto specification".into(),
             },
             Self::TooLarge { limit, .. } | Self::TooMany { limit, .. } => {

@@ -177,7 +177,7 @@ fn source_refs(annotations: &str) -> Result<Vec<String>, Refusal> {
         source_refs: Option<Refs>,
         source_branches: Option<Refs>,
     }
-    let Ok(wire) = serde_json::from_str::<Annotations>(annotations) else { return Ok(Vec::new()) };
+    let Ok(wire) = json::loose::<Annotations>(annotations) else { return Ok(Vec::new()) };
     let spellings = [wire.specified, wire.source_refs, wire.source_branches];
     let mut lists = spellings.into_iter().filter_map(|refs| match refs {
         Some(Refs::List(list)) => Some(list),

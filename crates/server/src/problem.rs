@@ -340,6 +340,7 @@ impl Fault {
                 JsonFault::TooDeep => (S::UNPROCESSABLE_ENTITY, "JSON_TOO_DEEP", "Too deep"),
                 JsonFault::BadString => (S::UNPROCESSABLE_ENTITY, "JSON_INVALID", "Malformed JSON"),
                 JsonFault::Shape(_) => (S::BAD_REQUEST, "REQ_MEMBER", "Malformed request"),
+                JsonFault::TooMany => (S::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
             },
             Self::Member { .. } => (S::BAD_REQUEST, "REQ_MEMBER", "Malformed request"),
             Self::Query(_) => (S::BAD_REQUEST, "REQ_QUERY", "Malformed request"),

@@ -44,7 +44,9 @@ fn is_json(bytes: &[u8]) -> bool {
 
 /// The elements of an array. Each is looked at for syntax only: equal keys and depth are found one by one.
 fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
-    match serde_json::from_slice::<Vec<&RawValue>>(bytes) {
+    let read = |text| json::loose::<Vec<&RawValue>>(text);
+    let found = std::str::from_utf8(bytes).map_err(serde::de::Error::custom).and_then(read);
+    match found {
         Ok(elements) => Ok(elements.into_iter().map(|e| e.get().as_bytes()).collect()),
         // The strict reader finds the same fault and names its place.
         Err(e) => Err(Refusal::Json(json::check(bytes).err().unwrap_or_else(|| json::JsonError {
@@ -59,8 +61,9 @@ fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
 /// The lines of JSON Lines; the whole when no line is a JSON object by itself, so that the fault of a broken
 /// document is told at its place.
 fn lines(bytes: &[u8]) -> Vec<&[u8]> {
-    let lines: Vec<&[u8]> =
-        bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect();
+    let lines = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    // One more than are taken is enough to refuse them.
+    let lines: Vec<&[u8]> = lines.take(MAX_ITEMS + 1).collect();
     if lines.len() > 1 && lines.iter().any(|line| line.starts_with(b"{") && is_json(line)) {
         lines
     } else {
@@ -130,7 +133,8 @@ struct Provenance<'a> {
 
 /// The items inside a published document; `None` when it is none.
 fn inside(bytes: &[u8]) -> Result<Option<Vec<&[u8]>>, Refusal> {
-    let Ok(around) = serde_json::from_slice::<Around<'_>>(bytes) else { return Ok(None) };
+    let text = std::str::from_utf8(bytes).ok();
+    let Some(around) = text.and_then(|text| json::loose::<Around<'_>>(text).ok()) else { return Ok(None) };
     // Nothing of it is believed; a document that contradicts itself was edited by somebody.
     if let Some(image) = &around.image_summary
         && !image.fully_qualified_digest.ends_with(&format!("@{}", image.digest))

@@ -103,7 +103,7 @@ fn sigstore(extension: &str) -> Option<&str> {
         #[serde(borrow)]
         ext: &'a RawValue,
     }
-    let extension: Extension<'_> = serde_json::from_str(extension).ok()?;
+    let extension: Extension<'_> = json::loose(extension).ok()?;
     let ours = extension.kind == "application/vnd.dev.sigstore.verificationmaterial;version=0.3";
     ours.then(|| extension.ext.get())
 }

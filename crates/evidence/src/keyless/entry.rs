@@ -329,7 +329,7 @@ fn is_uploaded(signed: &Signed<'_>, hash: &Hash) -> bool {
 /// The envelope in each of the clients' spellings, with the `keyid` that it was received with.
 fn spellings(signed: &Signed<'_>, received: &[u8]) -> Option<[String; 3]> {
     let Content::Payload { payload_type, bytes } = signed.content else { return None };
-    let wire: crate::dsse::Wire = serde_json::from_slice(received).ok()?;
+    let wire: crate::dsse::Wire = json::loose(std::str::from_utf8(received).ok()?).ok()?;
     let [signature] = wire.signatures.as_slice() else { return None };
     let quoted = |text: &str| serde_json::to_string(text).ok();
     let keyid = quoted(signature.keyid.as_deref().unwrap_or_default())?;

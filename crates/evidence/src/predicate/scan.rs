@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{Reader, Scan, judged::Found};
 use crate::{
     dsse::within,
+    json,
     mention::{Mention, Mentions, list, rank},
     refusal::Refusal,
 };
@@ -172,7 +173,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<(Scan, Vec<Mention>), Refusal>
     };
     let is_read = match wire.scanner.result.map(RawValue::get) {
         Some(text) if text.starts_with('[') => {
-            let list: Vec<Listed> = serde_json::from_str(text).map_err(read)?;
+            let list: Vec<Listed> = json::loose(text).map_err(read)?;
             for (position, listed) in list.into_iter().enumerate() {
                 let pointer = format!("/scanner/result/{position}");
                 add(listed.hit().ok_or_else(|| reader.refuse(&pointer, "a finding without an id"))?)?;
@@ -180,7 +181,7 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<(Scan, Vec<Mention>), Refusal>
             true
         }
         Some(text) if text.starts_with('{') => {
-            let report: Report = serde_json::from_str(text).map_err(read)?;
+            let report: Report = json::loose(text).map_err(read)?;
             let is_known = report.results.is_some() || report.matches.is_some();
             report.hits().try_for_each(add)?;
             is_known

@@ -3,6 +3,7 @@
 
 mod build_types;
 mod common;
+mod corpus;
 mod envelope;
 mod keyless;
 mod layouts;
