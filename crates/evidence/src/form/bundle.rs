@@ -290,6 +290,9 @@ fn material(wire: WireMaterial, version: Version) -> Result<(Option<String>, Mat
                 let at = || format!("{place}/x509CertificateChain/certificates/{i}/rawBytes");
                 material.certificates.push(decode_strict(&certificate.raw_bytes, at)?);
             }
+            if !is_ordered(&material.certificates) {
+                return unsupported("a bundle whose certificate chain is not in order");
+            }
         }
         (None, None, Some(key)) => hint = Some(key.hint).filter(|hint| !hint.is_empty()),
         _ => {
@@ -320,6 +323,17 @@ fn material(wire: WireMaterial, version: Version) -> Result<(Option<String>, Mat
         material.timestamps.push(decode_strict(&token.signed_timestamp, at)?);
     }
     Ok((hint, material))
+}
+
+/// Whether each certificate names the next as its issuer, as protobuf-specs asks. One that is none is for the verifier to see.
+fn is_ordered(chain: &[Vec<u8>]) -> bool {
+    use der::{Decode as _, Encode as _};
+    let read: Option<Vec<_>> = chain.iter().map(|der| x509_cert::Certificate::from_der(der).ok()).collect();
+    read.is_none_or(|chain| {
+        chain.windows(2).all(|pair| {
+            pair[0].tbs_certificate.issuer.to_der().ok() == pair[1].tbs_certificate.subject.to_der().ok()
+        })
+    })
 }
 
 fn message_digest(digest: Option<MessageDigest>) -> Result<Digest, Refusal> {

@@ -257,6 +257,25 @@ fn c05_a_leaf_outside_its_validity_at_the_trusted_time() {
 }
 
 #[test]
+fn a_chain_is_in_order_and_may_end_in_its_root() {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let authority = Authority::new("acme");
+    let leaf = authority.leaf(&claims()).issue();
+    let trust = trust(&authority);
+    let root = json!({"rawBytes": STANDARD.encode(&authority.root.certificate)});
+    for version in [Version::V01, Version::V02] {
+        let at = |position: usize| {
+            let bundle = good(&authority, &leaf, Kind::DsseV1).version(version).edit_json(|bundle| {
+                let chain = &mut bundle["verificationMaterial"]["x509CertificateChain"]["certificates"];
+                chain.as_array_mut().unwrap().insert(position, root.clone());
+            });
+            code(&bundle.to_json(), &trust)
+        };
+        assert_eq!((at(1).as_str(), at(2).as_str()), ("ATT_FORM_UNSUPPORTED", "verified"), "{version:?}");
+    }
+}
+
+#[test]
 fn c18_a_malformed_extension() {
     let authority = Authority::new("acme");
     for (what, leaf) in [

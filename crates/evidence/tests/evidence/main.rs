@@ -15,4 +15,5 @@ mod predicates;
 mod properties;
 mod samples;
 mod schemas;
+mod second_opinion;
 mod source_claims;

@@ -14,7 +14,7 @@ use catenary_evidence::{
     clippy::disallowed_methods,
     reason = "a test finds its data by the environment; the crate itself does not"
 )]
-fn data() -> Option<PathBuf> {
+pub fn data() -> Option<PathBuf> {
     let folder = std::env::var("CATENARY_TEST_DATA").ok().map(PathBuf::from).filter(|folder| folder.is_dir());
     if folder.is_none() {
         eprintln!("skipped: CATENARY_TEST_DATA names no folder");
@@ -23,7 +23,7 @@ fn data() -> Option<PathBuf> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test reads its data from disk; the crate itself does not")]
-fn bytes(path: &Path) -> Vec<u8> {
+pub fn bytes(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
