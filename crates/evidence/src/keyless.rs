@@ -324,6 +324,14 @@ fn prove(
     }
     // A log key is needed for the moment of signing, which only a trusted time tells.
     let moment = proven.times.iter().min().copied();
+    if let Some(at) = moment {
+        for (position, entry) in material.entries.iter().enumerate() {
+            if domain.log(&entry.log_id).is_some_and(|log| !log.window.contains(at)) {
+                let why = format!("the log's key was not trusted at {at}");
+                return Err(Fault::Checkpoint { position, why });
+            }
+        }
+    }
     for voucher in &mut proven.vouchers {
         if voucher.at == Timestamp::UNIX_EPOCH {
             voucher.at = moment.unwrap_or(Timestamp::UNIX_EPOCH);

@@ -230,6 +230,26 @@ fn t27_a_log_that_the_root_does_not_name() {
     assert_eq!(found, "TLOG_UNKNOWN");
 }
 
+#[test]
+fn a_log_without_a_clock_counts_while_its_key_is_trusted() {
+    use catenary_testkit::authority::Window;
+    let authority = Authority::new("acme");
+    let leaf = authority.leaf(&claims()).issue();
+    let (start, stamp) = (authority.window.start, authority.now + 5);
+    for kind in [Kind::HashedRekordV2, Kind::DsseV2] {
+        let bundle = good(&authority, &leaf, kind).to_json();
+        for (window, expected) in [
+            (Window::between(start, stamp), "verified"),
+            (Window::between(start, stamp - 1), "TLOG_CHECKPOINT_INVALID"),
+            (Window::from(stamp), "verified"),
+            (Window::from(stamp + 1), "TLOG_CHECKPOINT_INVALID"),
+        ] {
+            let root = authority.trusted_root().log_window(window);
+            assert_eq!(code(&bundle, &trust_with(&root, Rules::default())), expected, "{kind:?} {window:?}");
+        }
+    }
+}
+
 /// A bundle by a certificate that should not sign.
 fn certified(leaf: &Leaf, authority: &Authority) -> String {
     code(&good(authority, leaf, Kind::DsseV1).to_json(), &trust(authority))
