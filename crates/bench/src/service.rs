@@ -53,8 +53,10 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
     let cases = runtime.block_on(cases::run(&folder, options.size, options.only.as_deref()))?;
     if let Some(page) = &options.page {
-        std::fs::write(page, report::page(&cases, options.size))?;
-        std::fs::write(page.with_extension("svg"), report::plot(&cases))?;
+        let plot = page.with_extension("svg");
+        let name = plot.file_name().unwrap_or_default().to_string_lossy();
+        std::fs::write(page, report::page(&cases, options.size, &name))?;
+        std::fs::write(&plot, report::plot(&cases))?;
     }
     if options.json {
         println!("{:#}", report::json(&cases));

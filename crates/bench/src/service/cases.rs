@@ -19,6 +19,9 @@ use super::{
     usage,
 };
 
+/// Attestations of the smallest data set that can be cut in three.
+const LEAST: u64 = 2_000;
+
 /// Both sides of every comparison, in one place.
 pub struct Bench {
     /// With the whole data set.
@@ -34,12 +37,12 @@ pub struct Bench {
 /// Runs every case, or those whose name begins so.
 pub async fn run(folder: &Path, size: u64, only: Option<&str>) -> Result<Vec<Case>> {
     let wanted = |name: &str| only.is_none_or(|only| name.starts_with(only));
-    let large = Stage::open(&folder.join(size.to_string()), size).await?;
-    let part = async |part: u64| {
-        let size = (size / part).max(1_000);
-        Stage::open(&folder.join(size.to_string()), size).await
-    };
-    let (middle, small) = (part(10).await?, part(100).await?);
+    ensure!(size >= LEAST, "--size is at least {LEAST}");
+    let open = async |size: u64| Stage::open(&folder.join(size.to_string()), size).await;
+    let large = open(size).await?;
+    // Each has a folder of its own, however little there is.
+    let middle = open((size / 10).max(LEAST / 2)).await?;
+    let small = open((size / 100).max(LEAST / 4)).await?;
     let files = folder.join("files");
     std::fs::create_dir_all(&files)?;
     verdicts::save(&large, &files).await?;

@@ -175,8 +175,8 @@ pub fn rows(case: &Case) -> String {
     text
 }
 
-/// The page that people read.
-pub fn page(cases: &[Case], size: u64) -> String {
+/// The page that people read, with the plot in a file beside it.
+pub fn page(cases: &[Case], size: u64, plot: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
         "# Benchmarks
@@ -187,7 +187,7 @@ differ from machine to machine, ratios hardly do. `--output json` prints the sam
 keeps the data set for another run, `--case NAME` runs the cases whose name begins so.
 
 {}
-![Cost against size](benchmarks.svg)
+![Cost against size]({plot})
 ",
         table(cases)
     )
@@ -229,4 +229,38 @@ fn latencies(figures: &Figures) -> String {
 
 fn number(rate: f64) -> String {
     if rate < 10.0 { format!("{rate:.2}") } else { format!("{rate:.0}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grown() -> Case {
+        let figures = |rate, p50| Figures { rate, p50, p99: 20, p999: 30, ..Figures::default() };
+        let curve = vec![(10, 100.0), (100, 110.0), (1_000, 120.0)];
+        let case = Case::growth("growth", figures(1e6 / 120.0, 9), "a hundredth", figures(1e4, 8), 1.3);
+        Case { curve, ..case }
+    }
+
+    #[test]
+    fn machines_are_told_each_figure_by_its_name() {
+        let told = json(&[grown()]);
+        let case = &told["cases"][0];
+        for (name, expected) in [("case", json!("growth")), ("p50_us", json!(9)), ("p99_us", json!(20))] {
+            assert_eq!(case[name], expected, "{name}");
+        }
+        for (name, expected) in [("rate", 8333.0), ("ceiling_rate", 1e4), ("ratio", 1.2), ("mark", 1.3)] {
+            assert_eq!(case[name], json!(expected), "{name}");
+        }
+        assert_eq!(case["ok"], json!(true));
+    }
+
+    #[test]
+    fn the_page_shows_the_plot_beside_it() {
+        let case = grown();
+        assert!(page(std::slice::from_ref(&case), 1_000, "plot.svg").contains("](plot.svg)"));
+        let svg = plot(&[case.clone(), Case { curve: Vec::new(), ..case }]);
+        assert_eq!(svg.matches("<polyline").count(), 1, "one curve has sizes");
+        assert_eq!(svg.matches("<circle").count(), 3);
+    }
 }

@@ -97,6 +97,13 @@ impl Stage {
         Ok(Self { cluster, app, token, images, url, folder })
     }
 
+    /// Removes a copy.
+    pub async fn remove(mut self) {
+        self.app.process.stop();
+        self.cluster.execute("postgres", "drop database copy with (force)").await;
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.app.url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default()

@@ -20,6 +20,8 @@ const NODES: usize = 256;
 /// Questions that are read for one transaction, and those that share their round trips: as the watcher has them.
 pub const BATCH: usize = 256;
 const GROUP: usize = 64;
+/// Batches that are read again and again, each of images from all over the log.
+const BATCHES: usize = 40;
 
 /// A page of what a key hits.
 pub(super) struct Page {
@@ -72,16 +74,17 @@ pub(super) async fn find_watched(State(app): App, body: String) -> Answer {
 }
 
 async fn find_batches(app: &Shared, images: usize) -> Result<Vec<Batch>> {
+    ensure!(images > 0, "nothing is watched");
+    let stride = (images / BATCH).max(1);
     let mut batches: Vec<Batch> = Vec::new();
-    for first in (0..images).step_by(BATCH) {
-        let numbers: Vec<usize> = (first..(first + BATCH).min(images)).collect();
+    for first in 0..stride.min(BATCHES) {
+        let numbers: Vec<usize> = (first..images).step_by(stride).take(BATCH).collect();
         let mut batch = Vec::new();
         for group in numbers.chunks(GROUP) {
             batch.push(together(app, group).await?);
         }
         batches.push(batch);
     }
-    ensure!(!batches.is_empty(), "nothing is watched");
     Ok(batches)
 }
 
