@@ -375,11 +375,14 @@ mod tests {
         let socket = std::path::Path::new(own.get_host()).join(format!(".s.PGSQL.{}", own.get_port()));
         let (forget, forgotten) = tokio::sync::watch::channel(());
         let port = forgetful(socket, forgotten).await;
-        let over = PgConnectOptions::new().host("127.0.0.1").port(port).username(own.get_username());
+        let over = own.host("127.0.0.1").port(port);
         let options = StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::default() };
-        let reads = readers(1, over.database("postgres"), &options);
+        let reads = readers(1, over, &options);
         let ping = || async { sqlx::query("select 1").execute(&reads).await.map(|_| ()) };
         ping().await.unwrap();
+        while reads.num_idle() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         forget.send_replace(());
         let lost = retry_within(Duration::from_millis(200), ping).await;
         assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
