@@ -12,6 +12,8 @@ mod browse;
 mod closed_loop;
 #[path = "stories/components.rs"]
 mod components;
+#[path = "stories/conformance.rs"]
+mod conformance;
 #[path = "stories/cosign.rs"]
 mod cosign;
 #[path = "stories/decisions.rs"]

@@ -116,6 +116,12 @@ impl Against {
         Ok(())
     }
 
+    /// A `trusted_root.json` under which everything is demanded that a public instance gives: a root without logs trusts nothing.
+    pub fn strict_root(&mut self, name: &str, document: &[u8]) -> Result<()> {
+        self.add(Arc::new(Domain::read(name, document, Rules::default())?));
+        Ok(())
+    }
+
     fn add(&mut self, domain: Arc<Domain>) {
         self.trust.insert_domain(domain.clone());
         self.pss.insert_domain(domain);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use catenary_evidence::signer::Logged;
 use clap::Args;
 
 use crate::{
@@ -121,7 +122,7 @@ impl VerifyBundle {
         match &self.trusted_root {
             Some(file) => {
                 let document = std::fs::read(file).with_context(|| file.display().to_string())?;
-                against.root("given", &document)?;
+                against.strict_root("given", &document)?;
             }
             None if self.staging => bail!("--staging needs --trusted-root: only public roots are built in"),
             None => against.public_good(),
@@ -148,7 +149,9 @@ impl VerifyBundle {
         checked.file = self.bundle.display().to_string();
         // The suite's clients take bundles only.
         let bundle = checked.form.starts_with("sigstore-bundle");
-        let good = checked.result == Outcome::Verified && bundle;
+        // A registered key stands for itself elsewhere; these clients want the log's word for it, too.
+        let logged = checked.facts.iter().flat_map(|facts| &facts.signatures).all(|s| s.logged != Logged::No);
+        let good = checked.result == Outcome::Verified && bundle && logged;
         output.show(&serde_json::to_value(&checked)?, |_| line(&checked));
         Ok(if good { Exit::Allowed } else { Exit::Denied })
     }
