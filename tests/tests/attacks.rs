@@ -24,3 +24,5 @@ mod operations;
 mod policy;
 #[path = "attacks/statement.rs"]
 mod statement;
+#[path = "attacks/trust_approvals.rs"]
+mod trust_approvals;

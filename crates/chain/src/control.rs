@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::{Policy, identity::RootPin};
 
 pub use crate::{
+    consent::{Change, Consent, TrustApproved, TrustRules},
     exception::{Exception, ExceptionApproved, ExceptionWithdrawn, Exceptions},
     life::{Activated, Approved, Drafted, Life, Tested},
     revocation::{Revocation, Revocations, Revoked, Target},
@@ -74,6 +75,12 @@ pub enum Entry {
     /// An exception does not hold any more.
     #[serde(rename = "exception.withdrawn")]
     ExceptionWithdrawn(ExceptionWithdrawn),
+    /// How many must stand behind what is added to trust.
+    #[serde(rename = "trust.rules")]
+    TrustRules(TrustRules),
+    /// Somebody stands behind what was added to trust.
+    #[serde(rename = "trust.approved")]
+    TrustApproved(TrustApproved),
     /// The members of a group.
     #[serde(rename = "group.set")]
     GroupSet(GroupSet),
@@ -146,7 +153,7 @@ pub struct EffectiveKey {
 }
 
 /// `{domain, version}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EffectiveRoot {
     /// The domain.
@@ -258,6 +265,8 @@ pub struct Control {
     pub tokens: BTreeMap<String, TokenState>,
     /// Trust domains that entries are about; those compiled in are there without.
     pub domains: BTreeMap<String, DomainState>,
+    /// Who must approve what, and what waits for it.
+    pub consent: Consent,
     /// Groups that have members.
     pub groups: BTreeMap<String, GroupSet>,
     /// Tenants (platform tenant only): name to whether its log is public.
@@ -342,7 +351,9 @@ impl Control {
                     versions.push(state);
                 }
             }
-            Entry::TrustEffective(Effective::Root(EffectiveRoot { domain, version })) => {
+            Entry::TrustEffective(Effective::Root(root)) if !self.is_agreed(&Change::Root(root.clone())) => {}
+            Entry::TrustEffective(Effective::Root(root @ EffectiveRoot { domain, version })) => {
+                self.consent.given.remove(&Change::Root(root.clone()));
                 let versions = self.domains.get_mut(domain).map(|state| &mut state.versions);
                 for known in versions.into_iter().flatten().filter(|known| known.root.version == *version) {
                     known.effective_at.get_or_insert(index);
@@ -358,7 +369,10 @@ impl Control {
                 let state = KeyState { key: key.clone(), added_at: index, effective_at: None };
                 self.keys.entry(key.id).or_insert(state);
             }
+            Entry::TrustEffective(Effective::Key(EffectiveKey { key }))
+                if !self.is_agreed(&Change::Key(*key)) => {}
             Entry::TrustEffective(Effective::Key(EffectiveKey { key })) => {
+                self.consent.given.remove(&Change::Key(*key));
                 if let Some(state) = self.keys.get_mut(key) {
                     state.effective_at.get_or_insert(index);
                     self.epoch += 1;
@@ -374,13 +388,9 @@ impl Control {
             Entry::ExceptionRequested(exception) => self.exceptions.request(index, exception),
             Entry::ExceptionApproved(approved) => self.exceptions.approve(approved),
             Entry::ExceptionWithdrawn(withdrawn) => self.exceptions.withdraw(withdrawn),
-            Entry::GroupSet(group) => {
-                match group.keys.is_empty() && group.principals.is_empty() {
-                    true => self.groups.remove(&group.name),
-                    false => self.groups.insert(group.name.clone(), group.clone()),
-                };
-                self.epoch += 1;
-            }
+            Entry::TrustRules(rules) => self.trust_rules(rules),
+            Entry::TrustApproved(approved) => self.trust_approved(approved),
+            Entry::GroupSet(group) => self.group_set(index, group),
             Entry::Revocation(revocation) => {
                 self.revocations.apply(index, revocation);
                 self.epoch += 1;

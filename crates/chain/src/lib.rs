@@ -5,6 +5,7 @@
 //! needs is fetched before by [`Gather`], which says frontier by frontier which nodes it wants.
 //! Cryptography is `catenary-evidence`'s business, storage `catenary-store`'s.
 
+pub mod consent;
 pub mod context;
 pub mod control;
 pub mod evaluate;

@@ -136,8 +136,11 @@ impl Life {
 }
 
 impl Control {
-    /// Folds `policy.applied`.
+    /// Folds `policy.applied`. What takes approvals is not applied at once: an entry that says so has no effect.
     pub(crate) fn policy_applied(&mut self, index: u64, name: &str, number: u64, document: &str) {
+        if self.asked_for(name, document) > 0 {
+            return;
+        }
         let digest = Sha256::of(document.as_bytes());
         let document: Arc<str> = Arc::from(document);
         let life = self.lives.entry(name.to_owned()).or_default();
@@ -187,9 +190,16 @@ impl Control {
         }
     }
 
-    /// Folds `policy.activated`. A revision that is not known any more stops every yes, as one that cannot be read does.
+    /// Folds `policy.activated`. Without enough approvals it has no effect. A revision that is not known any more stops every yes, as
+    /// one that cannot be read does.
     pub(crate) fn policy_activated(&mut self, activated: &Activated) {
-        let Activated { name, revision: number, .. } = activated;
+        let Activated { name, revision: number, by, .. } = activated;
+        let revision = self.lives.get(name).and_then(|life| life.revisions.get(number));
+        let document = revision.map(|revision| Arc::clone(&revision.document)).unwrap_or_default();
+        let have = revision.map_or(0, |revision| self.approvals(revision, by));
+        if have < self.asked_for(name, &document) {
+            return;
+        }
         let life = self.lives.entry(name.clone()).or_default();
         life.begin_round();
         let found = life.revisions.get_mut(number).map(|revision| {
@@ -215,6 +225,19 @@ impl Control {
         let active = ActivePolicy { revision, digest, policy, document, older };
         self.policies.insert(name.to_owned(), active);
         self.epoch += 1;
+    }
+
+    /// How many others must approve before `document` becomes active under `name`, whether or not it can be read.
+    fn asked_for(&self, name: &str, document: &str) -> u32 {
+        let of_name = |active: &ActivePolicy| match &active.policy {
+            Ok(policy) => policy.approvals(),
+            Err(_) => policy::approvals_of(&active.document),
+        };
+        let same = self.policies.get(name).map_or(0, of_name);
+        if self.policies.values().all(|active| of_name(active) == 0) {
+            return 0;
+        }
+        Policy::parse(document).map_or(same, |policy| self.approvals_needed(&policy).max(same))
     }
 
     /// How many others must approve before `policy` may take its place: as many as what is active under its name asks for, or
@@ -438,15 +461,43 @@ mod tests {
     }
 
     #[test]
+    fn o15_an_activation_without_approvals_has_no_effect_whatever_the_log_says() {
+        let mut log = people();
+        let active = |log: &Log| log.0.policies["p"].revision;
+        log.push(Entry::PolicyApplied { name: "p".into(), revision: 2, document: document("p", 0, "") });
+        assert_eq!(active(&log), 1, "applied past the approvals");
+        log.draft(3, document("p", 0, ", mode: warn"), "ann");
+        log.activate(3, "ann");
+        assert_eq!(active(&log), 1, "nobody approved");
+        log.approve(3, "ann2");
+        log.activate(3, "ann");
+        assert_eq!(active(&log), 1, "a token of the drafter's own");
+        let wide = document("q", 0, ", match: {resources: [\"ghcr.io/**\"], priority: 9}");
+        log.push(Entry::PolicyApplied { name: "q".into(), revision: 1, document: wide });
+        assert!(!log.0.policies.contains_key("q"), "another name is no way around");
+        log.activate(99, "ann");
+        assert_eq!(active(&log), 1, "a revision that is not there");
+        assert!(log.0.policies["p"].policy.is_ok());
+        log.approve(3, "bob");
+        log.activate(3, "ann");
+        assert_eq!(active(&log), 3);
+        log.push(Entry::PolicyApplied { name: "p".into(), revision: 4, document: document("p", 1, "") });
+        assert_eq!(active(&log), 4, "what is active now asks for none");
+    }
+
+    #[test]
     fn only_so_many_revisions_are_kept() {
         let mut log = people();
-        for revision in 2..100 {
+        log.draft(2, document("p", 0, ", mode: shadow"), "ann");
+        log.approve(2, "bob");
+        log.activate(2, "ann");
+        for revision in 3..100 {
             log.draft(revision, document("p", 0, &format!(", time: {{skew: {revision}s}}")), "ann");
         }
         let life = &log.0.lives["p"];
         assert_eq!((life.revisions.len(), life.last), (MAX_REVISIONS, 99));
-        assert!(life.revisions.contains_key(&1), "what is active stays");
-        log.activate(2, "ann");
+        assert!(life.revisions.contains_key(&2), "what is active stays");
+        log.activate(3, "ann");
         assert!(log.0.policies["p"].policy.is_err(), "what is not there any more is no yes");
     }
 }

@@ -61,6 +61,9 @@ pub struct Config {
     /// How often one event is tried before it is a dead letter.
     #[serde(default = "default_webhook_attempts")]
     pub webhook_attempts: u32,
+    /// How long events beside the log are kept, `90d` for example, or `off`: for ever.
+    #[serde(default = "default_event_retention")]
+    pub event_retention: String,
     /// How long a pass over everything stored may take, `24h` for example, or `off`.
     #[serde(default = "default_scrub")]
     pub scrub: String,
@@ -231,7 +234,7 @@ pub enum ConfigError {
 }
 
 /// Settings that the environment may give.
-const SETTINGS: [&str; 17] = [
+const SETTINGS: [&str; 18] = [
     "listen",
     "data",
     "database_url",
@@ -241,6 +244,7 @@ const SETTINGS: [&str; 17] = [
     "origin",
     "webhook_allow",
     "webhook_attempts",
+    "event_retention",
     "connections",
     "rates_ingest",
     "rates_browse",
@@ -275,6 +279,7 @@ impl Default for Config {
             watch_questions: default_watch_questions(),
             webhook_allow: String::new(),
             webhook_attempts: default_webhook_attempts(),
+            event_retention: default_event_retention(),
             scrub: default_scrub(),
             connections: default_connections(),
             rates: Rates::default(),
@@ -320,6 +325,17 @@ impl Config {
         let wrong = |why| ConfigError::Value { name: "webhook_allow".to_owned(), why };
         let attempts = self.webhook_attempts.clamp(1, 1000);
         Ok(webhook::Settings { allowed: std::sync::Arc::new(allowed.map_err(wrong)?), attempts })
+    }
+
+    /// How long events beside the log are kept; `None` is for ever.
+    pub(crate) fn event_retention(&self) -> Result<Option<Duration>, ConfigError> {
+        if self.event_retention == "off" {
+            return Ok(None);
+        }
+        let kept = crate::routes::duration(&self.event_retention).map(|kept| kept.unsigned_abs());
+        let kept = kept.filter(|kept| !kept.is_zero());
+        let why = "is for example 90d, or off".to_owned();
+        kept.map(Some).ok_or(ConfigError::Value { name: "event_retention".to_owned(), why })
     }
 
     /// How long a pass over everything stored may take; `None` when there is none.
@@ -380,6 +396,7 @@ impl Config {
             return Err(wrong("tls.client", "client certificates need tls.client_ca"));
         }
         self.scrub()?;
+        self.event_retention()?;
         self.replicas()?;
         self.webhooks().map(|_| ())
     }
@@ -462,6 +479,10 @@ fn default_webhook_attempts() -> u32 {
 
 fn default_watch_questions() -> u32 {
     10_000
+}
+
+fn default_event_retention() -> String {
+    "off".to_owned()
 }
 
 fn default_scrub() -> String {

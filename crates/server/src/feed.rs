@@ -15,6 +15,7 @@ use catenary_store::{EntryRow, Store, StoreError, events::EventRow};
 use catenary_tlog::leaf::kind;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{App, problem::Fault};
 
@@ -183,12 +184,63 @@ pub async fn wait(app: &App, tenant: &str, at: Cursor) {
     }
 }
 
+/// Whether everything after the cursor is still there. The beginning is where the oldest event that is kept is.
+pub async fn is_kept(app: &App, tenant: &str, at: Cursor) -> Result<(), Fault> {
+    let removed = app.backend.store.events_removed(tenant).await?;
+    match at.seq >= removed || at == Cursor::default() {
+        true => Ok(()),
+        false => Err(Fault::EventsRemoved { next: Cursor { log: at.log, seq: removed }.to_string() }),
+    }
+}
+
+/// How often old events are looked for at the least.
+const LONGEST_ROUND: std::time::Duration = std::time::Duration::from_secs(600);
+/// Events that are removed at once.
+const REMOVED_AT_ONCE: u32 = 5_000;
+
+/// Removes events that were told longer ago than `kept`, until `stop`.
+pub async fn forget(app: App, kept: std::time::Duration, stop: CancellationToken) {
+    let round = (kept / 10).clamp(POLL, LONGEST_ROUND);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(round) => {}
+        }
+        if let Err(error) = forget_once(&app, kept).await {
+            tracing::warn!(%error, "old events are not removed now");
+        }
+    }
+}
+
+async fn forget_once(app: &App, kept: std::time::Duration) -> Result<(), StoreError> {
+    let store = &app.backend.store;
+    let Ok(before) = jiff::Timestamp::now().checked_sub(kept) else { return Ok(()) };
+    for (tenant, _) in store.event_heads().await? {
+        let mut removed = 0;
+        loop {
+            let now = store.remove_events(&tenant, before, REMOVED_AT_ONCE).await?;
+            removed += now;
+            if now < u64::from(REMOVED_AT_ONCE) {
+                break;
+            }
+        }
+        if removed > 0 {
+            tracing::info!(tenant, removed, "old events are removed");
+        }
+    }
+    Ok(())
+}
+
 /// What is after the cursor: at most `limit` events, of at most [`CHUNK`] that were looked at.
 pub async fn page(app: &App, tenant: &str, at: Cursor, types: &Types, limit: usize) -> Result<Page, Fault> {
     let snapshot = app.backend.snapshot(tenant).await?;
     let store = &app.backend.store;
     let origin = app.backend.origin_of(tenant);
     let beside = store.events(tenant, at.seq, CHUNK as u32).await?;
+    // Numbers have no gap: a first one that is not the next was preceded by others that are gone.
+    if beside.first().is_none_or(|first| first.seq != at.seq + 1) {
+        is_kept(app, tenant, at).await?;
+    }
     let entries = match types.wants_log() && at.log < snapshot.size {
         true => store.entries(tenant, at.log, snapshot.size.min(at.log + CHUNK)).await?,
         false => Vec::new(),

@@ -199,6 +199,9 @@ impl Server {
         app.tasks.spawn(watch::run(app.clone(), stop.clone()));
         app.tasks.spawn(app.recorder.clone().run());
         app.tasks.spawn(webhook::run(app.clone(), stop.clone()));
+        if let Some(kept) = config.event_retention()? {
+            app.tasks.spawn(feed::forget(app.clone(), kept, stop.clone()));
+        }
         app.tasks.spawn(metrics::upkeep(app.metrics.clone(), stop.clone()));
         app.tasks.spawn(scrub::run(app.clone(), outside, stop.clone()));
         let (metrics, load) = (app.metrics.clone(), app.load.clone());
@@ -317,6 +320,14 @@ async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, StoreError>) -> R
 pub async fn log_verify(config: Config, tenant: Option<&str>) -> Result<audit::Report, StartError> {
     with_store(config, async |store, keys, outside| {
         audit::log_verify(&store, tenant, &keys, outside.as_ref()).await
+    })
+    .await
+}
+
+/// Writes every row of facts anew from the signed bytes. As with [`log_verify`], a service on a private cluster is stopped first.
+pub async fn log_reindex(config: Config, tenant: Option<&str>) -> Result<audit::Reindexed, StartError> {
+    with_store(config, async |store, keys, outside| {
+        audit::reindex(&store, tenant, &keys, outside.as_ref()).await
     })
     .await
 }

@@ -113,6 +113,12 @@ pub enum Fault {
         /// What the route takes.
         expected: &'static str,
     },
+    /// Events after the cursor were removed because they were old.
+    #[error("events after this cursor were removed: they were older than is kept")]
+    EventsRemoved {
+        /// The cursor behind them.
+        next: String,
+    },
     /// The decision must be recorded before it is given, and is not.
     #[error("the decision is not recorded: {why}")]
     NotRecorded {
@@ -356,6 +362,7 @@ impl Fault {
             Self::Refused(e) => (S::UNPROCESSABLE_ENTITY, e.code(), "Evidence refused"),
             Self::Policy(e) => (S::UNPROCESSABLE_ENTITY, e.code.as_str(), "Policy refused"),
             Self::PolicyName { .. } => (S::UNPROCESSABLE_ENTITY, "POL_INVALID", "Policy refused"),
+            Self::EventsRemoved { .. } => (S::GONE, "EVENTS_REMOVED", "Events were removed"),
             Self::PolicyRollback { .. } => (S::CONFLICT, "POL_ROLLBACK", "An older revision"),
             Self::PolicyTest { .. } => (S::UNPROCESSABLE_ENTITY, "POL_TEST_FAILED", "Tests fail"),
             Self::PolicyUntested { .. } => (S::CONFLICT, "POL_UNTESTED", "Not tested"),
@@ -455,7 +462,8 @@ impl Fault {
                 )
             }
             Self::ApprovalRequired { .. } => {
-                "draft it with `catenary policy draft`, let others approve it, then activate it".into()
+                "let others approve it: `catenary policy draft` and `approve`, `catenary trust approve`"
+                    .into()
             }
             Self::ApprovalSelf(_) => {
                 "ask somebody whose token you did not make, and who did not make yours".into()
@@ -487,6 +495,9 @@ impl Fault {
         match self {
             Self::Tag { resolved, .. } => {
                 more.insert("resolved".into(), resolved.map_or(Value::Null, |d| d.to_string().into()));
+            }
+            Self::EventsRemoved { next } => {
+                more.insert("next".into(), next.clone().into());
             }
             Self::ApprovalRequired { have, need, .. } => {
                 more.insert("have".into(), (*have).into());
@@ -683,12 +694,16 @@ pub const CODES: &[(&str, &str)] = &[
     ("OBJECT_MEDIA_TYPE", "Not a media type of an object that Catenary reads."),
     ("OBJECT_MALFORMED", "The object is not what its media type says."),
     ("OBJECT_AMBIGUOUS", "The object can be read in two ways."),
+    (
+        "EVENTS_REMOVED",
+        "Events after the cursor were removed because they were old; `next` is the cursor behind them.",
+    ),
     ("POL_ROLLBACK", "The bytes of an older revision."),
     ("POL_TEST_FAILED", "A test inside the document does not pass; the active revision stays."),
     ("POL_UNTESTED", "A revision with tests is activated only after they passed."),
     (
         "APPROVAL_REQUIRED",
-        "Others must approve first: metadata.approvals of the active revision says how many.",
+        "Others must approve first: metadata.approvals of the active revision, or GET /v1/approvals, says how many.",
     ),
     ("APPROVAL_SELF", "Whoever proposes something does not approve it, nor does a token that they made."),
     ("APPROVAL_ROLE", "The policy's `exceptions.approvers` names somebody else."),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod applications;
+mod approvals;
 mod archivista;
 mod artifacts;
 mod attestations;
@@ -90,6 +91,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(exceptions::list, exceptions::request))
         .routes(routes!(exceptions::approve))
         .routes(routes!(exceptions::withdraw))
+        .routes(routes!(approvals::list, approvals::approve, approvals::rule))
         .routes(routes!(groups::list))
         .routes(routes!(groups::set))
         .routes(routes!(keys::list, keys::add))
@@ -112,6 +114,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(feed::events))
         .routes(routes!(webhooks::list, webhooks::add))
         .routes(routes!(webhooks::remove))
+        .routes(routes!(webhooks::rotate))
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::redeliver))
         .routes(routes!(components::components))

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use catenary_chain::{
-    control::{Added, Control, Effective, EffectiveRoot, Entry, RootState, RootVersion, TrustedKey},
+    control::{
+        Added, Change, Control, Effective, EffectiveRoot, Entry, RootState, RootVersion, TrustApproved,
+        TrustedKey,
+    },
     vsa,
 };
 use catenary_evidence::digest::Sha256;
@@ -27,7 +30,7 @@ pub enum Progress {
     Known,
     /// It is effective now.
     Effective,
-    /// Stored evidence is being verified.
+    /// Stored evidence is being verified, or approvals are missing.
     Working,
 }
 
@@ -35,13 +38,13 @@ pub enum Progress {
 pub async fn register(
     app: &App,
     tenant: &str,
-    submitter: Sha256,
+    who: (Sha256, &str),
     key: TrustedKey,
     patience: Option<Duration>,
 ) -> Result<Progress, Fault> {
     let what = Effective::from(key.id);
-    add_key(&app.backend, tenant, submitter, key).await?;
-    settle_behind(app, tenant, submitter, what, patience).await
+    add_key(&app.backend, tenant, who.0, key).await?;
+    approve(app, tenant, who, what, patience).await
 }
 
 /// The same before there is an [`App`]: answers when the key is effective.
@@ -84,12 +87,12 @@ fn is_same(a: &TrustedKey, b: &TrustedKey) -> bool {
 pub async fn add_root(
     app: &App,
     tenant: &str,
-    submitter: Sha256,
+    who: (Sha256, &str),
     root: RootVersion,
     patience: Option<Duration>,
 ) -> Result<(Progress, u64), Fault> {
     let wanted = root.clone();
-    let added = app.backend.append_control(tenant, submitter, move |control| {
+    let added = app.backend.append_control(tenant, who.0, move |control| {
         if control.domains.get(&wanted.domain).is_some_and(|state| state.withdrawn.is_some()) {
             return Err(Fault::Conflict("the domain was withdrawn; add the root under another name".into()));
         }
@@ -108,7 +111,7 @@ pub async fn add_root(
     let snapshot = app.backend.follower.refreshed(tenant).await?;
     let (version, _) = version_of(&snapshot.control, &root);
     let what = Effective::Root(EffectiveRoot { domain: root.domain, version });
-    Ok((settle_behind(app, tenant, submitter, what, patience).await?, version))
+    Ok((approve(app, tenant, who, what, patience).await?, version))
 }
 
 /// The version that the root has or gets, and whether it is new.
@@ -131,7 +134,8 @@ async fn settle_behind(
 ) -> Result<Progress, Fault> {
     let snapshot = app.backend.follower.refreshed(tenant).await?;
     if !pending(&snapshot.control).contains(&what) {
-        return Ok(Progress::Known);
+        let waits = added(&snapshot.control).contains(&what);
+        return Ok(if waits { Progress::Working } else { Progress::Known });
     }
     let (backend, tenant) = (app.backend.clone(), tenant.to_owned());
     let task = app.tasks.spawn(async move {
@@ -167,8 +171,42 @@ async fn settle(backend: &Backend, tenant: &str, submitter: Sha256, what: &Effec
     appended.await.map(|_| ())
 }
 
-/// What is added and not effective yet.
+/// The change that approvals of it name.
+pub fn change(what: &Effective) -> Change {
+    match what {
+        Effective::Key(key) => Change::Key(key.key),
+        Effective::Root(root) => Change::Root(root.clone()),
+    }
+}
+
+/// Says that `by` stands behind what was added, and makes it effective when enough people do.
+pub async fn approve(
+    app: &App,
+    tenant: &str,
+    who: (Sha256, &str),
+    what: Effective,
+    patience: Option<Duration>,
+) -> Result<Progress, Fault> {
+    let (submitter, by) = (who.0, who.1.to_owned());
+    let asked = change(&what);
+    let wanted = what.clone();
+    let approved = app.backend.append_control(tenant, submitter, move |control| {
+        let open = added(control).contains(&wanted) && control.consent.approvals > 0;
+        let known = control.consent.given.get(&asked).is_some_and(|given| given.contains(&by));
+        let entry = || Entry::TrustApproved(TrustApproved { change: asked.clone(), by: by.clone() });
+        Ok((open && !known).then(entry))
+    });
+    approved.await?;
+    settle_behind(app, tenant, submitter, what, patience).await
+}
+
+/// What is added, not effective yet, and has enough approvals.
 pub fn pending(control: &Control) -> Vec<Effective> {
+    added(control).into_iter().filter(|what| control.is_agreed(&change(what))).collect()
+}
+
+/// What is added and not effective yet.
+pub fn added(control: &Control) -> Vec<Effective> {
     let keys = control.keys.values().filter(|state| state.effective_at.is_none());
     let domains = control.domains.values().filter(|state| state.withdrawn.is_none());
     let roots = domains.flat_map(|state| &state.versions).filter(|known| known.effective_at.is_none());

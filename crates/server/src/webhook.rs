@@ -49,22 +49,44 @@ pub struct Settings {
 
 /// The secret of a receiver; `None` when the key that it is derived from is gone.
 pub fn secret(keys: &ServiceKeys, hook: &Webhook) -> Option<String> {
+    derived(keys, hook, hook.mac_key, hook.generation)
+}
+
+/// The secrets that sign at `now`: the receiver's, and for a while after a change the one before.
+fn secrets(keys: &ServiceKeys, hook: &Webhook, now: Timestamp) -> Option<Vec<String>> {
+    let mut all = vec![secret(keys, hook)?];
+    if hook.generation > 0 && now < hook.old_until {
+        // One whose key is gone signs nothing any more.
+        all.extend(derived(keys, hook, hook.old_mac_key, hook.generation - 1));
+    }
+    Some(all)
+}
+
+fn derived(keys: &ServiceKeys, hook: &Webhook, mac_key: u32, generation: u32) -> Option<String> {
     let all = std::iter::once(keys.mac_current()).chain(keys.mac_retired());
-    let (_, bytes) = all.into_iter().find(|(generation, _)| *generation == hook.mac_key)?;
+    let (_, bytes) = all.into_iter().find(|(known, _)| *known == mac_key)?;
     // A label keeps secrets apart from the seals of rows and from cursors, which have the same key.
     let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), b"catenary webhook v1");
     let mut message = (hook.tenant.len() as u64).to_be_bytes().to_vec();
     message.extend_from_slice(hook.tenant.as_bytes());
     message.extend_from_slice(hook.id.as_bytes());
+    // Ids have one length, so that nothing else ends like this. The first secret is that of the releases that knew only one.
+    if generation > 0 {
+        message.extend_from_slice(&generation.to_be_bytes());
+    }
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()), &message);
     Some(format!("whs_{}", hex::encode(tag)))
 }
 
-/// `t=<unix>,v1=<hex of HMAC-SHA256 over "t.body">`, keyed with the secret's text.
-fn signature(secret: &str, time: i64, body: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let tag = hmac::sign(&key, format!("{time}.{body}").as_bytes());
-    format!("t={time},v1={}", hex::encode(tag))
+/// `t=<unix>,v1=<hex of HMAC-SHA256 over "t.body">`, keyed with the secret's text; one `v1` for each secret.
+fn signature(secrets: &[String], time: i64, body: &str) -> String {
+    let mut text = format!("t={time}");
+    for secret in secrets {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let tag = hmac::sign(&key, format!("{time}.{body}").as_bytes());
+        text += &format!(",v1={}", hex::encode(tag));
+    }
+    text
 }
 
 /// Sends one event. The error is for people; nothing of the answer but its status is looked at.
@@ -72,11 +94,13 @@ pub async fn send(app: &App, hook: &Webhook, event: &str, body: &str) -> Result<
     let target =
         guard::resolve(&hook.url, &app.webhooks.allowed).await.map_err(|refused| refused.to_string())?;
     let client = client(&target).map_err(|error| error.without_url().to_string())?;
-    let secret = secret(&app.backend.keys, hook).ok_or("the key that its secret comes from is gone")?;
+    let now = Timestamp::now();
+    let secrets =
+        secrets(&app.backend.keys, hook, now).ok_or("the key that its secret comes from is gone")?;
     let request = client
         .post(target.url)
         .header(header::CONTENT_TYPE, "application/cloudevents+json; charset=utf-8")
-        .header("catenary-signature", signature(&secret, Timestamp::now().as_second(), body))
+        .header("catenary-signature", signature(&secrets, now.as_second(), body))
         .header("catenary-webhook", &hook.id)
         .header("catenary-event", event)
         .body(body.to_owned());
@@ -163,7 +187,10 @@ async fn deliver(app: &App, mut hook: Webhook, holder: &str, stop: &Cancellation
     let types = Types::read(&hook.types)?;
     let mut at = Cursor { log: hook.log_size, seq: hook.seq };
     loop {
-        let page = feed::page(app, &hook.tenant, at, &types, EVENTS).await?;
+        let page = match feed::page(app, &hook.tenant, at, &types, EVENTS).await {
+            Err(Fault::EventsRemoved { next }) => return skip(app, &hook, holder, at, &next).await,
+            page => page?,
+        };
         for told in page.items {
             if stop.is_cancelled() {
                 return Ok(store.release_webhook(&hook, holder).await?);
@@ -190,6 +217,20 @@ async fn deliver(app: &App, mut hook: Webhook, holder: &str, stop: &Cancellation
 
 fn reached(cursor: Cursor) -> Reached {
     Reached { log_size: cursor.log, seq: cursor.seq }
+}
+
+/// Goes past events that were removed before the receiver took them, and says so among its dead letters.
+async fn skip(app: &App, hook: &Webhook, holder: &str, at: Cursor, next: &str) -> Result<(), Fault> {
+    let behind: Cursor = next.parse().map_err(|()| Fault::Internal)?;
+    let error =
+        format!("events {} to {} were removed before they could be delivered", at.seq + 1, behind.seq);
+    tracing::warn!(tenant = hook.tenant, webhook = hook.id, error, "events are lost for a receiver");
+    let body = serde_json::json!({ "from": at.seq + 1, "to": behind.seq }).to_string();
+    let (event, kind, time) =
+        (format!("removed-{}", behind.seq), "events.removed".to_owned(), Timestamp::now());
+    let letter = DeadLetter { number: 0, event, kind, body, attempts: hook.attempts, error, time };
+    app.backend.store.bury(hook, holder, reached(behind), &letter).await?;
+    Ok(())
 }
 
 /// Tries again later, or gives the event up.
@@ -230,8 +271,10 @@ mod tests {
 
     #[test]
     fn the_signature_is_over_time_and_body() {
-        let one = signature("whs_00", 1_700_000_000, "{}");
+        let one = signature(&["whs_00".to_owned()], 1_700_000_000, "{}");
         assert_eq!(one, "t=1700000000,v1=39ddabd900e68e15036a0736f524fbed2808290de08283ea9674d414d48b3b2b");
+        let two = signature(&["whs_00".to_owned(), "whs_01".to_owned()], 1_700_000_000, "{}");
+        assert!(two.starts_with(&one) && two.matches(",v1=").count() == 2, "{two}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod rows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use catenary_chain::control::{Added, Effective, Entry, Target};
+use catenary_chain::control::{Added, Change, Effective, Entry, Target};
 use catenary_evidence::{
     attestation::Attestation,
     digest::{Digest, Sha256},
@@ -167,6 +167,8 @@ fn control_members(entry: &Entry) -> (&'static str, Vec<(&'static str, String)>)
         Entry::ExceptionRequested(e) => (kind::EXCEPTION_REQUESTED, of_exception(&e.id, e.digest)),
         Entry::ExceptionApproved(e) => (kind::EXCEPTION_APPROVED, of_exception(&e.id, e.digest)),
         Entry::ExceptionWithdrawn(e) => (kind::EXCEPTION_WITHDRAWN, of_exception(&e.id, e.digest)),
+        Entry::TrustRules(rules) => (kind::TRUST_RULES, vec![("approvals", rules.approvals.to_string())]),
+        Entry::TrustApproved(approved) => (kind::TRUST_APPROVED, of_change(&approved.change)),
         Entry::GroupSet(group) => (kind::GROUP_SET, vec![("name", group.name.clone())]),
         Entry::Revocation(revocation) => {
             (kind::REVOCATION, vec![(revocation.target.kind(), short(&revocation.target))])
@@ -174,6 +176,15 @@ fn control_members(entry: &Entry) -> (&'static str, Vec<(&'static str, String)>)
         Entry::TokenCreated(token) => (kind::TOKEN_CREATED, vec![("token", token.id.clone())]),
         Entry::TokenRevoked { id, .. } => (kind::TOKEN_REVOKED, vec![("token", id.clone())]),
         Entry::TenantCreated { name, .. } => (kind::TENANT_CREATED, vec![("name", name.clone())]),
+    }
+}
+
+fn of_change(change: &Change) -> Vec<(&'static str, String)> {
+    match change {
+        Change::Key(key) => vec![("key", key.to_string())],
+        Change::Root(root) => vec![("domain", root.domain.clone()), ("version", root.version.to_string())],
+        Change::Group(index) => vec![("group", index.to_string())],
+        Change::Rules { approvals, .. } => vec![("approvals", approvals.to_string())],
     }
 }
 

@@ -8,6 +8,7 @@ mod decisions;
 mod facts;
 mod log;
 mod pass;
+mod reindex;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -17,6 +18,7 @@ use catenary_tlog::{Checkpoint, Hash};
 use sqlx::{Postgres, Transaction};
 
 pub use pass::Pass;
+pub use reindex::{Reindexed, ReindexedLog, reindex};
 
 use crate::{Store, StoreError, checkpoints::CheckpointStore, entry::EntryRow, keys::ServiceKeys};
 

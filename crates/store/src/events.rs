@@ -10,6 +10,7 @@ use crate::{
     Store, StoreError,
     entry::{from_sql, to_sql},
     facts::time_from,
+    limit::in_time,
     pool::retry,
 };
 
@@ -99,6 +100,55 @@ impl Store {
         })
         .await?;
         Ok(seq.map_or(0, from_sql))
+    }
+
+    /// How many of the tenant's first events were removed.
+    pub async fn events_removed(&self, tenant: &str) -> Result<u64, StoreError> {
+        let removed = retry(|| {
+            sqlx::query_scalar!("select removed from event_head where tenant = $1", tenant)
+                .fetch_optional(self.reads())
+        })
+        .await?;
+        Ok(removed.map_or(0, from_sql))
+    }
+
+    /// Removes the tenant's first events that were told before `before`, at most `most`. Gives how many were.
+    pub async fn remove_events(
+        &self,
+        tenant: &str,
+        before: jiff::Timestamp,
+        most: u32,
+    ) -> Result<u64, StoreError> {
+        let (pool, tenant) = (self.writes().clone(), tenant.to_owned());
+        // In a task of its own, as every transaction: see the pool's `after_release`.
+        let task = tokio::spawn(in_time(async move {
+            let first = sqlx::query!(
+                "select seq, time_us from event where tenant = $1 order by seq limit $2",
+                tenant,
+                i64::from(most)
+            )
+            .fetch_all(&pool)
+            .await?;
+            let before = before.as_microsecond();
+            // Only from the beginning on: what is left has no gap, also where the database's clock was set back.
+            let old: Vec<i64> =
+                first.iter().take_while(|row| row.time_us < before).map(|row| row.seq).collect();
+            let Some(last) = old.last().copied() else { return Ok::<_, sqlx::Error>(0) };
+            let mut transaction = pool.begin().await?;
+            sqlx::query!("delete from event where tenant = $1 and seq <= $2", tenant, last)
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query!(
+                "update event_head set removed = greatest(removed, $2) where tenant = $1",
+                tenant,
+                last
+            )
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(old.len() as u64)
+        }));
+        Ok(task.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
     }
 
     /// Events after number `after`, oldest first.

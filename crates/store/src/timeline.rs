@@ -47,8 +47,8 @@ pub struct About {
     pub nodes: BTreeSet<Node>,
     /// `registry/repository`, or a canonical git URI.
     pub repository: Option<String>,
-    /// A registered key or a certificate identity, as the index has it.
-    pub signer: Option<String>,
+    /// Registered keys and certificate identities, as the index has them; `None` when no signer is asked for.
+    pub signers: Option<Vec<String>>,
     /// Of this application: deployments.
     pub application: Option<String>,
     /// For this environment: decisions and deployments.
@@ -301,8 +301,8 @@ fn statements(
             branch("attestation", "t.source_commit = ", Value::Any(commits));
         }
     }
-    if let Some(signer) = &about.signer {
-        branch("attestation_subject", "t.signer = ", Value::One(signer.clone()));
+    if let Some(signers) = &about.signers {
+        branch("attestation_subject", "t.signer = ", Value::Any(signers.clone()));
     }
     if let Some(repository) = &about.repository {
         branch("attestation", "t.source_repository = ", Value::One(repository.clone()));

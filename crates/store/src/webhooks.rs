@@ -25,6 +25,12 @@ pub struct Webhook {
     pub types: String,
     /// Generation of the key that its secret is derived from.
     pub mac_key: u32,
+    /// How often the secret was changed.
+    pub generation: u32,
+    /// Generation of the key that the secret before is derived from.
+    pub old_mac_key: u32,
+    /// Until when what is sent is signed with the secret before, too.
+    pub old_until: Timestamp,
     /// Who made it.
     pub creator: String,
     /// When.
@@ -114,7 +120,7 @@ impl Store {
         let rows = retry(|| {
             sqlx::query!(
                 "select tenant, id, url, types, mac_key, creator, created_us, log_size, seq, attempts, error, next_us,
-                        holder, lease_us, delivered, dead
+                        holder, lease_us, delivered, dead, generation, old_mac_key, old_until_us
                  from webhook where $1::text is null or tenant = $1 order by tenant, created_us, id",
                 tenant
             )
@@ -127,6 +133,9 @@ impl Store {
             url: row.url,
             types: row.types,
             mac_key: small(row.mac_key),
+            generation: small(row.generation),
+            old_mac_key: small(row.old_mac_key),
+            old_until: time_from(row.old_until_us),
             creator: row.creator,
             created: time_from(row.created_us),
             log_size: from_sql(row.log_size),
@@ -140,6 +149,29 @@ impl Store {
             dead: from_sql(row.dead),
         });
         Ok(rows.collect())
+    }
+
+    /// Gives the receiver the next secret, unless somebody changed it since `hook` was read.
+    pub async fn rotate_webhook(
+        &self,
+        hook: &Webhook,
+        mac_key: u32,
+        old_until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let changed = in_time(
+            sqlx::query!(
+                "update webhook set generation = generation + 1, old_mac_key = mac_key, mac_key = $4, old_until_us = $5
+                 where tenant = $1 and id = $2 and generation = $3",
+                hook.tenant,
+                hook.id,
+                to_int(hook.generation),
+                to_int(mac_key),
+                old_until.as_microsecond()
+            )
+            .execute(self.writes()),
+        )
+        .await?;
+        Ok(changed.rows_affected() == 1)
     }
 
     /// Removes a receiver with its dead letters.

@@ -50,6 +50,10 @@ pub mod kind {
     pub const EXCEPTION_APPROVED: &str = "exception.approved";
     /// An exception was withdrawn.
     pub const EXCEPTION_WITHDRAWN: &str = "exception.withdrawn";
+    /// How many must stand behind what is added to trust.
+    pub const TRUST_RULES: &str = "trust.rules";
+    /// Somebody stands behind what was added to trust.
+    pub const TRUST_APPROVED: &str = "trust.approved";
     /// The members of a group were set.
     pub const GROUP_SET: &str = "group.set";
     /// Something is no longer trusted.

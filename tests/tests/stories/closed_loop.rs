@@ -178,6 +178,54 @@ async fn a_stream_goes_on_where_it_ended_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_its_token_is_revoked_and_not_when_another_is() {
+    let stage = Stage::empty().await;
+    let made = stage.token(&json!({"name": "ear", "role": "reader", "expiresIn": "1h"})).await.is(201);
+    let other = stage.token(&json!({"name": "other", "role": "reader", "expiresIn": "1h"})).await.is(201);
+    let reader = stage.with(made.text("token"));
+    let revoke = async |id: &str| {
+        let why = json!({"reason": "lost"});
+        stage.post(&format!("/v1/tokens/{id}/revoke"), &why).await.is(200);
+    };
+    let mut events = Events::open(&reader, "?types=verdict.changed,policy.applied", None).await;
+    revoke(other.text("id")).await;
+    stage.apply("prod", &stage.world.policy().replace("owner: sec", "owner: all")).await.is(201);
+    assert_eq!(events.next().await["type"], "policy.applied");
+    revoke(made.text("id")).await;
+    // Nothing that happens from now on is told; the stream ends long before its next sign of life.
+    let begun = Instant::now();
+    assert_eq!(events.block().await, None);
+    assert!(begun.elapsed() < Duration::from_secs(14), "it was left open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_old_are_removed_and_who_missed_them_is_told() {
+    let app = App::builder().await.env("CATENARY_EVENT_RETENTION", "1s").start().await;
+    let stage = Stage::in_default(&app).await.play_honest().await;
+    stage.post("/v1/deployments", &deployment(&stage.world.image())).await.is(201);
+    let at = pages(&stage, "0", "").await.1;
+    let log = at.split_once('.').unwrap().0.to_owned();
+    let begun = Instant::now();
+    let gone = loop {
+        let answer = stage.get(&format!("/v1/events?format=json&after={log}.0")).await;
+        if answer.status == 410 {
+            break answer.is_problem(410, "EVENTS_REMOVED");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", answer.show());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    // The cursor behind the gap goes on, the beginning is what is kept, and the log is whole.
+    let next = gone.text("next").to_owned();
+    assert!(pages(&stage, &next, "").await.0.iter().all(|event| event["type"] != "deployment.started"));
+    let (kept, _) = pages(&stage, "0", "").await;
+    assert!(kept.iter().any(|event| event["type"] == "policy.applied"));
+    assert!(kept.iter().all(|event| event["type"] != "deployment.started"));
+    let stream = stage.request(reqwest::Method::GET, &format!("/v1/events?after={log}.0"));
+    stage.send(stream).await.is_problem(410, "EVENTS_REMOVED");
+    app.log_is_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_instances_tell_a_change_once() {
     let app = App::start().await;
     let second = app.builder.clone().beside(&app).start().await;

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use acceptance::{App, Stage, http::Client};
+use acceptance::{
+    App, Stage,
+    http::{Client, escape},
+};
 use catenary_cli::check::layout;
 use catenary_testkit::{
     authority::{Authority, Claims},
@@ -103,6 +106,21 @@ async fn a_keyless_build_counts_from_when_its_root_is_trusted_until_it_is_withdr
     assert_eq!(stage.submit(bundle).await.is(200).text("status"), "verified", "what was sent again");
     stage.post("/v1/trust", &root).await.is(200);
     app.log_is_clean();
+
+    // What the workflow signed, by its name.
+    let signed = async |query: &str| {
+        let items = stage.get(&format!("/v1/timeline?{query}")).await.is(200).list("items");
+        items.iter().filter(|item| item["kind"] == "build").count()
+    };
+    let san = claims().san().to_owned();
+    let name = san.split_once("/.github").unwrap().0.to_owned();
+    assert_eq!(signed(&format!("signer={}", escape(&san))).await, 1);
+    assert_eq!(signed(&format!("signer={}", escape(&format!("{name}/**")))).await, 1);
+    let issuer = escape("https://token.actions.githubusercontent.com");
+    assert_eq!(signed(&format!("signer={}&issuer={issuer}", escape(&san))).await, 1);
+    assert_eq!(signed(&format!("signer={}&issuer=other", escape(&san))).await, 0);
+    assert_eq!(signed(&format!("signer={}", escape(&name))).await, 0, "names are matched whole");
+    assert!((400..500).contains(&stage.get("/v1/timeline?signer=sha256:00").await.status));
 
     let why = json!({"reason": "the authority's key leaked"});
     stage.post("/v1/trust/acme/withdraw", &why).await.is(200);

@@ -124,6 +124,48 @@ fn is_signed(got: &Got, secret: &str) {
     assert!((acceptance::now() - time.parse::<i64>().unwrap()).abs() < 60, "{time}");
 }
 
+/// How many signatures a request has, and whether one is of this secret.
+fn signatures(got: &Got, secret: &str) -> (usize, bool) {
+    let parts: Vec<&str> = got.header("catenary-signature").split(',').collect();
+    let time = parts[0].strip_prefix("t=").unwrap();
+    let key = if secret.len() > 64 { Sha256::digest(secret).to_vec() } else { secret.as_bytes().to_vec() };
+    let wanted = format!("v1={}", hmac_sha256(&key, format!("{time}.{}", got.body).as_bytes()));
+    (parts.len() - 1, parts.contains(&wanted.as_str()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_changed_in_place_and_both_sign_for_a_while() {
+    let (_app, stage) = service().await;
+    let receiver = Receiver::start().await;
+    let body = json!({"url": receiver.url, "types": ["deployment.started"]});
+    let made = stage.post("/v1/webhooks", &body).await.is(201);
+    let (id, first) = (made.text("id").to_owned(), made.text("secret").to_owned());
+    let rotate = async |overlap: &str| {
+        let path = format!("/v1/webhooks/{id}/rotate");
+        stage.post(&path, &json!({"overlap": overlap})).await.is(200)
+    };
+    let told = async |workload: &str| {
+        stage.post("/v1/deployments", &deployment(&stage, workload)).await.is(201);
+        let is = |got: &Got| got.event()["data"]["workload"] == workload;
+        receiver.until(|got| got.iter().any(is)).await.into_iter().find(is).unwrap()
+    };
+    let second = rotate("1h").await;
+    assert!(!second.0["oldSecretUntil"].is_null() && second.text("secret") != first);
+    let both = told("during").await;
+    assert_eq!(signatures(&both, &first), (2, true));
+    assert_eq!(signatures(&both, second.text("secret")), (2, true));
+    assert!(state(&stage, &id).await["secret"].is_null());
+    let third = rotate("0s").await;
+    let one = told("after").await;
+    assert_eq!(signatures(&one, third.text("secret")), (1, true));
+    for old in [&first, second.text("secret")] {
+        assert_eq!(signatures(&one, old), (1, false), "a secret of before");
+    }
+    let path = format!("/v1/webhooks/{id}/rotate");
+    stage.post(&path, &json!({"overlap": "31d"})).await.is_problem(400, "REQ_MEMBER");
+    stage.post("/v1/webhooks/wh-none/rotate", &json!({})).await.is_problem(404, "NOT_FOUND");
+}
+
 async fn service() -> (App, Stage) {
     let builder = App::builder().await;
     let builder = builder.env("CATENARY_WEBHOOK_ALLOW", "127.0.0.1/32").env("CATENARY_WEBHOOK_ATTEMPTS", "2");

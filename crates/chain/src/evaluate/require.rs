@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::{
     expr,
     policy::{
-        Spec,
+        Matcher, Spec,
         property::{About, Grade, Honour, Kind, Require, Vulnerabilities},
     },
     reason::{Code, Reason},
@@ -141,10 +141,15 @@ impl Asked<'_> {
         // For each signer and kind the statements of the latest moment.
         let mut latest: BTreeMap<String, BTreeMap<usize, (Timestamp, Vec<&Statement>)>> = BTreeMap::new();
         let mut others = Vec::new();
+        let mut foreign = None;
         let mut signed: Vec<(&Statement, BTreeSet<String>)> = Vec::new();
         for statement in about.values() {
             let Some(kind) = kind_of(rule, statement) else { continue };
             if world.is_own_verdict(statement) {
+                continue;
+            }
+            if !rule.takes_verifier(&statement.fact.claim) {
+                foreign = foreign.or(Some(*statement));
                 continue;
             }
             let voices = voice::voices(world, statement, &rule.signer, spec);
@@ -171,6 +176,9 @@ impl Asked<'_> {
             signed.push((*statement, voices));
         }
         if latest.is_empty() {
+            if let Some(statement) = foreign.filter(|_| others.is_empty()) {
+                return vec![self.foreign(node, statement)];
+            }
             return vec![self.nobody(world, node, &others)];
         }
         let image = self.image(world, part);
@@ -374,6 +382,19 @@ impl Asked<'_> {
         let whole = self.artifact.digest;
         let holders = voice::holders(world, whole);
         Image::new(holders.into_iter().chain([whole, part]), &self.artifact.children, self.resource)
+    }
+
+    /// What there is is of another verifier.
+    fn foreign(&self, node: &str, statement: &Statement) -> Reason {
+        let wanted = self.rule.verifier_id.as_ref().map(Matcher::describe);
+        let found = match &statement.fact.claim {
+            Claim::Verification(result) => result.verifier_id.as_str(),
+            Claim::Summary(summary) => summary.verifier_id.as_str(),
+            _ => "none",
+        };
+        let message = format!("`{}`: what is known is of verifier {found}", self.rule.id);
+        let reason = self.error(Code::VsaSignerVerifierPair, node, "require.verifierId", message);
+        reason.because(wanted, found).with_evidence([statement.fact.id])
     }
 
     /// Why no statement serves when none is by a trusted signer.

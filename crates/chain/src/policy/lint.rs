@@ -195,6 +195,12 @@ pub(super) fn anchored(spec: &Spec) -> Result<(), (Vec<place::Step>, String)> {
         .tests
         .iter()
         .map(|rule| (vec![place::Step::from("spec"), "negatives".into(), "tests".into()], &rule.signer));
+    for (index, rule) in spec.require.iter().enumerate() {
+        if let Some(matcher) = &rule.verifier_id {
+            let path = vec![place::Step::from("spec"), "require".into(), index.into()];
+            fault(matcher, false, path, &["verifierId"])?;
+        }
+    }
     for (path, speaker) in required.chain(tests) {
         if let Speaker::Signer(Signer::Identity(identity)) = speaker {
             fault(&identity.san, true, path, &["signer", "san"])?;

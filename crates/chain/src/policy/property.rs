@@ -9,7 +9,10 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::expr::Assert;
 
-use super::document::{Mode, Signer, SignerWire, duration};
+use super::{
+    document::{Mode, Signer, SignerWire, duration},
+    glob::Matcher,
+};
 
 /// One of `require`.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +38,8 @@ pub struct Require {
     pub max_age: Option<SignedDuration>,
     /// Accepted results; `PASSED` when absent.
     pub result: Option<Vec<Grade>>,
+    /// Which verifier an SVR or a VSA must be of: a signer may not speak for every one.
+    pub verifier_id: Option<Matcher>,
     /// What an SVR, a SCAI report or a VSA must say.
     pub properties: Option<Vec<String>>,
     /// How many findings a scan may have.
@@ -51,6 +56,16 @@ impl Require {
     /// Whether the rule asks for an SBOM and nothing else.
     pub fn is_of_sbom(&self) -> bool {
         self.predicate.iter().all(|kind| matches!(kind, Kind::Spdx | Kind::Cyclonedx))
+    }
+
+    /// Whether a statement is of a verifier that the rule takes. One that names none is of no such verifier.
+    pub fn takes_verifier(&self, claim: &Claim) -> bool {
+        let Some(matcher) = &self.verifier_id else { return true };
+        match claim {
+            Claim::Verification(result) => matcher.matches(&result.verifier_id),
+            Claim::Summary(summary) => matcher.matches(&summary.verifier_id),
+            _ => false,
+        }
     }
 
     /// From how many distinct signers.

@@ -6,7 +6,7 @@ mod replay;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use catenary_store::checkpoints::CheckpointStore;
+use catenary_store::{audit::ReindexedLog, checkpoints::CheckpointStore};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
@@ -22,6 +22,9 @@ use crate::{
 pub enum Log {
     /// Recompute the whole tree and every derived row from the stored bytes, and name each difference. Reads the database.
     Verify(Local),
+    /// Write every derived row anew from the signed bytes, for a database that an earlier build filled. Stop the service first; verify
+    /// the log afterwards.
+    Reindex(Local),
     /// Believe the database after a restore: put aside the outside checkpoint that it is behind of. Stop the service first.
     Accept {
         #[command(flatten)]
@@ -61,6 +64,7 @@ impl Log {
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         match self {
             Self::Verify(local) => local.verify(output).await,
+            Self::Reindex(local) => local.reindex(output).await,
             Self::Export(export) => export.run(client, output).await,
             Self::Replay(replay) => replay.run(output),
             Self::Accept { local, entries_are_lost } => local.accept(entries_are_lost, output),
@@ -114,6 +118,23 @@ impl Local {
             )
         });
         Ok(Exit::Allowed)
+    }
+
+    async fn reindex(self, output: &Output) -> Result<Exit> {
+        let config = self.config()?;
+        let done = catenary_server::log_reindex(config, self.tenant.as_deref()).await?;
+        output.show(&serde_json::to_value(&done)?, |_| {
+            let log = |log: &ReindexedLog| {
+                let ReindexedLog { tenant, attestations, objects, removed } = log;
+                format!(
+                    "{} {tenant}: {attestations} attestations, {objects} objects, {removed} rows of no entry removed",
+                    paint(GOOD, "written")
+                )
+            };
+            let refused = done.refused.iter().map(|why| format!("{} {why}", paint(BAD, "refused")));
+            done.logs.iter().map(log).chain(refused).collect::<Vec<_>>().join("\n")
+        });
+        Ok(if done.refused.is_empty() { Exit::Allowed } else { Exit::Denied })
     }
 
     async fn verify(self, output: &Output) -> Result<Exit> {

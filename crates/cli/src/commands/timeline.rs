@@ -16,9 +16,12 @@ use crate::{
 pub struct Timeline {
     /// An image, its digest, or a commit.
     what: Option<String>,
-    /// Id of a registered key.
+    /// Id of a registered key, or a certificate's name, for example `https://github.com/acme/shop/.github/workflows/*@refs/tags/*`.
     #[arg(long)]
     signer: Option<String>,
+    /// Beside a certificate's name: only of this OIDC issuer.
+    #[arg(long, requires = "signer")]
+    issuer: Option<String>,
     /// An application.
     #[arg(long)]
     application: Option<String>,
@@ -49,6 +52,7 @@ impl Timeline {
         }
         let filters = [
             ("signer", &self.signer),
+            ("issuer", &self.issuer),
             ("application", &self.application),
             ("environment", &self.environment),
             ("repository", &self.repository),

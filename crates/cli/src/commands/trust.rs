@@ -6,7 +6,7 @@ mod refresh;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use self::{compose::Parts, refresh::Source};
@@ -50,6 +50,13 @@ pub enum Trust {
         #[command(flatten)]
         demands: Demands,
     },
+    /// Approve what another administrator added: a key, a version of a root, or the members of a group.
+    Approve(Wanted),
+    /// Show how many others must approve what one administrator adds, and what waits; with a number, ask for that rule.
+    Approvals {
+        /// How many others must approve.
+        require: Option<u32>,
+    },
     /// List trust domains.
     List,
     /// Show a trust domain with its authorities.
@@ -65,6 +72,54 @@ pub enum Trust {
         #[arg(long)]
         reason: String,
     },
+}
+
+/// What is approved.
+#[derive(Args)]
+pub struct Wanted {
+    /// A key's id.
+    #[arg(long, conflicts_with_all = ["domain", "group"], required_unless_present_any = ["domain", "group"])]
+    key: Option<String>,
+    /// A trust domain; with `--version`.
+    #[arg(long, requires = "version", conflicts_with = "group")]
+    domain: Option<String>,
+    /// The version of its root.
+    #[arg(long)]
+    version: Option<u64>,
+    /// The index under which members of a group wait.
+    #[arg(long)]
+    group: Option<u64>,
+}
+
+impl Wanted {
+    fn body(&self) -> Value {
+        match (&self.key, &self.domain) {
+            (Some(key), _) => json!({"key": key}),
+            (None, Some(domain)) => json!({"root": {"domain": domain, "version": self.version}}),
+            (None, None) => json!({"group": self.group}),
+        }
+    }
+}
+
+/// The rule and what waits.
+fn approvals(answer: &Value) -> String {
+    let mut text = format!(
+        "{} others must approve what one adds
+",
+        answer["approvals"]
+    );
+    for waiting in items(&answer["waiting"]) {
+        let by: Vec<&str> = items(&waiting["approvedBy"]).iter().map(string).collect();
+        text += &format!(
+            "{} {}: {} more, after {}
+",
+            paint(BAD, "waits"),
+            waiting["change"],
+            waiting["missing"],
+            by.join(" ")
+        );
+    }
+    text
 }
 
 impl Trust {
@@ -86,6 +141,20 @@ impl Trust {
                 } else {
                     add_key(client, output, &domain, text, scheme, &parts).await?;
                 }
+            }
+            Self::Approve(wanted) => {
+                let answer = client.post("/v1/approvals", &wanted.body()).await?;
+                output.show(&answer, approvals);
+            }
+            Self::Approvals { require } => {
+                let answer: Value = match require {
+                    None => client.get("/v1/approvals").await?,
+                    Some(count) => {
+                        let request = client.request(reqwest::Method::PUT, "/v1/approvals");
+                        client.send(request.json(&json!({"approvals": count}))).await?.json().await?
+                    }
+                };
+                output.show(&answer, approvals);
             }
             Self::Refresh { domain, source, write, demands } => {
                 let bytes = source.fetch(&domain, jiff::Timestamp::now()).await?;

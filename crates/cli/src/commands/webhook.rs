@@ -30,6 +30,14 @@ pub enum Webhook {
         /// Its id.
         id: String,
     },
+    /// Change the secret; the new one is shown once.
+    Rotate {
+        /// The receiver's id.
+        id: String,
+        /// How long what is sent is signed with both secrets.
+        #[arg(long, default_value = "24h")]
+        overlap: String,
+    },
     /// List what could not be delivered.
     Deliveries {
         /// The receiver's id.
@@ -66,6 +74,17 @@ impl Webhook {
                 let request = client.request(Method::DELETE, &format!("/v1/webhooks/{}", query(&id)));
                 let answer: Value = client.send(request).await?.json().await?;
                 output.show(&answer, |_| format!("{} {id}", paint(BAD, "removed")));
+            }
+            Self::Rotate { id, overlap } => {
+                let path = format!("/v1/webhooks/{}/rotate", query(&id));
+                let answer = client.post(&path, &json!({"overlap": overlap})).await?;
+                output.show(&answer, |a| {
+                    let until = a["oldSecretUntil"].as_str().unwrap_or("now");
+                    format!(
+                        "{}\nthe secret is not shown again; the one before signs, too, until {until}",
+                        string(&a["secret"])
+                    )
+                });
             }
             Self::Deliveries { id } => {
                 let dead = Value::from(dead(client, &id).await?);

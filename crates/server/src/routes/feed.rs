@@ -25,7 +25,7 @@ use crate::{
     problem::Fault,
 };
 
-/// How often a silent stream says that it lives, and asks whether its credential still does.
+/// How often a silent stream says that it lives, and asks whether its credential has expired meanwhile.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Events that wait for a slow reader; then nothing more is read for it.
 const BUFFERED: usize = 16;
@@ -111,6 +111,9 @@ async fn stream(
     types: Types,
     after: Option<Cursor>,
 ) -> Result<Response, Fault> {
+    if let Some(at) = after {
+        feed::is_kept(&app, &who.tenant, at).await?;
+    }
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Fault::Busy)?;
     let at = match after {
         Some(at) => at,
@@ -152,6 +155,10 @@ async fn send(
                 }
             }
             () = feed::wait(&app, &tenant, at) => {
+                // What revokes a credential is an entry of the log, for which every stream of the tenant wakes up.
+                if auth::authenticate(&app, &headers).await.is_err() {
+                    return;
+                }
                 let Ok(page) = feed::page(&app, &tenant, at, &types, AT_ONCE).await else { return };
                 // Known of, but not to be told yet.
                 if page.next == at {

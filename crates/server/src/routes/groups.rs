@@ -12,7 +12,7 @@ use crate::{
     App,
     auth::Principal,
     extract::{ApiJson, ApiPath, ApiQuery},
-    problem::Fault,
+    problem::{Fault, success},
     routes::tokens::{self, NoQuery},
 };
 
@@ -81,9 +81,10 @@ pub(crate) async fn list(
 /// Set the members of a group
 ///
 /// Those that are sent, and no others. A policy that defines no groups of its own means these by `group: name` and
-/// `principals: name`. No answer begun after this one, on any instance, counts who is not in it any more.
+/// `principals: name`. 202 while others must approve it first (`/v1/approvals`). No answer begun after this one, on any instance, counts who is not in it any more.
 #[utoipa::path(put, path = "/v1/groups/{name}", tag = "groups", params(("name" = String, Path, description = "1 to 63 of `[a-z0-9.-]`")),
-    request_body = Members, responses((status = 200, description = "So already", body = Group), (status = 201, description = "Set", body = Group)))]
+    request_body = Members, responses((status = 200, description = "So already", body = Group), (status = 201, description = "Set", body = Group),
+        (status = 202, description = "As it is until others approve", body = Group)))]
 pub(crate) async fn set(
     State(app): State<App>,
     who: Principal,
@@ -126,5 +127,11 @@ pub(crate) async fn set(
         tracing::info!(target: "audit", tenant = who.tenant, by = who.name, group = name, "set a group");
     }
     let snapshot = app.backend.snapshot(&who.tenant).await?;
-    Ok(super::kept(created, &Group::of(&snapshot.control, &name)))
+    let control = &snapshot.control;
+    let waits = control.consent.groups.values().any(|waiting| waiting.name == name);
+    let group = Group::of(control, &name);
+    Ok(match created && waits {
+        true => success::accepted(super::json(&group)),
+        false => super::kept(created, &group),
+    })
 }

@@ -213,14 +213,14 @@ impl ImpactQuery {
 }
 
 /// The certificate signers that a glob means.
-async fn signers(
+pub(super) async fn signers(
     app: &App,
     snapshot: &Snapshot,
     glob: &str,
     issuer: Option<&str>,
 ) -> Result<Vec<String>, Fault> {
     let san = serde_json::from_value::<Matcher>(json!({ "glob": glob }))
-        .map_err(|error| Fault::Query(format!("`identity`: {error}")))?;
+        .map_err(|error| Fault::Query(format!("the identity: {error}")))?;
     let pattern = IdentityPattern { issuer: issuer.map(str::to_owned), san, root: None };
     let all = app.backend.store.certificate_signers(&snapshot.tenant, snapshot.size).await?;
     Ok(all.into_iter().filter(|signer| pattern.may_name(signer)).collect())

@@ -1,7 +1,7 @@
 //! Keys: whose signatures can count.
 
 use axum::{extract::State, response::Response};
-use catenary_chain::control::{Control, Entry, KeyState, Revocation, TrustedKey};
+use catenary_chain::control::{Change, Control, Entry, KeyState, Revocation, TrustedKey};
 use catenary_evidence::{KeyId, PublicKey, Scheme};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -55,12 +55,20 @@ struct Registered {
     /// Index of its `trust.effective`, from which it is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     effective_index: Option<u64>,
+    /// How many more people must approve it before it is used.
+    #[serde(skip_serializing_if = "is_none")]
+    approvals_missing: u32,
     /// Why it was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked: Option<String>,
     /// What may have been signed at this moment or later does not count; nothing of the key's does when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_from: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+pub(super) fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Registered keys.
@@ -98,6 +106,10 @@ impl Registered {
             valid_until: key.valid_until.map(|t| t.to_string()),
             index: state.added_at,
             effective_index: state.effective_at,
+            approvals_missing: match state.effective_at {
+                Some(_) => 0,
+                None => control.missing(&Change::Key(key.id)),
+            },
             revoked: revoked.map(|revoked| revoked.reason.clone()),
             revoked_from: revoked.and_then(|revoked| revoked.from).map(|t| t.to_string()),
         }
@@ -141,7 +153,7 @@ impl NewKey {
 /// Register a key
 ///
 /// Answers when all stored evidence was verified under it, or after ten seconds (`Prefer: wait=n`, `respond-async`) with 202:
-/// it counts from its `effectiveIndex` on.
+/// it counts from its `effectiveIndex` on. 202 also while `approvalsMissing` is there: others approve it by `POST /v1/approvals`.
 #[utoipa::path(post, path = "/v1/keys", tag = "keys", request_body = NewKey,
     responses((status = 200, description = "Registered already", body = Registered), (status = 201, description = "Registered", body = Registered),
         (status = 202, description = "Registered; stored evidence is being verified", body = Registered)))]
@@ -153,7 +165,8 @@ pub(crate) async fn add(
 ) -> Result<Response, Fault> {
     let key = body.read()?;
     let id = key.id;
-    let progress = trust::register(&app, &who.tenant, who.submitter(), key, patience).await?;
+    let progress =
+        trust::register(&app, &who.tenant, (who.submitter(), &who.identity), key, patience).await?;
     tracing::info!(target: "audit", tenant = who.tenant, by = who.name, key = %id, "registered a key");
     Ok(super::added(progress, &find(&app, &who, id).await?))
 }

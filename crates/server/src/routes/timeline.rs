@@ -25,11 +25,13 @@ use crate::{
     extract::ApiQuery,
     page,
     problem::Fault,
-    routes::objects,
+    routes::{impact, objects},
 };
 
 /// Statements that are looked at for what an artifact was built from, or a commit became.
 const AROUND: u32 = 50;
+/// Certificate identities of one name.
+const MAX_SIGNERS: usize = 1_000;
 /// The widest window on either side.
 const WIDEST: SignedDuration = SignedDuration::from_hours(24 * 366);
 
@@ -77,8 +79,10 @@ pub(crate) struct TimelineQuery {
     digest: Option<String>,
     /// A git commit, hex, with the digests that were built from it.
     commit: Option<String>,
-    /// Id of a registered key: everything that it signed.
+    /// Id of a registered key, or a certificate's name (`*` within a part of it, `**` across): everything that it signed.
     signer: Option<String>,
+    /// Beside a certificate's name: only of this OIDC issuer.
+    issuer: Option<String>,
     /// All images of an application.
     application: Option<String>,
     /// For example `prod`: its decisions and deployments, and all about what runs there.
@@ -144,7 +148,7 @@ impl TimelineQuery {
         let about = (
             &self.digest,
             &self.commit,
-            &self.signer,
+            (&self.signer, &self.issuer),
             &self.application,
             &self.environment,
             &self.repository,
@@ -182,16 +186,34 @@ impl TimelineQuery {
         Ok((from, to))
     }
 
+    /// The texts under which the signer is found: of a certificate's name there may be several, or none.
+    async fn signers(&self, app: &App, snapshot: &Snapshot) -> Result<Option<Vec<String>>, Fault> {
+        match (&self.signer, self.issuer.as_deref()) {
+            (None, Some(_)) => Err(Fault::Query("`issuer` stands beside `signer`".into())),
+            (None, None) => Ok(None),
+            (Some(key), None) if key.starts_with("sha256:") => {
+                Ok(Some(vec![key.parse::<KeyId>()?.to_string()]))
+            }
+            (Some(key), Some(_)) if key.starts_with("sha256:") => {
+                Err(Fault::Query("a key has no `issuer`".into()))
+            }
+            (Some(name), issuer) => {
+                let mut found = impact::signers(app, snapshot, name, issuer).await?;
+                found.truncate(MAX_SIGNERS);
+                Ok(Some(found))
+            }
+        }
+    }
+
     async fn about(&self, app: &App, snapshot: &Snapshot) -> Result<About, Fault> {
         for text in [&self.application, &self.environment, &self.repository].into_iter().flatten() {
             if text.is_empty() || text.len() > 1024 || text.contains('\0') {
                 return Err(Fault::Query("a filter is 1 to 1024 bytes without NUL".into()));
             }
         }
-        let signer = self.signer.as_deref().map(str::parse::<KeyId>).transpose()?;
         let mut about = About {
             repository: self.repository.clone(),
-            signer: signer.map(|key| key.to_string()),
+            signers: self.signers(app, snapshot).await?,
             application: self.application.clone(),
             environment: self.environment.clone(),
             nodes: BTreeSet::new(),

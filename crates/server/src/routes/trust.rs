@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::{extract::State, response::Response};
-use catenary_chain::control::{Control, DomainState, Entry, RootVersion};
+use catenary_chain::control::{Change, Control, DomainState, EffectiveRoot, Entry, RootVersion};
 use catenary_evidence::{
     digest::Sha256,
     signer::AuthorityKind,
@@ -60,6 +60,9 @@ struct TrustDomain {
     /// Index of its `trust.effective`, from which it is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     effective_index: Option<u64>,
+    /// How many more people must approve this version before it is used.
+    #[serde(skip_serializing_if = "super::keys::is_none")]
+    approvals_missing: u32,
     /// Why it was withdrawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     withdrawn: Option<String>,
@@ -137,6 +140,10 @@ fn domains(control: &Control) -> Vec<TrustDomain> {
             digest: newest.map(|known| known.root.digest.to_string()),
             index: newest.map(|known| known.added_at),
             effective_index: newest.and_then(|known| known.effective_at),
+            approvals_missing: newest.filter(|known| known.effective_at.is_none()).map_or(0, |known| {
+                let (domain, version) = (name.to_owned(), known.root.version);
+                control.missing(&Change::Root(EffectiveRoot { domain, version }))
+            }),
             withdrawn: state.and_then(|state| state.withdrawn.clone()),
             stale: is_stale(all, now),
             authorities: authorities(all),
@@ -148,7 +155,7 @@ fn domains(control: &Control) -> Vec<TrustDomain> {
 /// Add a version of a trust root
 ///
 /// Answers when all stored evidence was verified under it, or after ten seconds (`Prefer: wait=n`, `respond-async`) with 202:
-/// it counts from its `effectiveIndex` on.
+/// it counts from its `effectiveIndex` on. 202 also while `approvalsMissing` is there: others approve it by `POST /v1/approvals`.
 #[utoipa::path(post, path = "/v1/trust", tag = "trust", request_body = NewRoot,
     responses((status = 200, description = "Added already", body = TrustDomain), (status = 201, description = "Added", body = TrustDomain),
         (status = 202, description = "Added; stored evidence is being verified", body = TrustDomain)))]
@@ -173,7 +180,8 @@ pub(crate) async fn add(
     }
     let digest = Sha256::of(body.document.as_bytes());
     let root = RootVersion { domain: domain.clone(), version: 0, digest, rules, document: body.document };
-    let (progress, version) = trust::add_root(&app, &who.tenant, who.submitter(), root, patience).await?;
+    let (progress, version) =
+        trust::add_root(&app, &who.tenant, (who.submitter(), &who.identity), root, patience).await?;
     tracing::info!(target: "audit", tenant = who.tenant, by = who.name, domain, version, "added a trust root");
     Ok(super::added(progress, &find(&app, &who, &domain).await?))
 }

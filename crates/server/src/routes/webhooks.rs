@@ -1,8 +1,9 @@
 //! Webhooks: who is told what happens, and what could not be told.
 
 use axum::{extract::State, response::Response};
+use catenary_chain::policy::document;
 use catenary_store::webhooks::{DeadLetter, Webhook};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -55,6 +56,9 @@ struct WebhookView {
     error: Option<String>,
     /// When it is tried again.
     next_attempt: Option<String>,
+    /// Until when what is sent is signed with the secret before, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_secret_until: Option<String>,
     /// Signs what is sent; shown this once.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -80,6 +84,7 @@ fn view(hook: &Webhook, secret: Option<String>) -> WebhookView {
         attempts: hook.attempts,
         error: Some(hook.error.clone()).filter(|error| !error.is_empty()),
         next_attempt: waits.then(|| hook.next.to_string()),
+        old_secret_until: (hook.old_until > Timestamp::now()).then(|| hook.old_until.to_string()),
         secret,
     }
 }
@@ -107,6 +112,9 @@ pub(crate) async fn add(
         url: new.url,
         types: types.to_string(),
         mac_key,
+        generation: 0,
+        old_mac_key: 0,
+        old_until: Timestamp::UNIX_EPOCH,
         creator: who.name.clone(),
         created: Timestamp::now(),
         log_size: at.log,
@@ -137,6 +145,56 @@ pub(crate) async fn list(
 ) -> Result<Response, Fault> {
     let hooks = app.backend.store.webhooks(Some(&who.tenant)).await?;
     Ok(super::json(&WebhookList { items: hooks.iter().map(|hook| view(hook, None)).collect() }))
+}
+
+/// How a secret is changed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rotation {
+    /// How long what is sent is signed with both secrets, for example `24h`, which is the default; at most `30d`, `0s` not at all.
+    #[serde(default)]
+    overlap: Option<String>,
+}
+
+/// Longest overlap of two secrets.
+const LONGEST_OVERLAP: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+/// Change the secret of a receiver
+///
+/// The answer has the new one, this once. Until `overlap` has passed, each request carries two signatures, so that a receiver
+/// that knows either takes it.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/rotate", tag = "events", request_body = Rotation, params(("id" = String, Path)),
+    responses((status = 200, description = "With its new secret", body = WebhookView)))]
+pub(crate) async fn rotate(
+    State(app): State<App>,
+    who: Principal,
+    ApiPath(id): ApiPath<String>,
+    ApiJson(Rotation { overlap }): ApiJson<Rotation>,
+) -> Result<Response, Fault> {
+    let overlap = match overlap {
+        None => SignedDuration::from_hours(24),
+        Some(text) => {
+            let span = document::span(&text).map_err(|why| Fault::Member { pointer: "/overlap", why })?;
+            let why = || Fault::Member { pointer: "/overlap", why: "is at most 30d".into() };
+            Some(span).filter(|span| *span <= LONGEST_OVERLAP).ok_or_else(why)?
+        }
+    };
+    let hook = find(&app, &who, &id).await?;
+    let until = Timestamp::now().checked_add(overlap).map_err(|_| Fault::Internal)?;
+    let (mac_key, _) = app.backend.keys.mac_current();
+    if !app.backend.store.rotate_webhook(&hook, mac_key, until).await? {
+        return Err(Fault::Conflict("somebody else changed the secret just now".into()));
+    }
+    let changed = Webhook {
+        generation: hook.generation + 1,
+        old_mac_key: hook.mac_key,
+        mac_key,
+        old_until: until,
+        ..hook
+    };
+    let secret = webhook::secret(&app.backend.keys, &changed).ok_or(Fault::Internal)?;
+    tracing::info!(target: "audit", tenant = who.tenant, by = who.name, webhook = id, "changed a webhook's secret");
+    Ok(super::json(&view(&changed, Some(secret))))
 }
 
 /// Tell a receiver no more

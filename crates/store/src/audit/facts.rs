@@ -366,13 +366,13 @@ pub(super) fn mention_index(row: mention::Row) -> Vec<String> {
     texts.into_iter().chain([licences.join(" | "), hashes.join(" | ")]).collect()
 }
 
-fn of_kind<'a>(entries: &'a [EntryRow], wanted: &str) -> Vec<(&'a EntryRow, Leaf)> {
+pub(super) fn of_kind<'a>(entries: &'a [EntryRow], wanted: &str) -> Vec<(&'a EntryRow, Leaf)> {
     let leaves = entries.iter().filter_map(|row| Some((row, row.decode().ok()?)));
     leaves.filter(|(_, leaf)| leaf.kind == wanted).collect()
 }
 
 /// What was added and stored evidence may not have been verified under yet.
-fn pending(log: &Log) -> BTreeSet<Vouches> {
+pub(super) fn pending(log: &Log) -> BTreeSet<Vouches> {
     let keys = log.control.keys.iter().filter(|(_, key)| key.effective_at.is_none());
     let waits = |state: &DomainState| state.versions.iter().any(|version| version.effective_at.is_none());
     let domains = log.control.domains.iter().filter(|(_, state)| waits(state));
@@ -382,7 +382,7 @@ fn pending(log: &Log) -> BTreeSet<Vouches> {
 }
 
 /// The facts that the bytes give under everything that was ever added.
-fn expected(
+pub(super) fn expected(
     bytes: &[u8],
     trust: &Trust,
     pending: &BTreeSet<Vouches>,

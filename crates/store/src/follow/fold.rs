@@ -206,6 +206,8 @@ pub fn kind_of(entry: &Entry) -> &'static str {
         Entry::ExceptionRequested(_) => kind::EXCEPTION_REQUESTED,
         Entry::ExceptionApproved(_) => kind::EXCEPTION_APPROVED,
         Entry::ExceptionWithdrawn(_) => kind::EXCEPTION_WITHDRAWN,
+        Entry::TrustRules(_) => kind::TRUST_RULES,
+        Entry::TrustApproved(_) => kind::TRUST_APPROVED,
         Entry::GroupSet(_) => kind::GROUP_SET,
         Entry::Revocation(_) => kind::REVOCATION,
         Entry::TokenCreated(_) => kind::TOKEN_CREATED,

@@ -361,11 +361,12 @@ pub(super) fn reach(entry: &Entry) -> WriteSet {
         | Entry::PolicyApplied { .. }
         | Entry::PolicyActivated(_)
         | Entry::GroupSet(_)
+        | Entry::TrustApproved(_)
         | Entry::Revocation(_) => WriteSet::All,
         // What a revoked token approved is not approved any more.
         Entry::TokenRevoked { .. } => WriteSet::All,
         // Not used before its `trust.effective`.
-        Entry::TrustAdded(_) => WriteSet::None,
+        Entry::TrustAdded(_) | Entry::TrustRules(_) => WriteSet::None,
         // Not used before it is activated.
         Entry::PolicyDrafted(_) | Entry::PolicyTested(_) | Entry::PolicyApproved(_) => WriteSet::None,
         Entry::ExceptionRequested(asked) => image(&asked.digest),

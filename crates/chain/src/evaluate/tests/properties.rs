@@ -286,6 +286,20 @@ fn a_verification_result_says_what_was_verified() {
     check("something else", &scene.ask("app"), &[Code::PrpFailed]);
     scene.says(22, &["scan"], "app", svr(&["ACME_BUILT", "ACME_TESTED"]));
     check("this", &scene.ask("app"), &[]);
+    // A signer may speak for some verifiers and not for others; what is of another one does not take the pass back either.
+    let of = |matcher: &str| {
+        policy(&require(&format!("predicate: [svr], properties: [ACME_TESTED], verifierId: {matcher}")))
+    };
+    scene.policy("prod", &of("{exact: \"https://acme.test/other\"}"));
+    check("of another verifier", &scene.ask("app"), &[Code::VsaSignerVerifierPair]);
+    scene.policy("prod", &of("{prefix: \"https://acme.test/\"}"));
+    check("of this one", &scene.ask("app"), &[]);
+    for (matcher, path) in [("{regex: \".*\"}", "verifierId"), ("{glob: \"**\"}", "verifierId")] {
+        let error = Policy::publish(&of(matcher), at(30)).unwrap_err();
+        assert!(error.path.ends_with(path), "{error}");
+    }
+    let scan = policy(&require("predicate: [vulns], verifierId: {exact: a}"));
+    assert!(Policy::parse(&scan).unwrap_err().path.ends_with("verifierId"));
 }
 
 pub fn limits(rest: &str) -> String {

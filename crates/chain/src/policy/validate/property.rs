@@ -142,6 +142,9 @@ fn one(spec: &Spec, rule: &Require, at: &dyn Fn(&str) -> Vec<Step>) -> Result<()
     if rule.result.is_some() {
         only("result", &[Kind::TestResult, Kind::Vsa], "`test-result` and `vsa`")?;
     }
+    if rule.verifier_id.is_some() {
+        only("verifierId", &[Kind::Svr, Kind::Vsa], "`svr` and `vsa`")?;
+    }
     texts(&rule.properties, at("properties"))?;
     if rule.properties.is_some() {
         only("properties", &[Kind::Svr, Kind::Scai, Kind::Vsa], "`svr`, `scai` and `vsa`")?;
