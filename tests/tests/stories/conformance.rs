@@ -130,7 +130,7 @@ const SHAPES: [(Kind, bool); 8] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn good_bundles_of_every_shape_verify_and_nothing_near_them() {
     let app = App::shared().await;
-    let mut suite = Suite::new(&app);
+    let mut suite = Suite::new(app);
     for (kind, dsse) in SHAPES {
         for version in Version::ALL.into_iter().filter(|v| !kind.is_v2() || *v != Version::V01) {
             let bundle = suite.bundle(kind, dsse).version(version).to_json();
@@ -176,7 +176,7 @@ async fn good_bundles_of_every_shape_verify_and_nothing_near_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tampered_bundles_of_every_shape_are_refused() {
     let app = App::shared().await;
-    let mut suite = Suite::new(&app);
+    let mut suite = Suite::new(app);
     for (kind, dsse) in [SHAPES[0], SHAPES[1], SHAPES[4], SHAPES[7]] {
         for tamper in Tamper::ALL.iter().copied().filter(|tamper| tamper.applies(kind, dsse)) {
             // A stranger's timestamp beside a log's time adds nothing and takes nothing; a time that has not come is seen by who
@@ -194,7 +194,7 @@ async fn tampered_bundles_of_every_shape_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_timestamps_and_roots_count_in_their_time_only() {
     let app = App::shared().await;
-    let mut suite = Suite::new(&app);
+    let mut suite = Suite::new(app);
     let authority = suite.authority.clone();
     let (start, now) = (authority.window.start, authority.now);
     for (kind, dsse) in [SHAPES[0], SHAPES[3], SHAPES[4]] {
@@ -242,7 +242,7 @@ async fn certificates_timestamps_and_roots_count_in_their_time_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn checkpoints_are_the_logs_own() {
     let app = App::shared().await;
-    let mut suite = Suite::new(&app);
+    let mut suite = Suite::new(app);
     let authority = suite.authority.clone();
     for (kind, dsse) in [SHAPES[0], SHAPES[1], SHAPES[4]] {
         let log = if kind.is_v2() { authority.rekor_v2.clone() } else { authority.rekor.clone() };
@@ -314,7 +314,7 @@ fn base64(bytes: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn managed_keys_verify_their_own_bundles_only() {
     let app = App::shared().await;
-    let mut suite = Suite::new(&app);
+    let mut suite = Suite::new(app);
     let authority = suite.authority.clone();
     let root = suite.root.clone();
     for key in [Key::p256("managed"), Key::p384("managed"), Key::ed25519("managed")] {
@@ -365,7 +365,7 @@ async fn managed_keys_verify_their_own_bundles_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bundles_that_are_none_are_refused() {
     let app = App::shared().await;
-    let mut suite = Suite::new(&app);
+    let mut suite = Suite::new(app);
     let good: Value = suite.bundle(Kind::HashedRekordV1, false).to_value();
     let without = |pointer: &str, member: &str| {
         let mut bundle = good.clone();
