@@ -48,7 +48,7 @@ const LEASE: SignedDuration = SignedDuration::from_secs(10);
 /// However long an answer holds, it is looked at once a day: stored bytes can be damaged and mended without an entry.
 const LATEST: SignedDuration = SignedDuration::from_hours(24);
 /// Questions that wait to be written down; beyond that they are not watched.
-const WAITING: usize = 8192;
+const WAITING: usize = 2048;
 /// Questions of one round that are a flood: while it lasts only so many are written down, as that costs as much as answering.
 const FLOOD: usize = 32;
 /// Questions that are written down in a round otherwise.
