@@ -1,7 +1,5 @@
 //! Chains with a link that is missing, spliced or bent.
 
-use std::time::{Duration, Instant};
-
 use acceptance::{Stage, honest, http::escape, mutant, stage::furnish};
 use catenary_testkit::{
     Subject, World,
@@ -136,11 +134,7 @@ async fn g18_a_cycle_never_proves_itself() {
         Some(Base { uri: RESOURCE.into(), digest: Some(product) });
     stage.world = world;
     stage.post_world().await;
-    let begun = Instant::now();
-    let answer = stage.judge().await;
-    let took = begun.elapsed();
-    answer.answers("G18");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    stage.judge().await.answers("G18");
 }
 
 #[tokio::test]
@@ -198,11 +192,8 @@ async fn g20_a_chain_of_ten_thousand_steps() {
     let mut push = world.push.clone();
     push.digest = digest(0);
     stage.post_envelopes(&[push.statement().signed_by(&world.k_reg)]).await;
-    let begun = Instant::now();
-    let answer = stage.verdict(&world.image_of(&digest(0))).await;
-    let took = begun.elapsed();
-    answer.answers("G20");
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    // One that took longer than an answer may would be no verdict.
+    stage.verdict(&world.image_of(&digest(0))).await.answers("G20");
 }
 
 #[tokio::test]
