@@ -184,12 +184,13 @@ pub async fn wait(app: &App, tenant: &str, at: Cursor) {
     }
 }
 
-/// Whether everything after the cursor is still there. The beginning is where the oldest event that is kept is.
-pub async fn is_kept(app: &App, tenant: &str, at: Cursor) -> Result<(), Fault> {
+/// The cursor to go on from, when everything after it is still there. The beginning is where the oldest event that is kept is.
+pub async fn is_kept(app: &App, tenant: &str, at: Cursor) -> Result<Cursor, Fault> {
     let removed = app.backend.store.events_removed(tenant).await?;
+    let kept = Cursor { log: at.log, seq: at.seq.max(removed) };
     match at.seq >= removed || at == Cursor::default() {
-        true => Ok(()),
-        false => Err(Fault::EventsRemoved { next: Cursor { log: at.log, seq: removed }.to_string() }),
+        true => Ok(kept),
+        false => Err(Fault::EventsRemoved { next: kept.to_string() }),
     }
 }
 
@@ -232,14 +233,20 @@ async fn forget_once(app: &App, kept: std::time::Duration) -> Result<(), StoreEr
 }
 
 /// What is after the cursor: at most `limit` events, of at most [`CHUNK`] that were looked at.
-pub async fn page(app: &App, tenant: &str, at: Cursor, types: &Types, limit: usize) -> Result<Page, Fault> {
+pub async fn page(
+    app: &App,
+    tenant: &str,
+    mut at: Cursor,
+    types: &Types,
+    limit: usize,
+) -> Result<Page, Fault> {
     let snapshot = app.backend.snapshot(tenant).await?;
     let store = &app.backend.store;
     let origin = app.backend.origin_of(tenant);
     let beside = store.events(tenant, at.seq, CHUNK as u32).await?;
     // Numbers have no gap: a first one that is not the next was preceded by others that are gone.
     if beside.first().is_none_or(|first| first.seq != at.seq + 1) {
-        is_kept(app, tenant, at).await?;
+        at = is_kept(app, tenant, at).await?;
     }
     let entries = match types.wants_log() && at.log < snapshot.size {
         true => store.entries(tenant, at.log, snapshot.size.min(at.log + CHUNK)).await?,

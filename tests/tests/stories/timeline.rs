@@ -113,7 +113,7 @@ async fn everything_about_an_image_in_order_in_one_call() {
         "around=now",
         "digest=x",
         "commit=zz",
-        "signer=x",
+        "issuer=https://x.test",
         &format!("digest={digest}&before=1w"),
         &format!("digest={digest}&from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z"),
         &format!("digest={digest}&to=2026-01-01T00:00:00Z"),
