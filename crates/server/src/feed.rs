@@ -185,7 +185,7 @@ pub async fn wait(app: &App, tenant: &str, at: Cursor) {
 }
 
 /// The cursor to go on from, when everything after it is still there. The beginning is where the oldest event that is kept is.
-pub async fn is_kept(app: &App, tenant: &str, at: Cursor) -> Result<Cursor, Fault> {
+pub async fn kept_from(app: &App, tenant: &str, at: Cursor) -> Result<Cursor, Fault> {
     let removed = app.backend.store.events_removed(tenant).await?;
     let kept = Cursor { log: at.log, seq: at.seq.max(removed) };
     match at.seq >= removed || at == Cursor::default() {
@@ -246,7 +246,7 @@ pub async fn page(
     let beside = store.events(tenant, at.seq, CHUNK as u32).await?;
     // Numbers have no gap: a first one that is not the next was preceded by others that are gone.
     if beside.first().is_none_or(|first| first.seq != at.seq + 1) {
-        at = is_kept(app, tenant, at).await?;
+        at = kept_from(app, tenant, at).await?;
     }
     let entries = match types.wants_log() && at.log < snapshot.size {
         true => store.entries(tenant, at.log, snapshot.size.min(at.log + CHUNK)).await?,

@@ -1,6 +1,7 @@
 //! One batch, one transaction (design section 6).
 
 mod ceiling;
+mod facts;
 mod rows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -19,12 +20,11 @@ use crate::{
     Appended, New, SealKeys, StoreError,
     entry::{from_sql, id_of, to_sql},
     error::{is_disconnect, is_retryable},
-    facts::{AttestationRecord, ObjectRecord, children, id_from, subject_rows, time_from},
+    facts::{id_from, time_from},
     failpoint::{Injected, hit},
-    mention,
 };
 
-pub(crate) use rows::{insert_attestations, insert_children, insert_objects, insert_subjects};
+pub(crate) use facts::{FactRows, insert_subjects};
 
 /// How far the database's clock may stand from the last entry and from ours.
 const MAX_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
@@ -314,7 +314,7 @@ impl Writer {
         if plan.entries.is_empty() {
             return Ok(answers);
         }
-        FactRows::of(tenant, batch, &plan, &self.seal).insert(db, tenant).await?;
+        plan.facts(tenant, batch, &self.seal).insert(db, tenant).await?;
         hit("entries.before_insert")?;
         rows::insert_entries(db, tenant, &plan.entries).await?;
         hit("entries.after_insert")?;
@@ -322,50 +322,6 @@ impl Writer {
         rows::advance_head(db, tenant, head.size, &plan.frontier, time).await?;
         let size_after = plan.frontier.size();
         Ok(answers.into_iter().map(|answer| answer.map(|known| Appended { size_after, ..known })).collect())
-    }
-}
-
-/// The rows that a plan's items become, sealed.
-#[derive(Default)]
-struct FactRows {
-    attestations: Vec<AttestationRecord>,
-    subjects: Vec<rows::IndexedSubject>,
-    mentions: Vec<mention::Row>,
-    objects: Vec<ObjectRecord>,
-    children: Vec<(String, String, u64)>,
-}
-
-impl FactRows {
-    fn of(tenant: &str, batch: &[Pending], plan: &Plan, seal: &SealKeys) -> Self {
-        let mut rows = Self::default();
-        for entry in &plan.entries {
-            let Some(item) = batch.get(entry.item) else { continue };
-            match &item.facts {
-                Facts::Attestation(facts) => {
-                    let record = AttestationRecord::new(tenant, facts, entry.index, plan.time, seal);
-                    rows.attestations.push(record);
-                    rows.mentions.extend(mention::rows(facts, entry.index));
-                    let subjects = subject_rows(facts).into_iter();
-                    rows.subjects.extend(subjects.map(|row| (row, entry.index, item.id)));
-                }
-                Facts::Object { media_type, facts } => {
-                    let record = ObjectRecord::new(tenant, facts, media_type, entry.index, plan.time, seal);
-                    let named = children(facts).into_iter();
-                    rows.children.extend(named.map(|child| (child, record.node.clone(), entry.index)));
-                    rows.objects.push(record);
-                }
-                Facts::Control(_) => {}
-            }
-        }
-        rows
-    }
-
-    async fn insert(&self, db: &mut PgConnection, tenant: &str) -> Result<(), sqlx::Error> {
-        rows::insert_attestations(db, tenant, &self.attestations).await?;
-        rows::insert_subjects(db, tenant, &self.subjects).await?;
-        mention::insert(db, tenant, &self.mentions).await?;
-        rows::insert_objects(db, tenant, &self.objects).await?;
-        rows::insert_children(db, tenant, &self.children).await
     }
 }
 
@@ -425,6 +381,23 @@ struct Plan {
 }
 
 impl Plan {
+    /// The rows that its items become.
+    fn facts(&self, tenant: &str, batch: &[Pending], seal: &SealKeys) -> FactRows {
+        let mut rows = FactRows::default();
+        for entry in &self.entries {
+            match batch.get(entry.item).map(|item| &item.facts) {
+                Some(Facts::Attestation(facts)) => {
+                    rows.attestation(tenant, facts, entry.index, self.time, seal);
+                }
+                Some(Facts::Object { media_type, facts }) => {
+                    rows.object(tenant, facts, media_type, entry.index, self.time, seal);
+                }
+                Some(Facts::Control(_)) | None => {}
+            }
+        }
+        rows
+    }
+
     fn new(known: BTreeMap<Sha256, Known>, head: &Locked, time: Timestamp) -> Self {
         Self {
             known,

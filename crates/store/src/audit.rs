@@ -20,7 +20,9 @@ use sqlx::{Postgres, Transaction};
 pub use pass::Pass;
 pub use reindex::{Reindexed, ReindexedLog, reindex};
 
-use crate::{Store, StoreError, checkpoints::CheckpointStore, entry::EntryRow, keys::ServiceKeys};
+use crate::{
+    Store, StoreError, checkpoints::CheckpointStore, entry::EntryRow, keys::ServiceKeys, limit::own_task,
+};
 
 /// The tables that hold evidence, or what is derived from it. Every one is compared.
 pub const EVIDENCE: [&str; 14] = [
@@ -174,15 +176,14 @@ async fn verify(
 ) -> Result<Report, StoreError> {
     let (store, keys, outside) = (store.clone(), keys.clone(), outside.cloned());
     let tenant = tenant.map(str::to_owned);
-    // In a task of its own, as every transaction: see the pool's `after_release`.
-    let work = tokio::spawn(async move {
+    own_task(async move {
         let db = snapshot(&store).await?;
         let mut audit = Audit { part, db, store: store.clone(), keys, outside, report: Report::default() };
         audit.all(tenant).await?;
         audit.db.rollback().await?;
         Ok(audit.report)
-    });
-    work.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    })
+    .await
 }
 
 /// One state of the database, for as long as it takes to read it.

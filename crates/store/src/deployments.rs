@@ -10,7 +10,7 @@ use crate::{
     entry::{from_sql, to_sql},
     events::{self, NewEvent},
     facts::{id_from, time_from},
-    limit::in_time,
+    limit::{in_time, own_task},
     pool::retry,
     watched::{self, NewWatched, Standing},
 };
@@ -121,14 +121,13 @@ impl Store {
         log_size: u64,
     ) -> Result<Vec<Recorded>, StoreError> {
         let (pool, tenant) = (self.writes().clone(), tenant.to_owned());
-        // In a task of its own, as every transaction: see the pool's `after_release`.
-        let task = tokio::spawn(in_time(async move {
+        own_task(in_time(async move {
             let mut transaction = pool.begin().await?;
             let recorded = record(&mut transaction, &tenant, &reports, log_size).await?;
             transaction.commit().await?;
-            Ok::<_, sqlx::Error>(recorded)
-        }));
-        Ok(task.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
+            Ok(recorded)
+        }))
+        .await
     }
 
     /// Deployments below `before` (the cursor), newest first.

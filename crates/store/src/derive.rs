@@ -13,11 +13,9 @@ use catenary_tlog::{Leaf, leaf::kind, leaf_hash, verify_inclusion};
 
 use crate::{
     Prefix, Store, StoreError,
-    append::{insert_attestations, insert_children, insert_objects, insert_subjects},
+    append::FactRows,
     entry::{from_sql, id_of},
-    facts::{AttestationRecord, ObjectRecord, children, subject_rows},
-    limit::in_time,
-    mention,
+    limit::{in_time, own_task},
     pool::retry,
 };
 
@@ -70,8 +68,9 @@ impl Store {
         at: &Prefix,
     ) -> Result<Option<Logged<Attestation>>, StoreError> {
         let Some(found) = self.attestation_as_of(tenant, id, at).await? else { return Ok(None) };
-        let record = AttestationRecord::new(tenant, &found.fact, found.index, found.received_at, self.seal());
-        self.rewrite_attestation(tenant, record, &found.fact, found.index).await;
+        let mut rows = FactRows::default();
+        rows.attestation(tenant, &found.fact, found.index, found.received_at, self.seal());
+        self.rewrite(tenant, rows).await;
         Ok(Some(found))
     }
 
@@ -101,9 +100,9 @@ impl Store {
         let Some((found, media_type)) = self.object_from_bytes(tenant, id, at).await? else {
             return Ok(None);
         };
-        let (index, received) = (found.index, found.received_at);
-        let record = ObjectRecord::new(tenant, &found.fact, &media_type, index, received, self.seal());
-        self.rewrite_object(tenant, record, &found.fact, index).await;
+        let mut rows = FactRows::default();
+        rows.object(tenant, &found.fact, &media_type, found.index, found.received_at, self.seal());
+        self.rewrite(tenant, rows).await;
         Ok(Some(found))
     }
 
@@ -135,45 +134,17 @@ impl Store {
         Ok(read.ok().map(|fact| (Logged { index, received_at: leaf.time, fact }, media_type)))
     }
 
-    /// Repairs row and index rows. In a task of its own, as every transaction; the answer does not need it.
-    async fn rewrite_attestation(
-        &self,
-        tenant: &str,
-        record: AttestationRecord,
-        fact: &Attestation,
-        index: u64,
-    ) {
-        let (pool, tenant, id) = (self.writes().clone(), tenant.to_owned(), fact.id);
-        let mentions = mention::rows(fact, index);
-        let rows: Vec<_> = subject_rows(fact).into_iter().map(|row| (row, index, id)).collect();
-        let write = tokio::spawn(in_time(async move {
-            let mut transaction = pool.begin().await?;
-            sqlx::query!("delete from attestation_subject where tenant = $1 and id = $2", tenant, &id.0[..])
-                .execute(&mut *transaction)
-                .await?;
-            insert_attestations(&mut transaction, &tenant, &[record]).await?;
-            insert_subjects(&mut transaction, &tenant, &rows).await?;
-            sqlx::query!("delete from mention where tenant = $1 and id = $2", tenant, &id.0[..])
-                .execute(&mut *transaction)
-                .await?;
-            mention::insert(&mut transaction, &tenant, &mentions).await?;
-            transaction.commit().await
-        }));
-        report(write.await);
-    }
-
-    /// As above, for an object.
-    async fn rewrite_object(&self, tenant: &str, record: ObjectRecord, fact: &Object, index: u64) {
+    /// Repairs row and index rows; the answer does not need it.
+    async fn rewrite(&self, tenant: &str, rows: FactRows) {
         let (pool, tenant) = (self.writes().clone(), tenant.to_owned());
-        let rows: Vec<_> =
-            children(fact).into_iter().map(|child| (child, record.node.clone(), index)).collect();
-        let write = tokio::spawn(in_time(async move {
+        let written = own_task(in_time(async move {
             let mut transaction = pool.begin().await?;
-            insert_objects(&mut transaction, &tenant, &[record]).await?;
-            insert_children(&mut transaction, &tenant, &rows).await?;
-            transaction.commit().await
+            rows.replace(&mut transaction, &tenant).await?;
+            Ok::<_, StoreError>(transaction.commit().await?)
         }));
-        report(write.await);
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "a changed row could not be repaired");
+        }
     }
 }
 
@@ -187,12 +158,4 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Unavailable(error.to_string()))
-}
-
-fn report(result: Result<Result<(), sqlx::Error>, tokio::task::JoinError>) {
-    match result {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "a changed row could not be repaired"),
-        Err(error) => tracing::warn!(%error, "a changed row could not be repaired"),
-    }
 }

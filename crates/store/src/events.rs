@@ -10,7 +10,7 @@ use crate::{
     Store, StoreError,
     entry::{from_sql, to_sql},
     facts::time_from,
-    limit::in_time,
+    limit::{in_time, own_task},
     pool::retry,
 };
 
@@ -120,8 +120,7 @@ impl Store {
         most: u32,
     ) -> Result<u64, StoreError> {
         let (pool, tenant) = (self.writes().clone(), tenant.to_owned());
-        // In a task of its own, as every transaction: see the pool's `after_release`.
-        let task = tokio::spawn(in_time(async move {
+        own_task(in_time(async move {
             let first = sqlx::query!(
                 "select seq, time_us from event where tenant = $1 order by seq limit $2",
                 tenant,
@@ -133,7 +132,7 @@ impl Store {
             // Only from the beginning on: what is left has no gap, also where the database's clock was set back.
             let old: Vec<i64> =
                 first.iter().take_while(|row| row.time_us < before).map(|row| row.seq).collect();
-            let Some(last) = old.last().copied() else { return Ok::<_, sqlx::Error>(0) };
+            let Some(last) = old.last().copied() else { return Ok(0) };
             let mut transaction = pool.begin().await?;
             sqlx::query!("delete from event where tenant = $1 and seq <= $2", tenant, last)
                 .execute(&mut *transaction)
@@ -147,8 +146,8 @@ impl Store {
             .await?;
             transaction.commit().await?;
             Ok(old.len() as u64)
-        }));
-        Ok(task.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
+        }))
+        .await
     }
 
     /// Events after number `after`, oldest first.

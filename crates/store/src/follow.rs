@@ -78,11 +78,6 @@ impl Snapshot {
         Prefix { size: self.size, root: self.root, trust: self.trust.clone(), past: self.past }
     }
 
-    /// The proof that a young entry is among those of this snapshot; `None` for an older one, which takes tiles.
-    pub fn inclusion(&self, index: u64) -> Option<Vec<Hash>> {
-        self.tail.prove(index, self.size)
-    }
-
     /// The root of a complete subtree, if it can be told without a tile.
     pub(crate) fn node(&self, level: u8, index: u64) -> Option<Hash> {
         self.tail.node(level, index)

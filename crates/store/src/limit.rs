@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::StoreError;
+
 /// The longest that a write takes, waiting for a connection included. The server ends each of its statements sooner.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -11,6 +13,15 @@ pub(crate) async fn in_time<T, E: From<sqlx::Error>>(
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     within(PATIENCE, work).await
+}
+
+/// The work in a task of its own, as every transaction: a caller that goes away does not leave a connection inside it (see the pool's
+/// `after_release`).
+pub(crate) async fn own_task<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, E> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string()).into()))
 }
 
 async fn within<T, E: From<sqlx::Error>>(
@@ -25,7 +36,6 @@ mod tests {
     use std::future::{pending, ready};
 
     use super::*;
-    use crate::StoreError;
 
     #[tokio::test]
     async fn what_never_answers_is_unavailable() {

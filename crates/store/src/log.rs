@@ -13,6 +13,7 @@ use crate::{
     append::{Pending, check_clock},
     entry::{from_sql, id_of, to_sql},
     facts::{id_from, time_from},
+    limit::own_task,
     pool::{GLANCE, retry, retry_within},
     sequencer::Answer,
 };
@@ -25,9 +26,7 @@ impl Store {
     pub async fn create_tenant(&self, tenant: &str, origin: &str) -> Result<Head, StoreError> {
         if self.head(tenant).await?.is_none() {
             let (pool, name, text) = (self.writes().clone(), tenant.to_owned(), origin.to_owned());
-            // In a task of its own, as every transaction: see the pool's `after_release`.
-            let made = tokio::spawn(async move { make_log(&pool, &name, &text).await });
-            made.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
+            own_task(async move { make_log(&pool, &name, &text).await }).await?;
         }
         let head = self.head(tenant).await?.ok_or_else(|| StoreError::NoTenant(tenant.to_owned()))?;
         if head.origin == origin {

@@ -13,7 +13,7 @@ use crate::{
     derive::blocking,
     entry::from_sql,
     facts::{AttestationRecord, ObjectRecord, id_from, subject_rows, time_from},
-    limit::in_time,
+    limit::{in_time, own_task},
     load::Loaded,
     pool::retry,
 };
@@ -137,7 +137,7 @@ impl Store {
         let index = from_sql(old.log_index);
         let new = AttestationRecord::new(&tenant, &facts, index, time_from(old.time_us), self.seal());
         let rows: Vec<_> = subject_rows(&facts).into_iter().map(|row| (row, index, facts.id)).collect();
-        let write = tokio::spawn(in_time(async move {
+        let updated = own_task(in_time(async move {
             let mut transaction = pool.begin().await?;
             let updated = sqlx::query!(
                 "update attestation set verified = $4, facts = $5, mac_key = $6, mac = $7
@@ -155,7 +155,7 @@ impl Store {
             .rows_affected();
             if updated == 0 {
                 transaction.rollback().await?;
-                return Ok::<_, sqlx::Error>(false);
+                return Ok::<_, StoreError>(false);
             }
             sqlx::query!(
                 "delete from attestation_subject where tenant = $1 and id = $2 and signer = ''",
@@ -167,8 +167,8 @@ impl Store {
             insert_subjects(&mut transaction, &tenant, &rows).await?;
             transaction.commit().await?;
             Ok(true)
-        }));
-        let updated = write.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
+        }))
+        .await?;
         if updated { Ok(true) } else { Err(moved()) }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     Store, StoreError,
     entry::{from_sql, to_sql},
     facts::time_from,
-    limit::in_time,
+    limit::{in_time, own_task},
     pool::retry,
 };
 
@@ -177,8 +177,7 @@ impl Store {
     /// Removes a receiver with its dead letters.
     pub async fn remove_webhook(&self, tenant: &str, id: &str) -> Result<bool, StoreError> {
         let (pool, tenant, id) = (self.writes().clone(), tenant.to_owned(), id.to_owned());
-        // In a task of its own, as every transaction: see the pool's `after_release`.
-        let task = tokio::spawn(in_time(async move {
+        own_task(in_time(async move {
             let mut transaction = pool.begin().await?;
             let gone = sqlx::query!("delete from webhook where tenant = $1 and id = $2", tenant, id)
                 .execute(&mut *transaction)
@@ -187,9 +186,9 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;
-            Ok::<_, sqlx::Error>(gone.rows_affected() == 1)
-        }));
-        Ok(task.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
+            Ok(gone.rows_affected() == 1)
+        }))
+        .await
     }
 
     /// Takes the receiver until `until`, unless another instance has it.

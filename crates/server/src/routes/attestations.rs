@@ -194,13 +194,12 @@ fn batch_item(result: Result<Kept, Fault>) -> Value {
     }
 }
 
-/// The proof of one entry: against the log as it was followed, where the entry is young enough, else against the newest
-/// committed head.
+/// The proof of one entry: against the log as it was followed, or the newest committed head where that is not so far yet.
 pub(crate) async fn inclusion(app: &App, tenant: &str, index: u64, leaf: &[u8]) -> Result<Inclusion, Fault> {
     let follower = &app.backend.follower;
-    let followed = follower.snapshot(tenant).ok();
-    let known = followed.and_then(|snapshot| Some((snapshot.inclusion(index)?, snapshot)));
-    let (size, root, hashes, checkpoint) = if let Some((hashes, snapshot)) = known {
+    let followed = follower.snapshot(tenant).ok().filter(|snapshot| index < snapshot.size);
+    let (size, root, hashes, checkpoint) = if let Some(snapshot) = followed {
+        let hashes = app.backend.store.inclusion_in(&snapshot, index, snapshot.size).await?;
         (snapshot.size, snapshot.root, hashes, follower.checkpoint(&snapshot)?)
     } else {
         let head = app.backend.store.head(tenant).await?.ok_or(Fault::NotFound { what: "log" })?;

@@ -112,7 +112,7 @@ async fn stream(
     after: Option<Cursor>,
 ) -> Result<Response, Fault> {
     if let Some(at) = after {
-        feed::is_kept(&app, &who.tenant, at).await?;
+        feed::kept_from(&app, &who.tenant, at).await?;
     }
     let place = app.streams.clone().try_acquire_owned().map_err(|_| Fault::Busy)?;
     let at = match after {

@@ -49,7 +49,7 @@ impl Store {
                 plan.place(item)?;
             }
             frontier = plan.frontier.clone();
-            let rows = FactRows::of(tenant, &items, &plan, self.seal());
+            let rows = plan.facts(tenant, &items, self.seal());
             batches.push(Ready { items, old_size, plan, rows });
         }
         Ok(Prepared { tenant: tenant.to_owned(), batches })

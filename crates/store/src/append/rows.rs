@@ -11,10 +11,9 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use super::{
-    Appended, AttestationRecord, Facts, Failure, Guard, Known, Locked, NewEntry, ObjectRecord, Pending,
-    StoreError, from_sql, id_from, leaf_hash, time_from, to_sql,
+    Appended, Facts, Failure, Guard, Known, Locked, NewEntry, Pending, StoreError, from_sql, id_from,
+    leaf_hash, time_from, to_sql,
 };
-use crate::facts::SubjectRow;
 
 /// Bodies, ordered by id so that two writers meet in one order. Damaged bytes that are sent again are whole again.
 pub(super) async fn insert_bodies(
@@ -141,129 +140,6 @@ pub(super) async fn forget_refused(
          and not exists (select 1 from log_entry e where e.tenant = b.tenant and e.id = b.id)",
         tenant,
         &refused
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn insert_attestations(
-    db: &mut PgConnection,
-    tenant: &str,
-    records: &[AttestationRecord],
-) -> Result<(), sqlx::Error> {
-    if records.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "insert into attestation (tenant, id, log_index, time_us, verified, predicate_type, builder,
-                                  source_repository, source_commit, resource, facts, mac_key, mac)
-         select $1, i.* from unnest($2::bytea[], $3::bigint[], $4::bigint[], $5::boolean[], $6::text[], $7::text[],
-                                    $8::text[], $9::text[], $10::text[], $11::bytea[], $12::integer[], $13::bytea[])
-                as i(id, log_index, time_us, verified, predicate_type, builder,
-                     source_repository, source_commit, resource, facts, mac_key, mac)
-         order by i.id
-         on conflict (tenant, id) do update set
-             log_index = excluded.log_index, time_us = excluded.time_us, verified = excluded.verified,
-             predicate_type = excluded.predicate_type, builder = excluded.builder,
-             source_repository = excluded.source_repository, source_commit = excluded.source_commit,
-             resource = excluded.resource, facts = excluded.facts, mac_key = excluded.mac_key, mac = excluded.mac",
-        tenant,
-        &column(records, |r| r.id.clone()),
-        &column(records, |r| r.log_index),
-        &column(records, |r| r.time_us),
-        &column(records, |r| r.verified),
-        &column(records, |r| r.predicate_type.clone()),
-        &column(records, |r| r.builder.clone()) as &[Option<String>],
-        &column(records, |r| r.source_repository.clone()) as &[Option<String>],
-        &column(records, |r| r.source_commit.clone()) as &[Option<String>],
-        &column(records, |r| r.resource.clone()) as &[Option<String>],
-        &column(records, |r| r.facts.clone()),
-        &column(records, |r| r.mac_key),
-        &column(records, |r| r.mac.clone()),
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// One row of `attestation_subject`, with index and id.
-pub(crate) type IndexedSubject = (SubjectRow, u64, Sha256);
-
-pub(crate) async fn insert_subjects(
-    db: &mut PgConnection,
-    tenant: &str,
-    rows: &[IndexedSubject],
-) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "insert into attestation_subject (tenant, node, signer, log_index, id)
-         select $1, i.* from unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[])
-                as i(node, signer, log_index, id)
-         order by i.node, i.signer, i.log_index
-         on conflict (tenant, node, signer, log_index) do update set id = excluded.id",
-        tenant,
-        &column(rows, |((node, _), _, _)| node.clone()),
-        &column(rows, |((_, signer), _, _)| signer.clone()),
-        &column(rows, |(_, index, _)| to_sql(*index)),
-        &column(rows, |(_, _, id)| id.0.to_vec()),
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn insert_objects(
-    db: &mut PgConnection,
-    tenant: &str,
-    records: &[ObjectRecord],
-) -> Result<(), sqlx::Error> {
-    if records.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "insert into object (tenant, node, id, log_index, time_us, media_type, facts, mac_key, mac)
-         select $1, i.* from unnest($2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[],
-                                    $8::integer[], $9::bytea[])
-                as i(node, id, log_index, time_us, media_type, facts, mac_key, mac)
-         order by i.node
-         on conflict (tenant, node) do update set
-             id = excluded.id, log_index = excluded.log_index, time_us = excluded.time_us,
-             media_type = excluded.media_type, facts = excluded.facts, mac_key = excluded.mac_key, mac = excluded.mac",
-        tenant,
-        &column(records, |r| r.node.clone()),
-        &column(records, |r| r.id.clone()),
-        &column(records, |r| r.log_index),
-        &column(records, |r| r.time_us),
-        &column(records, |r| r.media_type.clone()),
-        &column(records, |r| r.facts.clone()),
-        &column(records, |r| r.mac_key),
-        &column(records, |r| r.mac.clone()),
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn insert_children(
-    db: &mut PgConnection,
-    tenant: &str,
-    rows: &[(String, String, u64)],
-) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "insert into object_child (tenant, child, parent, log_index)
-         select $1, i.* from unnest($2::text[], $3::text[], $4::bigint[]) as i(child, parent, log_index)
-         order by i.child, i.parent
-         on conflict (tenant, child, parent) do update set log_index = excluded.log_index",
-        tenant,
-        &column(rows, |(child, _, _)| child.clone()),
-        &column(rows, |(_, parent, _)| parent.clone()),
-        &column(rows, |(_, _, index)| to_sql(*index)),
     )
     .execute(db)
     .await?;
@@ -406,6 +282,6 @@ pub(super) async fn advance_head(
     }
 }
 
-fn column<R, T>(rows: &[R], f: impl Fn(&R) -> T) -> Vec<T> {
+pub(super) fn column<R, T>(rows: &[R], f: impl Fn(&R) -> T) -> Vec<T> {
     rows.iter().map(f).collect()
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use catenary_evidence::{
     attestation::Attestation,
     digest::{Node, Sha256},
-    object::{self, Object},
+    object,
 };
 use catenary_tlog::{Leaf, leaf::kind};
 use serde::Serialize;
@@ -20,13 +20,12 @@ use super::{
 };
 use crate::{
     EntryRow, Store, StoreError,
-    append::{insert_attestations, insert_children, insert_objects, insert_subjects},
+    append::FactRows,
     checkpoints::CheckpointStore,
     derive::blocking,
-    facts::{AttestationRecord, ObjectRecord, children, subject_rows},
+    facts::AttestationRecord,
     keys::ServiceKeys,
-    limit::in_time,
-    mention,
+    limit::{in_time, own_task},
 };
 
 /// What was done.
@@ -60,8 +59,7 @@ pub async fn reindex(
 ) -> Result<Reindexed, StoreError> {
     let (store, keys, outside) = (store.clone(), keys.clone(), outside.cloned());
     let tenant = tenant.map(str::to_owned);
-    // In a task of its own, as every transaction: see the pool's `after_release`.
-    let work = tokio::spawn(async move {
+    own_task(async move {
         let db = snapshot(&store).await?;
         let mut audit = Audit {
             part: Part::Everything,
@@ -85,8 +83,8 @@ pub async fn reindex(
         }
         audit.db.rollback().await?;
         Ok(done)
-    });
-    work.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    })
+    .await
 }
 
 impl Audit {
@@ -97,103 +95,57 @@ impl Audit {
             let entries = self.page(&log.tenant, from, PAGE).await?;
             let Some(last) = entries.last() else { break };
             from = last.index + 1;
-            done.attestations += self.reindex_attestations(log, &entries).await?;
-            done.objects += self.reindex_objects(log, &entries).await?;
+            let mut rows = FactRows::default();
+            self.reindex_attestations(log, &entries, &mut rows).await?;
+            self.reindex_objects(log, &entries, &mut rows).await?;
+            done.attestations += rows.attestations();
+            done.objects += rows.objects();
+            replace(&self.store, &log.tenant, rows).await?;
         }
         done.removed = forget_strangers(&self.store, &log.tenant).await?;
         Ok(done)
     }
 
-    async fn reindex_attestations(&mut self, log: &Log, entries: &[EntryRow]) -> Result<u64, StoreError> {
-        let (tenant, mut rows) = (log.tenant.clone(), Vec::new());
+    async fn reindex_attestations(
+        &mut self,
+        log: &Log,
+        entries: &[EntryRow],
+        rows: &mut FactRows,
+    ) -> Result<(), StoreError> {
         for (entry, leaf, bytes) in self.bytes_of(log, entries, kind::ATTESTATION).await? {
-            let stored = self.stored(&tenant, entry.id).await?;
+            let stored = self.stored(&log.tenant, entry.id).await?;
             // What vouches for it in the row already goes on doing so while the addition is pending.
             let signatures = stored.map(|facts| facts.signatures).unwrap_or_default();
             let (trust, waits) = (log.trust.clone(), pending(log));
             match blocking(move || expected(&bytes, &trust, &waits, &signatures)).await? {
-                Ok(facts) => rows.push((facts, entry.index, leaf.time)),
-                Err(what) => self.report.add(&tenant, "attestation", entry.id, Fault::Altered, what),
+                Ok(facts) => rows.attestation(&log.tenant, &facts, entry.index, leaf.time, self.store.seal()),
+                Err(what) => self.report.add(&log.tenant, "attestation", entry.id, Fault::Altered, what),
             }
         }
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let seal = self.store.seal();
-        let record = |(facts, index, time): &(Attestation, u64, jiff::Timestamp)| {
-            AttestationRecord::new(&tenant, facts, *index, *time, seal)
-        };
-        let records: Vec<AttestationRecord> = rows.iter().map(record).collect();
-        let subjects: Vec<_> = rows
-            .iter()
-            .flat_map(|(facts, index, _)| subject_rows(facts).into_iter().map(|row| (row, *index, facts.id)))
-            .collect();
-        let mentions: Vec<_> =
-            rows.iter().flat_map(|(facts, index, _)| mention::rows(facts, *index)).collect();
-        let ids: Vec<Vec<u8>> = rows.iter().map(|(facts, ..)| facts.id.0.to_vec()).collect();
-        let (pool, written) = (self.store.writes().clone(), rows.len() as u64);
-        let task = tokio::spawn(in_time(async move {
-            let mut transaction = pool.begin().await?;
-            sqlx::query!("delete from attestation_subject where tenant = $1 and id = any($2)", tenant, &ids)
-                .execute(&mut *transaction)
-                .await?;
-            sqlx::query!("delete from mention where tenant = $1 and id = any($2)", tenant, &ids)
-                .execute(&mut *transaction)
-                .await?;
-            insert_attestations(&mut transaction, &tenant, &records).await?;
-            insert_subjects(&mut transaction, &tenant, &subjects).await?;
-            mention::insert(&mut transaction, &tenant, &mentions).await?;
-            transaction.commit().await
-        }));
-        task.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
-        Ok(written)
+        Ok(())
     }
 
-    async fn reindex_objects(&mut self, log: &Log, entries: &[EntryRow]) -> Result<u64, StoreError> {
-        let (tenant, mut rows): (_, Vec<(Object, String, u64, jiff::Timestamp)>) =
-            (log.tenant.clone(), Vec::new());
+    async fn reindex_objects(
+        &mut self,
+        log: &Log,
+        entries: &[EntryRow],
+        rows: &mut FactRows,
+    ) -> Result<(), StoreError> {
         for (entry, leaf, bytes) in self.bytes_of(log, entries, kind::OBJECT).await? {
             let media_type = leaf.extra.get("mediaType").cloned().unwrap_or_default();
             let node = leaf.extra.get("node").and_then(|node| node.parse::<Node>().ok());
             let (trust, sent) = (log.trust.clone(), media_type.clone());
             match blocking(move || object::read(&sent, &bytes, &trust, node)).await? {
-                Ok(facts) => rows.push((facts, media_type, entry.index, leaf.time)),
+                Ok(facts) => {
+                    rows.object(&log.tenant, &facts, &media_type, entry.index, leaf.time, self.store.seal());
+                }
                 Err(refusal) => {
                     let what = format!("its bytes are refused: {refusal}");
-                    self.report.add(&tenant, "object", entry.id, Fault::Altered, what);
+                    self.report.add(&log.tenant, "object", entry.id, Fault::Altered, what);
                 }
             }
         }
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let seal = self.store.seal();
-        let record = |(facts, media_type, index, time): &(Object, String, u64, jiff::Timestamp)| {
-            ObjectRecord::new(&tenant, facts, media_type, *index, *time, seal)
-        };
-        let records: Vec<ObjectRecord> = rows.iter().map(record).collect();
-        let named = |(facts, _, index, _): &(Object, String, u64, jiff::Timestamp)| {
-            let (parent, index) = (facts.node.to_string(), *index);
-            children(facts).into_iter().map(move |child| (child, parent.clone(), index)).collect::<Vec<_>>()
-        };
-        let named: Vec<_> = rows.iter().flat_map(named).collect();
-        let nodes: Vec<String> = rows.iter().map(|(facts, ..)| facts.node.to_string()).collect();
-        let ids: Vec<Vec<u8>> = rows.iter().map(|(facts, ..)| facts.id.0.to_vec()).collect();
-        let (pool, written) = (self.store.writes().clone(), rows.len() as u64);
-        let task = tokio::spawn(in_time(async move {
-            let mut transaction = pool.begin().await?;
-            sqlx::query!("delete from object_child where tenant = $1 and parent = any($2)", tenant, &nodes)
-                .execute(&mut *transaction)
-                .await?;
-            sqlx::query!("delete from object where tenant = $1 and id = any($2)", tenant, &ids)
-                .execute(&mut *transaction)
-                .await?;
-            insert_objects(&mut transaction, &tenant, &records).await?;
-            insert_children(&mut transaction, &tenant, &named).await?;
-            transaction.commit().await
-        }));
-        task.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
-        Ok(written)
+        Ok(())
     }
 
     /// The entries of one kind whose bytes are what their leaf says. Bytes that were erased leave their rows as they are.
@@ -232,54 +184,50 @@ impl Audit {
     }
 }
 
+async fn replace(store: &Store, tenant: &str, rows: FactRows) -> Result<(), StoreError> {
+    let (pool, tenant) = (store.writes().clone(), tenant.to_owned());
+    own_task(in_time(async move {
+        let mut transaction = pool.begin().await?;
+        rows.replace(&mut transaction, &tenant).await?;
+        Ok(transaction.commit().await?)
+    }))
+    .await
+}
+
 /// Removes rows that no entry accounts for.
 async fn forget_strangers(store: &Store, tenant: &str) -> Result<u64, StoreError> {
     let (pool, tenant) = (store.writes().clone(), tenant.to_owned());
-    let task = tokio::spawn(in_time(async move {
+    own_task(in_time(async move {
         let mut transaction = pool.begin().await?;
         let mut removed = 0;
-        removed += sqlx::query!(
+        macro_rules! forget {
+            ($statement:literal) => {
+                let done = sqlx::query!($statement, tenant).execute(&mut *transaction).await?;
+                removed += done.rows_affected();
+            };
+        }
+        forget!(
             "delete from attestation a where a.tenant = $1 and not exists
-                 (select 1 from log_entry e where e.tenant = a.tenant and e.id = a.id and e.kind = 'attestation')",
-            tenant
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        removed += sqlx::query!(
+                 (select 1 from log_entry e where e.tenant = a.tenant and e.id = a.id and e.kind = 'attestation')"
+        );
+        forget!(
             "delete from object o where o.tenant = $1 and not exists
-                 (select 1 from log_entry e where e.tenant = o.tenant and e.id = o.id and e.kind = 'object')",
-            tenant
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        removed += sqlx::query!(
+                 (select 1 from log_entry e where e.tenant = o.tenant and e.id = o.id and e.kind = 'object')"
+        );
+        forget!(
             "delete from attestation_subject s where s.tenant = $1 and not exists
-                 (select 1 from attestation a where a.tenant = s.tenant and a.id = s.id)",
-            tenant
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        removed += sqlx::query!(
+                 (select 1 from attestation a where a.tenant = s.tenant and a.id = s.id)"
+        );
+        forget!(
             "delete from mention m where m.tenant = $1 and not exists
-                 (select 1 from attestation a where a.tenant = m.tenant and a.id = m.id)",
-            tenant
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
-        removed += sqlx::query!(
+                 (select 1 from attestation a where a.tenant = m.tenant and a.id = m.id)"
+        );
+        forget!(
             "delete from object_child c where c.tenant = $1 and not exists
-                 (select 1 from object o where o.tenant = c.tenant and o.node = c.parent)",
-            tenant
-        )
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
+                 (select 1 from object o where o.tenant = c.tenant and o.node = c.parent)"
+        );
         transaction.commit().await?;
-        Ok::<_, sqlx::Error>(removed)
-    }));
-    Ok(task.await.map_err(|error| StoreError::Unavailable(error.to_string()))??)
+        Ok(removed)
+    }))
+    .await
 }

@@ -14,7 +14,7 @@ use crate::{
     entry::{from_sql, to_sql},
     facts::{id_from, time_from},
     failpoint::hit,
-    limit::in_time,
+    limit::{in_time, own_task},
     pool::retry,
 };
 
@@ -90,9 +90,7 @@ impl Store {
     /// asked of [`Store::decision_chains`].
     pub async fn record_decisions(&self, batches: Arc<Vec<NewBatch>>) -> Result<(), RecordError> {
         let (pool, seal) = (self.writes().clone(), self.seal().clone());
-        // In a task of its own, as every transaction: see the pool's `after_release`.
-        let write = tokio::spawn(async move { in_time(write(&pool, &seal, &batches)).await });
-        write.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+        own_task(async move { in_time(write(&pool, &seal, &batches)).await }).await
     }
 
     /// Notes that everything answered before `chain.alive` is recorded.
