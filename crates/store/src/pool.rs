@@ -110,6 +110,8 @@ const LIMITS: [(&str, &str); 3] =
 /// The longest that a read waits for its answer, connection and second try included. The server ends a statement sooner;
 /// what takes longer has a connection that leads nowhere, and nobody would ever say so.
 const READ_PATIENCE: Duration = Duration::from_secs(6);
+/// Dead connections that a read comes upon before it gives up.
+const DEAD: usize = 8;
 /// The same for the smallest reads, on which every answer waits: a head, a ping.
 pub(crate) const GLANCE: Duration = Duration::from_secs(2);
 /// How long a connection may take to come back in order; then it is closed.
@@ -255,7 +257,7 @@ async fn with_limits(
     }
 }
 
-/// Runs a read again on another connection, once, when the first one turns out to be dead.
+/// Runs a read again on another connection when one turns out to be dead: after a restart of the database every idle one is.
 pub(crate) async fn retry<T, F>(read: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, sqlx::Error>>,
@@ -272,10 +274,13 @@ where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
     let answer = tokio::time::timeout(patience, async {
-        match read().await {
-            Err(error) if is_disconnect(&error) => read().await,
-            result => result,
+        for _ in 0..DEAD {
+            match read().await {
+                Err(error) if is_disconnect(&error) => {}
+                result => return result,
+            }
         }
+        read().await
     });
     match answer.await {
         Ok(result) => Ok(result?),

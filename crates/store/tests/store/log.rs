@@ -321,6 +321,13 @@ async fn connections_that_died_are_replaced() {
     let ground = Ground::new("died").await;
     ground.store.append(TENANT, token_revoked(0)).await.unwrap();
     for round in 1..4 {
+        // Several wait in the pool, and all of them die.
+        let mut reads = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let store = ground.store.clone();
+            reads.spawn(async move { store.head(TENANT).await.unwrap() });
+        }
+        reads.join_all().await;
         ground
             .sql(
                 "select pg_terminate_backend(pid) from pg_stat_activity
