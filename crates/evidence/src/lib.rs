@@ -28,6 +28,7 @@ pub mod refusal;
 pub mod signer;
 mod spki;
 pub mod statement;
+mod tagged;
 pub mod trust;
 pub mod trust_root;
 pub mod version;

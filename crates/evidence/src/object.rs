@@ -9,6 +9,7 @@ use crate::{
     limits::MAX_OBJECT,
     refusal::Refusal,
     signer::Signature,
+    tagged::tagged,
     trust::Trust,
 };
 
@@ -98,7 +99,7 @@ impl Object {
 }
 
 /// What kinds of object the chain reads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Body {
     /// OCI image index or Docker manifest list.
@@ -112,6 +113,14 @@ pub enum Body {
     /// An annotated git tag.
     Tag(GitTag),
 }
+
+tagged!(Body {
+    "index" => Index,
+    "manifest" => Manifest,
+    "config" => Config,
+    "commit" => Commit,
+    "tag" => Tag,
+});
 
 impl Body {
     /// The git objects that this one names: the parents of a commit, the target of a tag.

@@ -17,6 +17,7 @@ use crate::{
     mention::Mention,
     refusal::Refusal,
     statement::{DigestSet, Statement},
+    tagged::tagged,
 };
 
 mod ci_run;
@@ -209,7 +210,7 @@ impl<'a> Reader<'a> {
 }
 
 /// What a verified statement claims.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Claim {
     /// SLSA provenance v1, v0.2 or v0.1.
@@ -253,6 +254,30 @@ pub enum Claim {
     /// Kept and browsable, read by no rule yet.
     Other,
 }
+
+tagged!(Claim {
+    "build" => Build,
+    "commit" => Commit,
+    "registry" => Registry,
+    "run" => Run,
+    "summary" => Summary,
+    "source-provenance" => SourceProvenance,
+    "tag-provenance" => TagProvenance,
+    "sbom" => Sbom,
+    "scan" => Scan,
+    "vex" => Vex,
+    "collection" => Collection,
+    "test" => Test,
+    "attributes" => Attributes,
+    "release" => Release,
+    "trace" => Trace,
+    "verification" => Verification,
+    "layout" => Layout,
+    "link" => Link,
+    "unread" => Unread,
+} or {
+    "other" => Other,
+});
 
 /// A document that is kept as it is: nothing that it lists is found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
