@@ -14,7 +14,7 @@ use catenary_evidence::{
 };
 use catenary_tlog::{Frontier, Hash, Leaf, leaf::kind, leaf_hash};
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::{
     Appended, New, SealKeys, StoreError,
@@ -22,6 +22,7 @@ use crate::{
     error::{is_disconnect, is_retryable},
     facts::{id_from, time_from},
     failpoint::{Injected, hit},
+    pool::Lender,
 };
 
 pub(crate) use facts::{FactRows, insert_subjects};
@@ -199,7 +200,7 @@ fn of_exception(id: &str, digest: Digest) -> Vec<(&'static str, String)> {
 /// What writes batches.
 #[derive(Debug, Clone)]
 pub(crate) struct Writer {
-    pub(crate) pool: PgPool,
+    pub(crate) pool: Lender,
     pub(crate) seal: Arc<SealKeys>,
 }
 

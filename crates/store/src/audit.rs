@@ -15,13 +15,13 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use catenary_chain::control::Control;
 use catenary_evidence::{Trust, digest::Sha256};
 use catenary_tlog::{Checkpoint, Hash};
-use sqlx::{Postgres, Transaction};
 
 pub use pass::Pass;
 pub use reindex::{Reindexed, ReindexedLog, reindex};
 
 use crate::{
     Store, StoreError, checkpoints::CheckpointStore, entry::EntryRow, keys::ServiceKeys, limit::own_task,
+    pool::Transaction,
 };
 
 /// The tables that hold evidence, or what is derived from it. Every one is compared.
@@ -187,7 +187,7 @@ async fn verify(
 }
 
 /// One state of the database, for as long as it takes to read it.
-async fn snapshot(store: &Store) -> Result<Transaction<'static, Postgres>, StoreError> {
+async fn snapshot(store: &Store) -> Result<Transaction, StoreError> {
     let mut db = store.reads().begin().await?;
     sqlx::raw_sql(
         "set transaction isolation level repeatable read, read only;
@@ -200,7 +200,7 @@ async fn snapshot(store: &Store) -> Result<Transaction<'static, Postgres>, Store
 
 struct Audit {
     part: Part,
-    db: Transaction<'static, Postgres>,
+    db: Transaction,
     store: Store,
     keys: Arc<ServiceKeys>,
     outside: Option<CheckpointStore>,

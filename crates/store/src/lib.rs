@@ -45,7 +45,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::postgres::PgConnectOptions;
 
 pub use browse::{AttestationRow, Filter, ObjectRow};
 pub use entry::{Appended, EntryRow, Head, New};
@@ -102,7 +102,7 @@ impl Store {
         let mut migrations = sqlx::migrate!("../../migrations");
         // Those of a newer version, which only add: an instance that comes back in the middle of an upgrade must start.
         migrations.set_ignore_missing(true);
-        migrations.run(&pools.write).await?;
+        migrations.run(pools.write.pool()).await?;
         let seal = Arc::new(seal);
         let writer = append::Writer { pool: pools.write.clone(), seal: seal.clone() };
         let sequencer = Arc::new(sequencer::Sequencer::new(writer));
@@ -121,7 +121,7 @@ impl Store {
     }
 
     /// The same store, but what it reads it reads from there.
-    pub(crate) fn reading_from(&self, read: PgPool) -> Self {
+    pub(crate) fn reading_from(&self, read: pool::Lender) -> Self {
         let mut inner = self.inner.beside();
         inner.pools = inner.pools.reading_from(read);
         Self { inner: Arc::new(inner), reading: self.reading }
@@ -150,7 +150,7 @@ impl Store {
     }
 
     /// Connections that read, for whoever reads now.
-    pub(crate) fn reads(&self) -> &PgPool {
+    pub(crate) fn reads(&self) -> &pool::Lender {
         self.inner.pools.read(self.reading)
     }
 
@@ -160,12 +160,12 @@ impl Store {
     }
 
     /// Connections that read what is evaluated.
-    pub(crate) fn gathers(&self) -> &PgPool {
+    pub(crate) fn gathers(&self) -> &pool::Lender {
         self.inner.pools.gather(self.reading)
     }
 
     /// Connections that write.
-    pub(crate) fn writes(&self) -> &PgPool {
+    pub(crate) fn writes(&self) -> &pool::Lender {
         &self.inner.pools.write
     }
 

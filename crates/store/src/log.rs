@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, time::Duration};
 use catenary_evidence::digest::Sha256;
 use catenary_tlog::{Frontier, Hash, Leaf, leaf_hash};
 use jiff::Timestamp;
-use sqlx::PgPool;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
     entry::{from_sql, id_of, to_sql},
     facts::{id_from, time_from},
     limit::own_task,
-    pool::{GLANCE, retry, retry_within},
+    pool::{GLANCE, Lender, retry, retry_within},
     sequencer::Answer,
 };
 
@@ -218,7 +217,7 @@ impl Store {
 }
 
 /// Entry 0 and the head, in one transaction. Of two that try, one makes the log.
-async fn make_log(pool: &PgPool, tenant: &str, origin: &str) -> Result<(), StoreError> {
+async fn make_log(pool: &Lender, tenant: &str, origin: &str) -> Result<(), StoreError> {
     let mut transaction = pool.begin().await?;
     let clock = sqlx::query_scalar!(
         r#"select (extract(epoch from clock_timestamp()) * 1000000)::bigint as "clock!""#

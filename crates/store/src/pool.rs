@@ -2,13 +2,16 @@
 //!
 //! Verdicts, the follower, writers and everybody else have pools of their own, so that none waits for another's.
 
+mod lent;
+
 use std::time::Duration;
 
 use sqlx::{
-    Connection, PgPool,
+    Connection,
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
 };
 
+pub(crate) use self::lent::{Lender, Transaction};
 use crate::{StoreError, error::is_disconnect, replica::ReplicaAddress};
 
 /// How the store uses its database.
@@ -114,18 +117,16 @@ const READ_PATIENCE: Duration = Duration::from_secs(6);
 const DEAD: usize = 8;
 /// The same for the smallest reads, on which every answer waits: a head, a ping.
 pub(crate) const GLANCE: Duration = Duration::from_secs(2);
-/// How long a connection may take to come back in order; then it is closed.
-const RELEASE: Duration = Duration::from_secs(2);
 
 /// The pools; the same one each time on a database with one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Pools {
-    verdict: PgPool,
-    evaluate: PgPool,
-    browse: PgPool,
-    follow: PgPool,
-    ingest: PgPool,
-    pub(crate) write: PgPool,
+    verdict: Lender,
+    evaluate: Lender,
+    browse: Lender,
+    follow: Lender,
+    ingest: Lender,
+    pub(crate) write: Lender,
 }
 
 impl Pools {
@@ -139,6 +140,7 @@ impl Pools {
         if options.single_connection {
             // One backend and one connection, kept: opening another would wait for the first to close.
             let pool = pool(1, options).idle_timeout(None).max_lifetime(None).connect_with(connect).await?;
+            let pool = Lender::from(pool);
             let same = || pool.clone();
             return Ok(Self {
                 verdict: same(),
@@ -149,7 +151,7 @@ impl Pools {
                 write: pool,
             });
         }
-        let of = |n: u32| pool(n.max(1), options).connect_lazy_with(connect.clone());
+        let of = |n: u32| Lender::from(pool(n.max(1), options).connect_lazy_with(connect.clone()));
         let reads = |n: u32, connect: &PgConnectOptions| readers(n, connect.clone(), options);
         let planned = connect.clone().options([PLANNED]);
         // One is opened now, the others when they are wanted.
@@ -160,12 +162,12 @@ impl Pools {
             browse: of(options.browsers),
             follow: reads(options.followers, &connect),
             ingest: reads(options.takers, &connect),
-            write,
+            write: write.into(),
         })
     }
 
     /// The connections for whoever reads now; `always` when it is always the same.
-    pub(crate) fn read(&self, always: Option<Reading>) -> &PgPool {
+    pub(crate) fn read(&self, always: Option<Reading>) -> &Lender {
         let reading = always.or_else(|| READING.try_with(|reading| *reading).ok());
         match reading.unwrap_or(Reading::Browse) {
             Reading::Verdict => &self.verdict,
@@ -176,13 +178,13 @@ impl Pools {
     }
 
     /// The connections for the evidence that whoever reads now evaluates.
-    pub(crate) fn gather(&self, always: Option<Reading>) -> &PgPool {
+    pub(crate) fn gather(&self, always: Option<Reading>) -> &Lender {
         let pool = self.read(always);
         if std::ptr::eq(pool, &self.browse) { &self.evaluate } else { pool }
     }
 
     /// The same, but whatever is read is read there.
-    pub(crate) fn reading_from(self, read: PgPool) -> Self {
+    pub(crate) fn reading_from(self, read: Lender) -> Self {
         let same = || read.clone();
         Self { verdict: same(), evaluate: same(), browse: same(), follow: same(), ingest: same(), ..self }
     }
@@ -196,43 +198,34 @@ impl Pools {
     }
 }
 
-fn pool(connections: u32, options: &StoreOptions) -> PgPoolOptions {
+fn places(connections: u32, options: &StoreOptions) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(options.acquire_timeout)
         // A round trip before each use would halve the rate of reads; [`retry`] asks twice instead.
         .test_before_acquire(false)
-        // sqlx 0.9.0 loses track of a transaction whose `begin` was cancelled (crate issue 4385). The next
-        // borrower's statements would then wait in it for a commit that never comes.
-        .after_release(|connection, _| Box::pin(async move { rolled_back(connection).await }))
 }
 
-/// Connections that only read, made when they are needed. Nothing is ever begun on them, so nothing is left open: no round
-/// trip to make sure of it.
-fn readers(connections: u32, connect: PgConnectOptions, options: &StoreOptions) -> PgPool {
-    pool(connections.max(1), options)
-        .after_release(|connection, _| Box::pin(async move { answered(connection).await }))
-        .connect_lazy_with(connect)
+fn pool(connections: u32, options: &StoreOptions) -> PgPoolOptions {
+    // sqlx 0.9.0 loses track of a transaction whose `begin` was cancelled (crate issue 4385). The next borrower's statements
+    // would then wait in it for a commit that never comes. A [`Lender`] knows; this is for whoever borrows without one.
+    places(connections, options).after_release(|connection, _| Box::pin(rolled_back(connection)))
 }
 
-/// Waits for what a read that was given up has not been told yet; nothing when it was told all. The pool itself would wait
-/// for ever, and a connection that leads nowhere keep its place.
-async fn answered(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    tokio::time::timeout(RELEASE, connection.flush()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    Ok(true)
+/// Connections that only read, made when they are needed. Nothing is begun on them but by a [`Lender`], so nothing is left open: no
+/// round trip to make sure of it.
+fn readers(connections: u32, connect: PgConnectOptions, options: &StoreOptions) -> Lender {
+    places(connections.max(1), options).connect_lazy_with(connect).into()
 }
 
 /// One connection to a replica.
-pub(crate) fn lazy(connect: PgConnectOptions, options: &StoreOptions) -> PgPool {
+pub(crate) fn lazy(connect: PgConnectOptions, options: &StoreOptions) -> Lender {
     readers(1, connect.options(LIMITS).options([PLANNED]), options)
 }
 
 /// Ends a transaction that may be open. Outside of one, this is a warning and nothing else.
 async fn rolled_back(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let rollback = sqlx::raw_sql("rollback").execute(connection);
-    // Without a limit a connection that leads nowhere would keep its place in the pool for good.
-    tokio::time::timeout(RELEASE, rollback).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-    Ok(true)
+    sqlx::raw_sql("rollback").execute(connection).await.map(|_| true)
 }
 
 /// The limits as start-up parameters, where the server takes them (poolers and pglite may not).
@@ -292,11 +285,13 @@ where
 mod tests {
     use std::{future::poll_fn, pin::pin, task::Poll};
 
+    use sqlx::PgPool;
+
     use super::*;
     use crate::ladder::PrivateCluster;
 
     /// Drops a `begin` after it was polled `polls` times: a client that hangs up at that moment.
-    async fn begin_cancelled(pool: &PgPool, polls: u32) {
+    async fn begin_cancelled(pool: &Lender, polls: u32) {
         let mut begin = pin!(pool.begin());
         for _ in 0..polls {
             let done = poll_fn(|context| Poll::Ready(begin.as_mut().poll(context).is_ready())).await;
@@ -385,7 +380,7 @@ mod tests {
         let reads = readers(1, over, &options);
         let ping = || async { sqlx::query("select 1").execute(&reads).await.map(|_| ()) };
         ping().await.unwrap();
-        while reads.num_idle() == 0 {
+        while reads.pool().num_idle() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         forget.send_replace(());
@@ -395,13 +390,70 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_is_forgotten_on_its_way_back_gives_its_place_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let own = cluster.connect_options();
+        let socket = std::path::Path::new(own.get_host()).join(format!(".s.PGSQL.{}", own.get_port()));
+        let (forget, forgotten) = tokio::sync::watch::channel(());
+        let port = forgetful(socket, forgotten).await;
+        let over = own.host("127.0.0.1").port(port);
+        let options = StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::default() };
+        let one: PgPool = pool(1, &options).connect_lazy_with(over.clone());
+        for lender in [readers(1, over, &options), one.into()] {
+            let mut lent = lender.lend().await.unwrap();
+            // It was told all: nothing is left to wait for but the ping by which it is taken back.
+            sqlx::query("select 1").execute(&mut *lent).await.unwrap();
+            forget.send_replace(());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(lent);
+            sqlx::query("select 1").execute(&lender).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_that_are_lent_one_by_one_come_all_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let pools = Pools::open(cluster.connect_options(), &StoreOptions::default()).await.unwrap();
+        let sql = "select generate_series(1, 5000)";
+        let rows: Vec<i32> = sqlx::query_scalar(sql).fetch_all(pools.read(None)).await.unwrap();
+        assert_eq!(rows, (1..=5000).collect::<Vec<_>>());
+        let failed =
+            sqlx::query("select 1 / (3 - n) from generate_series(1, 5) n").fetch_all(pools.read(None));
+        assert!(failed.await.is_err(), "an error after rows is an error");
+        let none: Option<i32> =
+            sqlx::query_scalar("select 1 where false").fetch_optional(pools.read(None)).await.unwrap();
+        assert_eq!(none, None);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_dropped_is_rolled_back_by_every_pool() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let options = StoreOptions { writers: 1, followers: 1, ..StoreOptions::default() };
+        let pools = Pools::open(cluster.connect_options(), &options).await.unwrap();
+        sqlx::raw_sql("create table t (n bigint)").execute(&pools.write).await.unwrap();
+        for lender in [&pools.write, pools.read(Some(Reading::Follow))] {
+            let mut dropped = lender.begin().await.unwrap();
+            sqlx::raw_sql("insert into t values (1)").execute(&mut *dropped).await.unwrap();
+            drop(dropped);
+            let mut kept = lender.begin().await.unwrap();
+            sqlx::raw_sql("insert into t values (2)").execute(&mut *kept).await.unwrap();
+            kept.commit().await.unwrap();
+        }
+        let seen: Vec<i64> = sqlx::query_scalar("select n from t").fetch_all(pools.read(None)).await.unwrap();
+        assert_eq!(seen, [2, 2]);
+    }
+
+    #[tokio::test]
     async fn a_verdict_is_read_while_everybody_browses() {
         let folder = tempfile::tempdir().unwrap();
         let cluster = PrivateCluster::start(folder.path()).await.unwrap();
         let acquire_timeout = Duration::from_secs(2);
         let options = StoreOptions { browsers: 1, acquire_timeout, ..StoreOptions::default() };
         let pools = Pools::open(cluster.connect_options(), &options).await.unwrap();
-        let _held = pools.read(None).acquire().await.unwrap();
+        let _held = pools.read(None).lend().await.unwrap();
         let one = async || sqlx::query("select 1").execute(pools.read(None)).await.map(|_| ());
         assert!(one().await.is_err(), "browsers wait for each other");
         for other in [Reading::Verdict, Reading::Ingest, Reading::Follow] {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use catenary_evidence::digest::Sha256;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use thiserror::Error;
 
 use super::{Batch, Chain, Decision, Record, lines};
@@ -15,7 +15,7 @@ use crate::{
     facts::{id_from, time_from},
     failpoint::hit,
     limit::{in_time, own_task},
-    pool::retry,
+    pool::{Lender, retry},
 };
 
 /// A batch that is to be written behind the end of its chain.
@@ -147,7 +147,7 @@ impl Store {
 }
 
 /// 1. new chains; 2. their ends, as they were left; 3. batches; 4. rows; 5. verdicts.
-async fn write(pool: &PgPool, seal: &SealKeys, batches: &[NewBatch]) -> Result<(), RecordError> {
+async fn write(pool: &Lender, seal: &SealKeys, batches: &[NewBatch]) -> Result<(), RecordError> {
     let mut transaction = pool.begin().await?;
     begin_chains(&mut transaction, batches).await?;
     if move_ends(&mut transaction, seal, batches).await? != batches.len() as u64 {
