@@ -142,6 +142,11 @@ impl Store {
         self.inner.alarms.load(Ordering::Relaxed)
     }
 
+    /// How many logs take nothing at the moment: what is sent to them is refused.
+    pub fn stalled(&self) -> usize {
+        self.inner.sequencer.stalled()
+    }
+
     /// Closes every connection, after what is being written.
     pub async fn close(&self) {
         self.inner.sequencer.close().await;

@@ -31,6 +31,9 @@ const MAX_QUEUE_KIB: u32 = 128 * 1024;
 /// A queue that nothing came to for so long is closed; the next item opens another.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// A batch that is not written after so long is late.
+const LATE: Duration = Duration::from_secs(2);
+
 pub(crate) type Answer = Result<Appended, StoreError>;
 
 /// One item on its way.
@@ -46,11 +49,15 @@ struct Queue {
     task: JoinHandle<()>,
 }
 
+/// Since when nothing could be written, by tenant; no row where the last batch was.
+type Waiting = Arc<Mutex<HashMap<String, Instant>>>;
+
 /// The queues of all tenants.
 pub(crate) struct Sequencer {
     writer: Writer,
     queues: Mutex<HashMap<String, Queue>>,
     room: Arc<Semaphore>,
+    since: Waiting,
 }
 
 impl std::fmt::Debug for Sequencer {
@@ -62,7 +69,7 @@ impl std::fmt::Debug for Sequencer {
 impl Sequencer {
     pub(crate) fn new(writer: Writer) -> Self {
         let room = Arc::new(Semaphore::new(MAX_QUEUE_KIB as usize));
-        Self { writer, queues: Mutex::default(), room }
+        Self { writer, queues: Mutex::default(), room, since: Waiting::default() }
     }
 
     /// Queues an item. The answer comes when its transaction is committed or has failed.
@@ -80,7 +87,8 @@ impl Sequencer {
         let mut queues = self.lock();
         if queues.get(tenant).is_none_or(|queue| queue.jobs.is_closed()) {
             let (jobs, incoming) = mpsc::channel(MAX_QUEUE);
-            let task = tokio::spawn(serve(self.writer.clone(), tenant.to_owned(), incoming));
+            let task =
+                tokio::spawn(serve(self.writer.clone(), tenant.to_owned(), incoming, self.since.clone()));
             queues.insert(tenant.to_owned(), Queue { jobs, task });
         }
         let Some(queue) = queues.get(tenant) else { return Err(StoreError::Busy) };
@@ -91,6 +99,11 @@ impl Sequencer {
     /// How many items wait.
     pub(crate) fn waiting(&self) -> usize {
         self.lock().values().map(|queue| queue.jobs.max_capacity() - queue.jobs.capacity()).sum()
+    }
+
+    /// How many logs take nothing at the moment, although something was sent.
+    pub(crate) fn stalled(&self) -> usize {
+        lock(&self.since).values().filter(|since| since.elapsed() > LATE).count()
     }
 
     /// Takes nothing more and waits until what was taken is written.
@@ -106,17 +119,24 @@ impl Sequencer {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Queue>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queues)
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Writes batch after batch until nothing comes any more.
-async fn serve(writer: Writer, tenant: String, mut incoming: mpsc::Receiver<Job>) {
+async fn serve(writer: Writer, tenant: String, mut incoming: mpsc::Receiver<Job>, since: Waiting) {
     loop {
         match timeout(IDLE, incoming.recv()).await {
             Ok(Some(first)) => {
                 let batch = collect(first, &mut incoming).await;
-                write(&writer, &tenant, batch).await;
+                lock(&since).entry(tenant.clone()).or_insert_with(Instant::now);
+                if write(&writer, &tenant, batch).await {
+                    lock(&since).remove(&tenant);
+                }
             }
             Ok(None) => return,
             // Closing first and draining then loses no item that slips in.
@@ -138,12 +158,16 @@ async fn collect(first: Job, incoming: &mut mpsc::Receiver<Job>) -> Vec<Job> {
     batch
 }
 
-/// Writes one batch and answers each item. A caller that is gone does not matter.
-async fn write(writer: &Writer, tenant: &str, batch: Vec<Job>) {
+/// Writes one batch and answers each item; whether the database was there for it. A caller that is gone does not matter.
+async fn write(writer: &Writer, tenant: &str, batch: Vec<Job>) -> bool {
     let (pending, waiting): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|job| (job.pending, (job.answer, job.room))).unzip();
     let answers = writer.write(tenant, &pending).await;
+    let written = !answers
+        .iter()
+        .any(|answer| matches!(answer, Err(StoreError::Unavailable(_) | StoreError::ClockSkew { .. })));
     for ((answer, _room), result) in waiting.into_iter().zip(answers) {
         let _ = answer.send(result);
     }
+    written
 }

@@ -62,10 +62,13 @@ async fn o09_a_signed_verdict_is_altered() {
     let digest = stage.world.index.digest();
     let other = "0".repeat(64);
     let policy = statement["predicate"]["policy"]["uri"].as_str().unwrap().to_owned();
+    let verified_at = statement["predicate"]["timeVerified"].as_str().unwrap().to_owned();
+    let later = verified_at.replacen("20", "21", 1);
     for (what, from, to) in [
         ("digest", digest.trim_start_matches("sha256:"), other.as_str()),
         ("result", "PASSED", "FAILED"),
         ("policy", policy.as_str(), "https://evil.test/policy"),
+        ("time", &verified_at, &later),
         ("space", "{", "{ "),
     ] {
         assert!(payload.contains(from), "{what}");
@@ -121,7 +124,9 @@ async fn o17_what_cannot_be_put_into_the_log_is_not_acknowledged() {
     let id = format!("sha256:{}", sha256_hex(&envelope));
     let answer = stage.submit(envelope.clone()).await;
     assert_eq!(answer.status, 503, "{}", answer.show());
-    // Answers go on: they read what is in the log.
+    // Whoever watches sees it. Answers go on: they read what is in the log.
+    let stalled = async || app.anonymous().get("/readyz").await.is(200).0["stalled"].clone();
+    assert_eq!(stalled().await, 1);
     stage.judge().await.passes();
     held.rollback().await.unwrap();
     let begun = Instant::now();
@@ -129,6 +134,7 @@ async fn o17_what_cannot_be_put_into_the_log_is_not_acknowledged() {
         let again = stage.submit(envelope.clone()).await;
         if [200, 201].contains(&again.status) {
             assert_eq!(again.is(again.status).text("id"), id);
+            assert_eq!(stalled().await, 0);
             break;
         }
         assert!(begun.elapsed() < Duration::from_secs(60), "{}", again.show());

@@ -88,6 +88,8 @@ struct Readiness {
     broken: Vec<String>,
     /// Tenants that are not followed in time.
     behind: usize,
+    /// Tenants to whose log nothing can be added at the moment: what is sent is refused with 503, answers are given.
+    stalled: usize,
     /// `on` or `off`: whether a rolled back database would be noticed after a restart.
     rollback_detection: &'static str,
     /// Rows found changed behind our back.
@@ -138,6 +140,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Response {
         database,
         broken,
         behind,
+        stalled: app.backend.store.stalled(),
         rollback_detection: if follower.detects_rollback() { "on" } else { "off" },
         integrity_alarms: app.backend.store.alarms(),
         scrub: app.scrub.show(),
