@@ -125,11 +125,14 @@ impl StoreError {
 /// `serialization_failure`, `deadlock_detected`: the same transaction can succeed when run again.
 const RETRY: [&str; 2] = ["40001", "40P01"];
 
-/// Out of connections, shutting down, starting up, out of disk or memory, cancelled by a time limit.
-const UNAVAILABLE: [&str; 12] = [
+/// Out of connections, shutting down, starting up, out of disk or memory, cancelled by a time limit, a disk that does not read.
+const UNAVAILABLE: [&str; 13] = [
     "53000", "53100", "53200", "53300", "53400", "55P03", "57014", "57P01", "57P02", "57P03", "25P03",
-    "25006",
+    "25006", "58030",
 ];
+
+/// `data_corrupted`, `index_corrupted`: a page whose checksum does not hold.
+const DAMAGED: [&str; 2] = ["XX001", "XX002"];
 
 /// The SQLSTATE, when the server sent one.
 fn sqlstate(error: &sqlx::Error) -> Option<String> {
@@ -152,10 +155,14 @@ impl From<sqlx::Error> for StoreError {
         let waits =
             matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed);
         let code = sqlstate(&error);
+        let damaged = code.as_deref().is_some_and(|code| DAMAGED.contains(&code));
+        if damaged {
+            tracing::error!(%error, "what the database stores is damaged");
+        }
         let transient = code.is_some_and(|code| {
             UNAVAILABLE.contains(&code.as_str()) || RETRY.contains(&code.as_str()) || code.starts_with("08")
         });
-        if waits || transient || is_disconnect(&error) {
+        if waits || damaged || transient || is_disconnect(&error) {
             Self::Unavailable(error.to_string())
         } else {
             Self::Refused(error.to_string())
