@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use acceptance::{
     cluster::connect,
-    load::{Askers, Writers},
+    load::{Askers, Writers, fresh, percentile},
 };
 use sqlx::{Connection as _, PgConnection};
 
@@ -98,6 +98,9 @@ fn panics(ground: &Ground) -> usize {
     log.matches("PANIC:").count()
 }
 
+/// Who finds no connection is told so after two seconds; and what a busy machine adds.
+const WITHOUT: Duration = Duration::from_millis(2_250);
+
 /// R07: somebody else holds every connection; then somebody holds the lock that every writer needs.
 pub async fn connections_run_out(plan: Plan) -> Report {
     let rounds = if plan.short { 1 } else { 5 };
@@ -128,6 +131,16 @@ pub async fn connections_run_out(plan: Plan) -> Report {
         let told = asked.stop().await;
         // Two seconds for a connection, and what a busy machine adds. A connection may be free for a moment.
         ground::were_told(&mut report, &told, &[200, 503], Duration::from_secs(3));
+        let mut took: Vec<Duration> = told.iter().map(|t| t.took).collect();
+        took.sort();
+        let p99 = percentile(&took, 0.99);
+        report.expect(p99 <= WITHOUT, || format!("verdicts without a connection took {p99:?} at p99"));
+        let begun = Instant::now();
+        let answer = ground.stage.submit(fresh(&ground.stage.world.k_ci)).await;
+        report.longest("ms of an ingest without a connection", begun.elapsed());
+        report.expect([201, 503].contains(&answer.status) && begun.elapsed() <= WITHOUT, || {
+            format!("an ingest without a connection: {:?}, {}", begun.elapsed(), answer.show())
+        });
         let refused = told.iter().filter(|t| t.status == 503).count() as u64;
         report.count("verdicts refused for want of a connection", refused);
         report.expect(refused > 0, || "the connections did not run out".to_owned());

@@ -17,6 +17,9 @@ use crate::{
     report::Report,
 };
 
+/// What waits for the disk is told so after five seconds; and what a machine under `strace` adds.
+const DEADLINE: Duration = Duration::from_millis(5_500);
+
 /// R05: each commit takes 300 ms longer, then none ends for ten seconds. Verdicts do not care.
 pub async fn is_slow(plan: Plan) -> Report {
     if !Strace::works() {
@@ -41,9 +44,15 @@ pub async fn is_slow(plan: Plan) -> Report {
         format!("a disk that is only slow refuses: {:?}", writers.statuses())
     });
     slow = writers.acknowledged();
+    let refused = |writers: &Writers| writers.statuses().get(&503).copied().unwrap_or(0);
+    let before = refused(&writers);
     let strace = Strace::attach(&everybody(&ground).await, true, "fdatasync:delay_enter=10000000");
     tokio::time::sleep(Duration::from_secs(9)).await;
+    let connections = ground::connections(&ground).await;
     drop(strace);
+    report.count("connections while it stands still", connections);
+    report.expect(connections <= ground::CONNECTIONS, || format!("{connections} connections"));
+    report.expect(refused(&writers) > before, || "nobody was told that the disk stands still".to_owned());
     let freed = Instant::now();
     report.expect(writers.acknowledged() < slow + 40, || "the disk did not stand still".to_owned());
     // What sleeps in the disk wakes first.
@@ -57,6 +66,8 @@ pub async fn is_slow(plan: Plan) -> Report {
     let slowest = writers.took().last().copied().unwrap_or_default();
     report.longest("ms of an ingest at most", slowest);
     report.expect(slowest < Duration::from_secs(8), || format!("an ingest took {slowest:?}"));
+    let p99 = percentile(&writers.took(), 0.99);
+    report.expect(p99 <= DEADLINE, || format!("ingests took {p99:?} at p99"));
     ground.settle(&mut report, writers).await;
     report
 }

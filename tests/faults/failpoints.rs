@@ -102,6 +102,7 @@ pub async fn every(plan: Plan) -> Report {
     report.count("acknowledged", acknowledged.len() as u64);
     report.count("lost", lost);
     report.expect(lost == 0, || format!("{lost} acknowledged attestations are lost"));
+    report.count("read back", load::kept(&stage, &log, &acknowledged, 200).await);
     app.log_is_clean();
     report
 }

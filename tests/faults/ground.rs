@@ -89,9 +89,7 @@ pub async fn settle(report: &mut Report, app: &App, stage: &Stage, writers: Writ
     report.count("acknowledged", acknowledged.len() as u64);
     report.count("lost", lost);
     report.expect(lost == 0, || format!("{lost} acknowledged attestations are lost"));
-    for one in acknowledged.iter().step_by(acknowledged.len() / 20 + 1) {
-        log.includes(stage, &one.id, one.index).await;
-    }
+    report.count("read back", load::kept(stage, &log, &acknowledged, 50).await);
     stage.judge().await.passes();
     let differences = app.log_differences();
     report.expect(differences.is_empty(), || format!("log verify: {differences:?}"));
@@ -135,6 +133,18 @@ pub fn were_told(report: &mut Report, told: &[Told], known: &[u16], limit: Durat
     report.longest("ms of a verdict at p99", percentile(&took, 0.99));
     let slowest = took.last().copied().unwrap_or_default();
     report.expect(slowest <= limit, || format!("a verdict took {slowest:?}"));
+}
+
+/// Connections of one service at most, as `catenary_store::StoreOptions` has them.
+pub const CONNECTIONS: u64 = 17;
+
+/// Connections of the service.
+pub async fn connections(ground: &Ground) -> u64 {
+    let sql = format!(
+        "select count(*) from pg_stat_activity where datname = '{}' and pid <> pg_backend_pid() and backend_type = 'client backend'",
+        ground.database()
+    );
+    u64::try_from(cluster::count(&ground.url, &sql).await).unwrap_or(0)
 }
 
 /// Connections of the database that lie inside a transaction for longer than so many seconds.

@@ -36,12 +36,17 @@ pub async fn clients_hang_up(plan: Plan) -> Report {
     for n in 0..storm {
         // One reads, one writes; each with a connection of its own that ends with it.
         let client = stage.afresh(&stage.url);
-        let (bytes, image) = (fresh(&key), stage.world.image());
+        let (bytes, image) = (fresh(&key), acceptance::http::escape(&stage.world.image()));
         let patience = Duration::from_millis(random.u64(1..2_500));
         attempts.push(tokio::spawn(async move {
             let asks = async {
                 match n % 3 {
-                    0 => client.verdict(&format!("{image}&x={n}")).await.status,
+                    0 => {
+                        client
+                            .get(&format!("/v1/verdict?image={image}&environment=prod&ctx.n={n}"))
+                            .await
+                            .status
+                    }
                     _ => client.submit(bytes).await.status,
                 }
             };
@@ -89,7 +94,10 @@ pub async fn clients_hang_up(plan: Plan) -> Report {
     report.count("acknowledged", acknowledged.len() as u64);
     report.count("lost", lost);
     report.expect(lost == 0, || format!("{lost} acknowledged attestations are lost"));
+    report.count("read back", load::kept(stage, &log, &acknowledged, 50).await);
     idle = idle.max(ground::idle_in_transaction(&ground, 2).await);
+    let connections = ground::connections(&ground).await;
+    report.expect(connections <= ground::CONNECTIONS, || format!("{connections} connections"));
     report.count("idle in transaction", idle);
     report.expect(idle == 0, || format!("{idle} connections lie inside a transaction"));
     let postgres = std::fs::read_to_string(ground.cluster.folder().join("postgres.log")).unwrap_or_default();

@@ -64,7 +64,11 @@ pub async fn nothing_is_lost(report: &mut Report, stage: &Stage, acknowledged: &
     {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let lost = lost(stage, acknowledged).await;
+    let log = checker::check(stage, &stage.tenant).await;
+    let lost = load::lost(&log, acknowledged);
+    if lost == 0 {
+        report.count("read back", load::kept(stage, &log, acknowledged, 50).await);
+    }
     report.count("acknowledged", acknowledged.len() as u64);
     report.count("lost", lost);
     report.expect(lost == 0, || format!("{lost} acknowledged attestations are lost"));

@@ -15,6 +15,10 @@ use crate::{
 };
 
 const MIB: u64 = 1024 * 1024;
+/// Questions of which a hundredth tells how long others wait.
+const ASKED: usize = 1_000;
+/// Milliseconds below which a machine with two cores and many processes is not told from another.
+const NOISE: u64 = 10;
 /// What the service may have open at a time.
 const DESCRIPTORS: u64 = 4096;
 
@@ -27,7 +31,7 @@ pub async fn clients(plan: Plan) -> Report {
     let builder = App::builder().await.env("RUST_LOG", "warn");
     let app = builder.wrapper(&["prlimit", &nofile]).start().await;
     let stage = Stage::in_app(&app).await.play_honest().await;
-    let mut calm = ask(&stage, 200).await;
+    let mut calm = ask(&stage, ASKED).await;
     let kinds = [("slow heads", n), ("silent", n), ("slow bodies", n / 2), ("slow readers", n / 2)];
     let mut slow = Vec::new();
     for (kind, number) in kinds {
@@ -40,7 +44,7 @@ pub async fn clients(plan: Plan) -> Report {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Newcomers, each on a connection of its own, and one that has one.
-    let mut busy = ask(&stage, 200).await;
+    let mut busy = ask(&stage, ASKED).await;
     let mut descriptors = machine::descriptors(app.process.pid);
     for _ in 0..20 {
         busy.extend(newcomer(&stage).await);
@@ -50,7 +54,7 @@ pub async fn clients(plan: Plan) -> Report {
     report.count("ms to 99 % before", usual);
     report.count("ms to 99 % meanwhile", now);
     report.count("descriptors at most", descriptors);
-    report.expect(now < 2 * usual.max(1) + 100, || format!("others waited {now} ms instead of {usual} ms"));
+    report.expect(now <= 2 * usual.max(NOISE), || format!("others waited {now} ms instead of {usual} ms"));
     report.expect(descriptors < DESCRIPTORS, || format!("{descriptors} descriptors"));
     // Bodies have 30 s, readers 30 s after their buffers are full; in the gate nobody waits for those.
     for (kind, task) in slow {
@@ -165,12 +169,15 @@ pub async fn bodies(plan: Plan) -> Report {
     ];
     for attack in attacks {
         let all: Vec<_> = (0..at_once).map(|_| tokio::spawn(pour(address.clone(), attack.clone()))).collect();
+        let mut for_good = 0;
         for one in all {
             let status = one.await.ok().flatten();
             report.count(attack.kind, 1);
             let as_expected = status.is_some_and(|s| attack.expected.contains(&s));
             report.expect(as_expected, || format!("{}: {status:?}", attack.kind));
+            for_good += u64::from(status.is_some_and(|s| s != 503));
         }
+        report.expect(for_good > 0, || format!("{}: nothing but 503", attack.kind));
     }
     let grown = app.process.peak().saturating_sub(before);
     report.count("MiB more than before", grown / MIB);

@@ -199,6 +199,19 @@ pub fn percentile(sorted: &[Duration], share: f64) -> Duration {
     sorted.get(at.round() as usize).copied().unwrap_or_default()
 }
 
+/// Looks up so many of what was acknowledged, spread over all of it: a proof to the checkpoint, and the bytes that were sent.
+pub async fn kept(client: &Client, log: &Checked, acknowledged: &[Acknowledged], most: usize) -> u64 {
+    let mut looked_up = 0;
+    for one in acknowledged.iter().step_by(acknowledged.len() / most + 1) {
+        log.includes(client, &one.id, one.index).await;
+        let raw = client.get(&format!("/v1/attestations/{}/raw", one.id)).await;
+        raw.is(200);
+        assert!(one.bytes.is_empty() || raw.body == one.bytes.as_bytes(), "{} has other bytes", one.id);
+        looked_up += 1;
+    }
+    looked_up
+}
+
 /// How many of the acknowledged ones a log lacks, or has elsewhere.
 pub fn lost(log: &Checked, acknowledged: &[Acknowledged]) -> u64 {
     let kept = |a: &&Acknowledged| log.index_of.get(a.id.trim_start_matches("sha256:")) == Some(&a.index);

@@ -10,8 +10,8 @@ use crate::hammer::play::Play;
 pub const MEMORY: u64 = 400 << 20;
 /// Open files of an instance.
 pub const FILES: usize = 1_200;
-/// Connections of an instance to Postgres: eight that read, four that write.
-pub const CONNECTIONS: i64 = 12;
+/// Connections of an instance to Postgres: thirteen that read, four that write.
+pub const CONNECTIONS: i64 = 17;
 
 /// Looks once a second, until the end.
 pub async fn sample(play: Arc<Play>) {
