@@ -1,5 +1,7 @@
 //! Chains with a link that is missing, spliced or bent.
 
+use std::time::Instant;
+
 use acceptance::{Stage, honest, http::escape, mutant, stage::furnish};
 use catenary_testkit::{
     Subject, World,
@@ -134,7 +136,9 @@ async fn g18_a_cycle_never_proves_itself() {
         Some(Base { uri: RESOURCE.into(), digest: Some(product) });
     stage.world = world;
     stage.post_world().await;
+    let begun = Instant::now();
     stage.judge().await.answers("G18");
+    println!("a cycle: {:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -193,7 +197,9 @@ async fn g20_a_chain_of_ten_thousand_steps() {
     push.digest = digest(0);
     stage.post_envelopes(&[push.statement().signed_by(&world.k_reg)]).await;
     // One that took longer than an answer may would be no verdict.
+    let begun = Instant::now();
     stage.verdict(&world.image_of(&digest(0))).await.answers("G20");
+    println!("ten thousand steps: {:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -232,6 +232,7 @@ async fn h36_injection_through_queries() {
     let texts = [
         "%';drop table attestation--",
         &"\\%_".repeat(2_000),
+        &"\\%_".repeat(5_000),
         "$.* ? (@.a > 1)",
         "' OR 1=1 --",
         "\u{0}",

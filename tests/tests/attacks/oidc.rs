@@ -270,17 +270,16 @@ async fn h17_unknown_kid_flood() {
     );
     let app = App::builder().await.config(&toml).start().await;
     let begun = Instant::now();
-    for n in 0..1_000 {
+    for n in 0..1_000_u32 {
         let token = issuer.sign(
             &json!({"alg": "RS256", "kid": format!("random-{n}")}),
             &issuer.github_claims().to_string(),
         );
         acceptance::Client::new(&app.url, Some(&token)).submit("{}").await.answers("H17");
-        if begun.elapsed() > Duration::from_secs(20) {
-            break;
-        }
     }
-    assert!(host.calls() <= 1, "{} fetches in {:?}", host.calls(), begun.elapsed());
+    // One each half minute, however long a busy machine takes.
+    let most = 1 + begun.elapsed().as_secs() / 30;
+    assert!(host.calls() as u64 <= most, "{} fetches in {:?}", host.calls(), begun.elapsed());
 }
 
 #[tokio::test]
@@ -301,6 +300,11 @@ async fn h22_token_from_a_pull_request_or_a_fork() {
     let place = place().await;
     let tokens = vec![
         place.claims(|c| c["event_name"] = json!("pull_request_target")),
+        place.claims(|c| {
+            c["event_name"] = json!("pull_request_target");
+            c["head_repository"] = json!("mallory/app");
+            c["head_ref"] = json!("main");
+        }),
         place.claims(|c| c["event_name"] = json!("pull_request")),
         place.claims(|c| c["ref"] = json!("refs/pull/7/merge")),
         place.claims(|c| c["runner_environment"] = json!("self-hosted")),
