@@ -198,7 +198,8 @@ pub fn plot(cases: &[Case]) -> String {
     const COLOURS: [&str; 4] = ["#0b6", "#06b", "#b60", "#b06"];
     let curves: Vec<&Case> = cases.iter().filter(|case| case.curve.len() > 1).collect();
     let mut svg = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 320\" font-family=\"sans-serif\" font-size=\"12\">\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 320\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"640\" height=\"320\" fill=\"#fff\"/>\n",
     );
     let y = |cost: f64| 280.0 - (cost.min(2.0) * 120.0);
     for line in [0.0, 0.5, 1.0, 1.5, 2.0] {
