@@ -8,6 +8,8 @@ mod archivista;
 mod batch;
 #[path = "stories/browse.rs"]
 mod browse;
+#[path = "stories/check.rs"]
+mod check;
 #[path = "stories/closed_loop.rs"]
 mod closed_loop;
 #[path = "stories/components.rs"]

@@ -1,18 +1,22 @@
 //! Verifying files offline: no server, no network, no log; only the roots and keys that are given.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, io::Read as _, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
     Attestation, Digest, GitOid, Node, PublicKey, Refusal, Scheme, Signature, Trust, attestation, form,
     object::{self, Body, GIT_COMMIT, GIT_TAG, GitSignature},
-    trust_root::{Domain, Rules},
+    signer::AuthorityKind,
+    trust_root::{Domain, Rules, TrustRootError},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
 pub mod layout;
+
+/// The most bytes that are taken from the standard input: more than any form may have.
+const MAX_INPUT: u64 = 256 * 1024 * 1024;
 
 /// What files are verified against.
 #[derive(Debug, Clone)]
@@ -37,11 +41,10 @@ pub struct Checked {
     pub form: String,
     /// How it was found.
     pub result: Outcome,
-    /// Why, unless it is verified.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why; `null` when it is verified.
     pub code: Option<String>,
-    /// The same in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The same in words, for people.
+    #[serde(skip)]
     pub message: Option<String>,
     /// Who signed.
     pub signers: Vec<Value>,
@@ -49,8 +52,7 @@ pub struct Checked {
     pub signed_between: [Option<String>; 2],
     /// What it is about.
     pub subjects: Vec<String>,
-    /// `predicateType` of the statement.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `predicateType` of the statement, if it is one.
     pub predicate_type: Option<String>,
     /// The facts of what verified, for callers that look further.
     #[serde(skip)]
@@ -107,19 +109,21 @@ impl Against {
     pub fn root(&mut self, name: &str, document: &[u8]) -> Result<()> {
         let plain = Domain::read(name, document, Rules::NONE)?;
         let has = |kind| plain.authorities().keys().any(|(known, _)| *known == kind);
-        let rules = Rules {
-            log: has(catenary_evidence::signer::AuthorityKind::Log),
-            sct: has(catenary_evidence::signer::AuthorityKind::CtLog),
-            logs: 1,
-        };
+        let rules = Rules { log: has(AuthorityKind::Log), sct: has(AuthorityKind::CtLog), logs: 1 };
         self.add(Arc::new(Domain::read(name, document, rules)?));
         Ok(())
     }
 
     /// A `trusted_root.json` under which everything is demanded that a public instance gives: a root without logs trusts nothing.
-    pub fn strict_root(&mut self, name: &str, document: &[u8]) -> Result<()> {
+    pub fn strict_root(&mut self, name: &str, document: &[u8]) -> Result<(), TrustRootError> {
         self.add(Arc::new(Domain::read(name, document, Rules::default())?));
         Ok(())
+    }
+
+    /// Whether a root names a log of signatures.
+    pub fn names_logs(&self) -> bool {
+        let mut authorities = self.trust.domains().iter().flat_map(|domain| domain.authorities().into_keys());
+        authorities.any(|(kind, _)| kind == AuthorityKind::Log)
     }
 
     fn add(&mut self, domain: Arc<Domain>) {
@@ -172,8 +176,13 @@ impl Against {
         }
     }
 
-    /// Verifies one file.
+    /// Verifies one file; `-` is the standard input.
     pub fn check(&self, path: &Path) -> Result<Checked> {
+        if path == Path::new("-") {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().take(MAX_INPUT).read_to_end(&mut bytes).context("standard input")?;
+            return Ok(Checked { file: "-".into(), ..self.bytes(&bytes) });
+        }
         if let Some(items) = layout::attachments(path)? {
             let mut checked = self.items(&items.iter().map(Vec::as_slice).collect::<Vec<_>>());
             checked.file = path.display().to_string();
@@ -293,6 +302,12 @@ impl Against {
 }
 
 impl Checked {
+    /// A file that cannot be read is no evidence.
+    pub fn unreadable(path: &Path, error: &anyhow::Error) -> Self {
+        let failed = failed("unknown", Outcome::Refused, "FILE_UNREADABLE", &format!("{error:#}"));
+        Self { file: path.display().to_string(), ..failed }
+    }
+
     fn signed(&mut self, signatures: &[Signature]) {
         let describe = |signature: &Signature| match signature.signer.identity() {
             None => json!({"key": signature.signer.to_string()}),

@@ -62,8 +62,8 @@ pub enum TrustRootError {
         /// What is wrong with it.
         why: String,
     },
-    /// A root without a certificate authority vouches for nobody.
-    #[error("it names no certificate authority")]
+    /// A root that names nobody vouches for nothing. One of logs alone is a root: it proves when a key signed.
+    #[error("it names no certificate authority, no log and no timestamp authority")]
     Empty,
 }
 
@@ -198,7 +198,7 @@ impl Domain {
             let authority = TsaAuthority::new(leaf.clone(), intermediates, last.clone(), tsa.valid_for);
             domain.timestamp_authorities.push(Tsa { id: Sha256::of(leaf.as_bytes()), authority });
         }
-        if domain.anchors.is_empty() {
+        if domain.anchors.is_empty() && domain.logs.is_empty() && domain.timestamp_authorities.is_empty() {
             return Err(TrustRootError::Empty);
         }
         Ok(domain)
@@ -400,6 +400,17 @@ mod tests {
         assert!(domains[1].logs.is_empty() && domains[1].timestamp_authorities.len() >= 2);
         for domain in &domains {
             assert!(!domain.authorities().is_empty());
+        }
+    }
+    #[test]
+    fn a_root_of_nobody_is_none() {
+        let media_type = r#""mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1""#;
+        for document in [
+            format!("{{{media_type}}}"),
+            format!(r#"{{{media_type},"certificateAuthorities":[],"ctlogs":[]}}"#),
+        ] {
+            let read = Domain::read("nobody", document.as_bytes(), Rules::NONE);
+            assert_eq!(read.err(), Some(TrustRootError::Empty), "{document}");
         }
     }
 }

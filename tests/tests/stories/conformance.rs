@@ -7,8 +7,8 @@ use acceptance::App;
 use catenary_testkit::{
     Key,
     authority::{
-        Authority, BundleBuilder, Claims, Kind, LIFETIME, Leaf, Sct, Signer, Tamper, TrustedRoot, Tsa,
-        Version, Window,
+        Authority, BundleBuilder, Claims, Kind, LIFETIME, Leaf, MEDIA_TYPE, Sct, Signer, Tamper, TrustedRoot,
+        Tsa, Version, Window, x509::Issuer,
     },
     sha256_hex,
 };
@@ -412,5 +412,112 @@ async fn bundles_that_are_none_are_refused() {
         suite.case(name, false, &text);
     }
     assert!(Path::new(&suite.path("a.txt")).exists(), "the good artifact is there");
+    suite.done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_managed_key_asks_a_root_for_its_logs_only() {
+    let app = App::shared().await;
+    let mut suite = Suite::new(app);
+    let authority = suite.authority.clone();
+    let key = Key::p256("managed");
+    let pem = suite.write("key.pub", key.public_pem().as_bytes());
+    let logs = authority.trusted_root().without_ct_logs().without_tsa().without_authorities();
+    let logs = suite.write("logs.json", logs.to_json().as_bytes());
+    let nobody = suite.write("nobody.json", json!({"mediaType": MEDIA_TYPE}).to_string().as_bytes());
+    let under_logs = ["--key", &pem, "--trusted-root", &logs];
+    let under_nobody = ["--key", &pem, "--trusted-root", &nobody];
+    for kind in [Kind::HashedRekordV1, Kind::HashedRekordV2, Kind::DsseV1, Kind::DsseV2, Kind::IntotoV2] {
+        // Nothing but a proof says no time, which a key does not need. The log's body names payloads by their hash.
+        let timeless = |bundle: &mut Value| {
+            bundle["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = "0".into();
+        };
+        let logged = |statement: &str| {
+            let builder = authority.attest_with_key(&key, statement).entry(kind).without_promise();
+            builder.edit_json(timeless).to_json()
+        };
+        let bundle = logged(&statement(FILE));
+        suite.case_with(&format!("{kind:?} under logs alone"), true, &bundle, &under_logs);
+        suite.case_with(&format!("{kind:?} of a log that no root names"), false, &bundle, &under_nobody);
+        suite.case_with(&format!("{kind:?} in a list"), false, &format!("[{bundle}]"), &under_logs);
+        for (name, file) in
+            [("of no type", None), ("of another type", Some("https://in-toto.io/Statement/v2"))]
+        {
+            let mut statement: Value = serde_json::from_str(&statement(FILE)).unwrap();
+            let statement = match file {
+                None => statement.as_object_mut().unwrap().remove("_type").map(|_| statement.to_string()),
+                Some(file) => {
+                    statement["_type"] = file.into();
+                    Some(statement.to_string())
+                }
+            };
+            let bundle = logged(&statement.unwrap());
+            suite.case_with(&format!("{kind:?}, a statement {name}"), false, &bundle, &under_logs);
+        }
+        for more in [&["--certificate-identity", WHO][..], &["--certificate-oidc-issuer", ISSUER][..]] {
+            suite.case_with("a key and an identity", false, &bundle, &[&under_logs[..], more].concat());
+        }
+    }
+    let unlogged = authority.attest_with_key(&key, &statement(FILE)).entries(&[]).to_json();
+    suite.case_with("no entry, under a root that names no log", true, &unlogged, &under_nobody);
+    suite.case_with("no entry, under logs", false, &unlogged, &under_logs);
+    suite.case_with("no entry, under the public instance", false, &unlogged, &under_logs[..2]);
+    suite.case_under("no key, under a root that names nobody", false, &unlogged, &nobody);
+    suite.case_under("no key, under logs", false, &unlogged, &logs);
+    let other = suite.write("other.pub", Key::p256("other").public_pem().as_bytes());
+    let by = ["--key", &other, "--trusted-root", &nobody];
+    suite.case_with("no entry and another key", false, &unlogged, &by);
+    suite.done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_are_read_as_they_are_written() {
+    let app = App::shared().await;
+    let mut suite = Suite::new(app);
+    let authority = suite.authority.clone();
+    let (start, end) = (authority.window.start, authority.now + 5 * 365 * 86_400);
+    // Another instance serves an intermediate of the same name and another key; the certificate names its issuer by the name only.
+    let decoy = Issuer::root(Key::p384("decoy root"), authority.root.subject.clone(), start, end);
+    let same_name = authority.intermediate.subject.clone();
+    let between = decoy.intermediate(&Key::p384("decoy"), same_name, start, end, Vec::new());
+    let decoy = (vec![between.certificate, decoy.certificate], authority.window);
+    for (kind, dsse) in SHAPES {
+        let bundle = suite.bundle(kind, dsse).to_json();
+        for position in [0, 1] {
+            let mut root = authority.trusted_root();
+            root.certificate_authorities.insert(position, decoy.clone());
+            suite.with_root(&format!("{kind:?}, a namesake at {position}"), true, &bundle, &root);
+        }
+        let mut only = authority.trusted_root();
+        only.certificate_authorities = vec![decoy.clone()];
+        suite.with_root(&format!("{kind:?}, only a namesake"), false, &bundle, &only);
+        for valid_for in [json!({}), json!({"end": "2040-01-01T00:00:00Z"}), json!({"start": null})] {
+            let mut root = authority.trusted_root().to_value();
+            for log in root["tlogs"].as_array_mut().unwrap() {
+                log["publicKey"]["validFor"] = valid_for.clone();
+            }
+            let root = suite.write("other-root.json", root.to_string().as_bytes());
+            suite.case_under(&format!("{kind:?}, a log {valid_for}"), false, &bundle, &root);
+        }
+        for (name, end, good) in [("ends as it promised", 0, true), ("ended before", -1, false)] {
+            let promised = authority.now + 5;
+            let root = authority.trusted_root().log_window(Window::between(start, promised + end));
+            suite.with_root(&format!("{kind:?}, a log {name}"), good, &bundle, &root);
+        }
+    }
+    // Certificates of a timestamp authority that have ended since, and one that had ended before.
+    let stamp = authority.now + 5;
+    for (ends, good) in [(stamp + 60, true), (stamp, true), (stamp - 1, false)] {
+        let tsa = Tsa::new("short", Window::between(start, ends)).with_window(authority.window);
+        let root = authority.trusted_root().without_tsa().and_tsa(&tsa);
+        let builder = authority.sign_blob(&suite.leaf, FILE).entry(Kind::HashedRekordV2);
+        let bundle = builder.timestamp_by(&tsa, stamp).to_json();
+        suite.with_root(
+            &format!("a timestamp of {stamp} by certificates until {ends}"),
+            good,
+            &bundle,
+            &root,
+        );
+    }
     suite.done();
 }

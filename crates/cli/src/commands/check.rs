@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use catenary_evidence::signer::Logged;
+use catenary_evidence::{
+    form::{self, Opened},
+    signer::Logged,
+    trust_root::TrustRootError,
+};
 use clap::Args;
 
 use crate::{
@@ -15,7 +19,7 @@ use crate::{
 /// Verify evidence files offline: envelopes, bundles, attachments, git objects.
 #[derive(Args)]
 pub struct Check {
-    /// The files; an OCI image layout is a folder or its `index.json`.
+    /// The files; an OCI image layout is a folder or its `index.json`, `-` is the standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// A `trusted_root.json`, instead of the built-in public instances; may be given several times.
@@ -39,7 +43,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// 0 when every file is verified, 1 when one is not.
+    /// 0 when every file is verified, 1 when one is not, 3 when one cannot be read.
     pub fn run(self, output: &Output) -> Result<Exit> {
         let mut against = Against::new();
         if self.trust_root.is_empty() {
@@ -65,11 +69,18 @@ impl Check {
         }
         let mut exit = Exit::Allowed;
         for file in &self.files {
-            let checked = against.check(file)?;
-            if checked.result != Outcome::Verified {
+            let checked = match against.check(file) {
+                Ok(checked) => checked,
+                // The others are checked all the same.
+                Err(error) => {
+                    exit = Exit::Usage;
+                    Checked::unreadable(file, &error)
+                }
+            };
+            if checked.result != Outcome::Verified && exit == Exit::Allowed {
                 exit = Exit::Denied;
             }
-            output.show(&serde_json::to_value(&checked)?, |_| line(&checked));
+            output.line(&serde_json::to_value(&checked)?, |_| line(&checked));
         }
         Ok(exit)
     }
@@ -102,7 +113,7 @@ pub struct VerifyBundle {
     #[arg(long, requires = "certificate_oidc_issuer", conflicts_with = "key")]
     certificate_identity: Option<String>,
     /// The certificate's OIDC issuer.
-    #[arg(long, requires = "certificate_identity")]
+    #[arg(long, requires = "certificate_identity", conflicts_with = "key")]
     certificate_oidc_issuer: Option<String>,
     /// The public key that signed.
     #[arg(long, value_name = "PEM")]
@@ -122,7 +133,11 @@ impl VerifyBundle {
         match &self.trusted_root {
             Some(file) => {
                 let document = std::fs::read(file).with_context(|| file.display().to_string())?;
-                against.strict_root("given", &document)?;
+                match against.strict_root("given", &document) {
+                    // A key needs nobody else's word; a certificate does.
+                    Err(TrustRootError::Empty) if self.key.is_some() => {}
+                    read => read?,
+                }
             }
             None if self.staging => bail!("--staging needs --trusted-root: only public roots are built in"),
             None => against.public_good(),
@@ -147,12 +162,22 @@ impl VerifyBundle {
         let bytes = std::fs::read(&self.bundle).with_context(|| self.bundle.display().to_string())?;
         let mut checked = against.bytes(&bytes);
         checked.file = self.bundle.display().to_string();
-        // The suite's clients take bundles only.
-        let bundle = checked.form.starts_with("sigstore-bundle");
-        // A registered key stands for itself elsewhere; these clients want the log's word for it, too.
-        let logged = checked.facts.iter().flat_map(|facts| &facts.signatures).all(|s| s.logged != Logged::No);
-        let good = checked.result == Outcome::Verified && bundle && logged;
-        output.show(&serde_json::to_value(&checked)?, |_| line(&checked));
+        // The suite's clients take one bundle and nothing else.
+        let bundle = bundle(&bytes);
+        // A registered key stands for itself elsewhere; these clients want the log's word for it, too, unless the root names
+        // no log that could give it and the bundle claims none.
+        let mut claims = bundle.iter().flat_map(|b| &b.signatures).filter_map(|s| s.material.as_ref());
+        let asks = against.names_logs() || claims.any(|material| !material.entries.is_empty());
+        let mut signatures = checked.facts.iter().flat_map(|facts| &facts.signatures);
+        let logged = !asks || signatures.all(|s| s.logged != Logged::No);
+        let good = checked.result == Outcome::Verified && bundle.is_some() && logged;
+        output.line(&serde_json::to_value(&checked)?, |_| line(&checked));
         Ok(if good { Exit::Allowed } else { Exit::Denied })
     }
+}
+
+/// The one bundle of a file.
+fn bundle(bytes: &[u8]) -> Option<Opened> {
+    let opened = std::str::from_utf8(bytes).ok().and_then(|text| form::open(text).ok());
+    opened.filter(|opened| opened.form.starts_with("sigstore-bundle"))
 }

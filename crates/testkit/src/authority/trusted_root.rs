@@ -85,6 +85,12 @@ impl TrustedRoot {
         self
     }
 
+    /// No certificate authorities.
+    pub fn without_authorities(mut self) -> Self {
+        self.certificate_authorities.clear();
+        self
+    }
+
     /// No certificate transparency logs.
     pub fn without_ct_logs(mut self) -> Self {
         self.ct_logs.clear();
