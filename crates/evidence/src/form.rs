@@ -10,6 +10,7 @@ use crate::{json, refusal::Refusal};
 
 mod attachment;
 mod bundle;
+mod cloud_build;
 mod container;
 mod envelope;
 mod metablock;

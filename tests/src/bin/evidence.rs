@@ -37,6 +37,10 @@ struct Row {
     artifact: Option<String>,
     #[serde(default)]
     why: Option<String>,
+    #[serde(default)]
+    source_commit: Option<String>,
+    #[serde(default)]
+    origin: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -45,7 +49,7 @@ struct Identity {
     issuer: Option<String>,
 }
 
-/// An excuse: rows of this kind and expectation whose `why` or `file` holds the text.
+/// An excuse: rows of this kind and expectation whose reason, origin or commit holds the text.
 #[derive(Deserialize)]
 struct Excuse {
     kind: String,
@@ -57,8 +61,18 @@ struct Excuse {
 
 /// What came of a row: what was found, and in words.
 struct Found {
-    outcome: Outcome,
+    /// Nothing when a file of the row is missing.
+    outcome: Option<Outcome>,
     said: String,
+}
+
+impl Row {
+    /// What tells the row from others, wherever its files lie and whatever they are called.
+    fn words(&self) -> String {
+        let mut words = vec![self.why.as_deref(), self.source_commit.as_deref()];
+        words.extend(["repo", "path"].map(|member| self.origin.get(member).and_then(|v| v.as_str())));
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
 }
 
 fn main() -> ExitCode {
@@ -67,7 +81,7 @@ fn main() -> ExitCode {
         eprintln!("evidence FOLDER [--output json]");
         return ExitCode::from(3);
     };
-    match run(Path::new(folder), arguments.iter().any(|a| a == "json")) {
+    match run(Path::new(folder), arguments.iter().any(|a| a == "json" || a == "--output=json")) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -86,11 +100,13 @@ fn run(folder: &Path, machine: bool) -> Result<usize, Box<dyn std::error::Error>
     for row in &rows {
         let found = judge(folder, row);
         let right = match row.expect.as_str() {
-            "verify" => found.outcome == Outcome::Verified,
-            "reject" => found.outcome != Outcome::Verified,
-            _ => found.outcome == Outcome::Unverified,
+            "verify" => found.outcome == Some(Outcome::Verified),
+            // What cannot be read at all was not refused for what it says.
+            "reject" => found.outcome.is_some_and(|outcome| outcome != Outcome::Verified),
+            "parse" => found.outcome == Some(Outcome::Unverified),
+            _ => false,
         };
-        let text = format!("{} {}", row.file, row.why.as_deref().unwrap_or_default());
+        let text = row.words();
         let excuse = excuses.iter().find(|excuse| {
             excuse.kind == row.kind && excuse.expect == row.expect && text.contains(&excuse.holds)
         });
@@ -132,10 +148,14 @@ fn run(folder: &Path, machine: bool) -> Result<usize, Box<dyn std::error::Error>
 }
 
 fn judge(folder: &Path, row: &Row) -> Found {
+    let needed = [&row.file].into_iter().chain(&row.roots).chain(&row.keys).chain(&row.artifact);
+    if let Some(missing) = needed.into_iter().find(|file| !folder.join(file).exists()) {
+        return Found { outcome: None, said: format!("{missing} is missing") };
+    }
     match row.kind.as_str() {
         "trust-root" | "keyring" => material(folder, row),
         _ => evidence(folder, row)
-            .unwrap_or_else(|error| Found { outcome: Outcome::Refused, said: format!("{error:#}") }),
+            .unwrap_or_else(|error| Found { outcome: Some(Outcome::Refused), said: format!("{error:#}") }),
     }
 }
 
@@ -167,7 +187,7 @@ fn material(folder: &Path, row: &Row) -> Found {
         (_, false) if read == 0 && errors.is_empty() => Outcome::Unverified,
         _ => Outcome::Refused,
     };
-    Found { outcome, said: format!("{read} read {}", errors.join("; ")) }
+    Found { outcome: Some(outcome), said: format!("{read} read {}", errors.join("; ")) }
 }
 
 fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error>> {
@@ -223,7 +243,7 @@ fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error
     if !notes.is_empty() {
         said += &format!(" ({})", notes.join("; "));
     }
-    Ok(Found { outcome, said })
+    Ok(Found { outcome: Some(outcome), said })
 }
 
 /// The first link beside a layout that none of the layout's keys signed.
@@ -233,7 +253,14 @@ fn broken_link(folder: &Path, row: &Row) -> Result<Option<String>, Box<dyn std::
     for key in catenary_evidence::layout::functionaries(&signed)? {
         against.keys(&key.to_pem())?;
     }
-    for file in row.files.iter().filter(|file| file.ends_with(".link")) {
+    let is_link = |file: &&String| {
+        let payload = std::fs::read(folder.join(file))
+            .ok()
+            .and_then(|b| catenary_evidence::attestation::payload(&b).ok());
+        let value: Option<serde_json::Value> = payload.and_then(|p| serde_json::from_slice(&p).ok());
+        value.is_some_and(|value| value["_type"] == "link")
+    };
+    for file in row.files.iter().filter(is_link) {
         let checked = against.check(&folder.join(file))?;
         if checked.result != Outcome::Verified {
             return Ok(Some(format!("{file}: {}", checked.message.unwrap_or_default())));

@@ -3,6 +3,7 @@
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
+use super::cloud_build::{self, Image, Summary};
 use crate::{dsse::within, json, limits::MAX_ITEMS, refusal::Refusal};
 
 /// Splits a submission into items, each the exact bytes that are verified and that the id is made of.
@@ -106,40 +107,18 @@ struct Release<'a> {
     sigstore: &'a RawValue,
 }
 
-/// What Cloud Build's document says of the image, unsigned.
-#[derive(Deserialize)]
-struct Image {
-    digest: String,
-    fully_qualified_digest: String,
-}
-
 #[derive(Deserialize)]
 struct Published<'a> {
     #[serde(borrow)]
     attestations: Vec<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct Summary<'a> {
-    #[serde(borrow)]
-    provenance: Vec<Provenance<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Provenance<'a> {
-    #[serde(borrow)]
-    envelope: &'a RawValue,
-}
-
 /// The items inside a published document; `None` when it is none.
 fn inside(bytes: &[u8]) -> Result<Option<Vec<&[u8]>>, Refusal> {
     let text = std::str::from_utf8(bytes).ok();
     let Some(around) = text.and_then(|text| json::loose::<Around<'_>>(text).ok()) else { return Ok(None) };
-    // Nothing of it is believed; a document that contradicts itself was edited by somebody.
-    if let Some(image) = &around.image_summary
-        && !image.fully_qualified_digest.ends_with(&format!("@{}", image.digest))
-    {
-        let why = format!("`image_summary` names {} and {}", image.digest, image.fully_qualified_digest);
+    let summary = around.provenance_summary.as_ref();
+    if let Some(why) = cloud_build::contradiction(around.image_summary.as_ref(), summary) {
         return Err(Refusal::Ambiguous { why });
     }
     Ok(Some(match around {
