@@ -105,11 +105,26 @@ impl Evidence {
 pub struct Want {
     /// For each node: its object, its parent indexes, the attestations with it as a subject.
     pub nodes: Vec<Node>,
-    /// Signers that some policy trusts for some role: their attestations are loaded up to the budget
-    /// (1,000 a node); of all others the first 20 by log index are loaded for near misses.
-    pub signers: Vec<KeyId>,
-    /// The same for certificates: who may be named by one of these.
-    pub identities: Vec<IdentityRule>,
+    /// Whose attestations.
+    pub by: Wanted,
+}
+
+/// Whom some policy trusts for some role: their attestations are loaded up to the budget (1,000 a node); of all others the first 20
+/// by log index are loaded for near misses.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Keys.
+    pub signers: Arc<[KeyId]>,
+    /// Who may be named by a certificate.
+    pub identities: Arc<[IdentityRule]>,
+}
+
+impl Wanted {
+    /// Under this control state. The same for every question: whoever asks many makes it once.
+    pub fn under(control: &Control) -> Self {
+        let signers = crate::evaluate::signers(control).into_iter().collect();
+        Self { signers, identities: crate::evaluate::identities(control).cloned().collect() }
+    }
 }
 
 /// The nodes that an answer rests on, misses included. Trust and policy are not among them: entries that
@@ -140,6 +155,7 @@ impl ReadSet {
 pub struct Gather<'a> {
     about: About<'a>,
     control: &'a Control,
+    by: Wanted,
     asked: BTreeSet<Node>,
 }
 
@@ -152,12 +168,17 @@ enum About<'a> {
 impl<'a> Gather<'a> {
     /// For one question.
     pub fn new(question: &'a Question, control: &'a Control) -> Self {
-        Self { about: About::Question(question), control, asked: BTreeSet::new() }
+        Self::by(Wanted::under(control), question, control)
+    }
+
+    /// The same, when it is known who is wanted under `control`.
+    pub fn by(by: Wanted, question: &'a Question, control: &'a Control) -> Self {
+        Self { about: About::Question(question), control, by, asked: BTreeSet::new() }
     }
 
     /// For [`crate::evaluate::known_resources`] of a bare digest.
     pub fn about(digest: Digest, control: &'a Control) -> Self {
-        Self { about: About::Digest(digest), control, asked: BTreeSet::new() }
+        Self { about: About::Digest(digest), control, by: Wanted::under(control), asked: BTreeSet::new() }
     }
 
     /// The next frontier, given what was fetched for those before. `None`: everything is there, or the
@@ -182,11 +203,7 @@ impl<'a> Gather<'a> {
             return None;
         }
         self.asked.extend(&nodes);
-        Some(Want {
-            nodes,
-            signers: crate::evaluate::signers(self.control).into_iter().collect(),
-            identities: crate::evaluate::identities(self.control).cloned().collect(),
-        })
+        Some(Want { nodes, by: self.by.clone() })
     }
 
     /// What will be asked for next, going by what is there: a manifest's base image, a round trip earlier than the evaluator

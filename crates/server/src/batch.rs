@@ -10,10 +10,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use catenary_chain::{
     Control, Evidence, Gather, Question, Verdict,
     evaluate::{self, Step},
-    gather::{ReadSet, Want},
+    gather::{ReadSet, Want, Wanted},
     verdict::LogView,
 };
-use catenary_evidence::digest::{Node, Sha256};
+use catenary_evidence::{
+    KeyId,
+    digest::{Node, Sha256},
+};
 use catenary_store::{
     StoreError,
     follow::Snapshot,
@@ -29,7 +32,7 @@ use tokio::{
 use crate::{App, problem::Fault};
 
 /// Questions that are gathered together: their evidence is in memory at once.
-const GROUP: usize = 64;
+const GROUP: usize = 128;
 /// Groups of one caller at a time.
 const LANES: usize = 2;
 /// Groups of all callers at a time: what is in memory at once is bounded.
@@ -145,11 +148,13 @@ enum State {
 impl Group<'_> {
     fn answers(&self, questions: &[Question]) -> Result<Vec<Option<Vec<Evaluated>>>, Fault> {
         let controls = &self.bench.controls;
+        let wanted: Vec<Wanted> = controls.iter().map(|control| Wanted::under(control)).collect();
+        let each = || controls.iter().zip(&wanted);
         let mut askings: Vec<Asking<'_>> = questions
             .iter()
-            .flat_map(|question| controls.iter().map(move |control| Asking::new(question, control)))
+            .flat_map(|question| each().map(move |(control, by)| Asking::new(question, control, by)))
             .collect();
-        self.gather(&mut askings)?;
+        self.gather(&mut askings, &together(&wanted))?;
         let mut evaluated = Vec::with_capacity(askings.len());
         for asking in askings {
             evaluated.push(self.answer(asking)?);
@@ -160,25 +165,18 @@ impl Group<'_> {
     }
 
     /// Round by round, until every question has all that it asks for or must be answered alone.
-    fn gather(&self, askings: &mut [Asking<'_>]) -> Result<(), Fault> {
+    fn gather(&self, askings: &mut [Asking<'_>], by: &Wanted) -> Result<(), Fault> {
         let mut shared = Shared::default();
         loop {
             let mut wanted: Option<Want> = None;
             for asking in askings.iter_mut().filter(|asking| matches!(asking.state, State::Open)) {
                 let Some(want) = asking.advance(&shared, self.bench) else { continue };
-                let all = wanted.get_or_insert_with(Want::default);
+                let all = wanted.get_or_insert_with(|| Want { nodes: Vec::new(), by: by.clone() });
                 all.nodes.extend(want.nodes.into_iter().filter(|node| !shared.known.contains(node)));
-                // Signers and identities are the control state's, the same for each question.
-                if all.signers.is_empty() && all.identities.is_empty() || self.bench.controls.len() > 1 {
-                    all.signers.extend(want.signers);
-                    all.identities.extend(want.identities);
-                }
             }
             let Some(mut want) = wanted else { return Ok(()) };
             want.nodes.sort_unstable();
             want.nodes.dedup();
-            want.signers.sort_unstable();
-            want.signers.dedup();
             if shared.known.len() + want.nodes.len() > MAX_SHARED {
                 for asking in askings.iter_mut().filter(|asking| matches!(asking.state, State::Open)) {
                     asking.state = State::Alone;
@@ -219,7 +217,7 @@ impl Group<'_> {
     fn alone(&self, question: &Question, control: &Control) -> Result<Option<Evaluated>, Fault> {
         let (store, snapshot) = (&self.app.backend.store, &self.bench.snapshot);
         let at = snapshot.prefix();
-        let mut asking = Asking::new(question, control);
+        let mut asking = Asking::new(question, control, &Wanted::under(control));
         loop {
             match asking.step(self.bench) {
                 Step::Want(want) => {
@@ -237,12 +235,22 @@ impl Group<'_> {
     }
 }
 
+/// Whom any of these want.
+fn together(wanted: &[Wanted]) -> Wanted {
+    if let [one] = wanted {
+        return one.clone();
+    }
+    let signers: BTreeSet<KeyId> = wanted.iter().flat_map(|one| one.signers.iter()).copied().collect();
+    let identities = wanted.iter().flat_map(|one| one.identities.iter()).cloned().collect();
+    Wanted { signers: signers.into_iter().collect(), identities }
+}
+
 impl<'a> Asking<'a> {
-    fn new(question: &'a Question, control: &'a Control) -> Self {
+    fn new(question: &'a Question, control: &'a Control, by: &Wanted) -> Self {
         Self {
             question,
             control,
-            gather: Gather::new(question, control),
+            gather: Gather::by(by.clone(), question, control),
             evidence: Evidence::default(),
             wanted: Vec::new(),
             state: State::Open,

@@ -169,7 +169,7 @@ pub async fn compute(
 ) -> Result<(Verdict, ReadSet, Evidence), Fault> {
     let at = snapshot.prefix();
     let mut evidence = Evidence::default();
-    let mut gather = Gather::new(question, &snapshot.control);
+    let mut gather = Gather::by(snapshot.wanted().clone(), question, &snapshot.control);
     let log = LogView { size: snapshot.size, root: Sha256(snapshot.root.0) };
     loop {
         match evaluate::step(question, &snapshot.control, &evidence, log, now, &mut gather) {

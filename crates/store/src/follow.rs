@@ -21,7 +21,10 @@ use std::{
     time::Duration,
 };
 
-use catenary_chain::control::{Control, Entry, WriteSet};
+use catenary_chain::{
+    control::{Control, Entry, WriteSet},
+    gather::Wanted,
+};
 use catenary_evidence::{Trust, digest::Sha256};
 use catenary_tlog::{Checkpoint, Frontier, Hash, Tail};
 use jiff::Timestamp;
@@ -70,12 +73,19 @@ pub struct Snapshot {
     history: Arc<Vec<fold::ControlEntry>>,
     /// The checkpoint, once somebody wanted it.
     signed: OnceLock<String>,
+    /// Whom questions want to hear, once somebody asked one.
+    wanted: OnceLock<Wanted>,
 }
 
 impl Snapshot {
     /// The prefix for [`Store::gather`].
     pub fn prefix(&self) -> Prefix {
         Prefix { size: self.size, root: self.root, trust: self.trust.clone(), past: self.past }
+    }
+
+    /// Whom its questions want to hear.
+    pub fn wanted(&self) -> &Wanted {
+        self.wanted.get_or_init(|| Wanted::under(&self.control))
     }
 
     /// The root of a complete subtree, if it can be told without a tile.
@@ -392,9 +402,22 @@ impl Follower {
         let (control, trust) = fold::state_at(&now.history, size).map_err(damaged)?;
         let last = store.entries(&now.tenant, size - 1, size).await?;
         let time = last.first().and_then(|row| row.decode().ok()).map_or(now.time, |leaf| leaf.time);
-        let (frontier, tail, control) = (Frontier::new(), Arc::default(), Arc::new(control));
-        let signed = OnceLock::new();
-        Ok(Snapshot { size, root, frontier, tail, time, control, trust, past: true, signed, ..now.clone() })
+        // Each member is named: one that is derived must not be that of `now`.
+        Ok(Snapshot {
+            tenant: now.tenant.clone(),
+            origin: now.origin.clone(),
+            size,
+            root,
+            frontier: Frontier::new(),
+            tail: Arc::default(),
+            time,
+            control: Arc::new(control),
+            trust,
+            past: true,
+            history: now.history.clone(),
+            signed: OnceLock::new(),
+            wanted: OnceLock::new(),
+        })
     }
 
     /// Waits until entry `index` is followed, at most `limit`.

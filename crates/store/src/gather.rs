@@ -110,7 +110,7 @@ impl Store {
         before: u64,
     ) -> Result<Found, StoreError> {
         let nodes: Vec<String> = want.nodes.iter().map(ToString::to_string).collect();
-        let mut signers: Vec<String> = want.signers.iter().map(ToString::to_string).collect();
+        let mut signers: Vec<String> = want.by.signers.iter().map(ToString::to_string).collect();
         signers.extend(self.identities(tenant, want, &nodes, before).await?);
         let asked = Asked {
             nodes: &nodes,
@@ -132,7 +132,7 @@ impl Store {
         nodes: &[String],
         before: u64,
     ) -> Result<Vec<String>, StoreError> {
-        if want.identities.is_empty() {
+        if want.by.identities.is_empty() {
             return Ok(Vec::new());
         }
         let rows = retry(|| {
@@ -149,7 +149,7 @@ impl Store {
             .fetch_all(self.gathers())
         })
         .await?;
-        let trusted = |signer: &String| want.identities.iter().any(|rule| rule.may_name(signer));
+        let trusted = |signer: &String| want.by.identities.iter().any(|rule| rule.may_name(signer));
         Ok(rows.into_iter().filter(trusted).collect())
     }
 

@@ -212,7 +212,7 @@ impl Replay {
 
     /// What the store answers for a frontier.
     fn gather(&self, want: &Want, before: bool, into: &mut Evidence) {
-        let mut signers: BTreeSet<String> = want.signers.iter().map(ToString::to_string).collect();
+        let mut signers: BTreeSet<String> = want.by.signers.iter().map(ToString::to_string).collect();
         signers.extend(self.identities(want));
         let wanted: BTreeSet<Node> = want.nodes.iter().copied().collect();
         for node in self.family(want, &signers) {
@@ -237,14 +237,14 @@ impl Replay {
 
     /// The certificate identities that a policy trusts among those that speak about the nodes or their parents.
     fn identities(&self, want: &Want) -> BTreeSet<String> {
-        if want.identities.is_empty() {
+        if want.by.identities.is_empty() {
             return BTreeSet::new();
         }
         let parents = want.nodes.iter().flat_map(|node| self.named_by(*node));
         let statements = want.nodes.iter().copied().chain(parents).flat_map(|node| self.about(node));
         let keys = statements.flat_map(|s| s.fact.signers()).filter(|s| s.identity().is_some());
         let keys: BTreeSet<String> = keys.map(|signer| signer.index_key()).collect();
-        keys.into_iter().filter(|key| want.identities.iter().any(|rule| rule.may_name(key))).collect()
+        keys.into_iter().filter(|key| want.by.identities.iter().any(|rule| rule.may_name(key))).collect()
     }
 
     fn about(&self, node: Node) -> impl Iterator<Item = &Statement> {

@@ -677,9 +677,9 @@ pub fn fetch(all: &Evidence, want: &Want) -> Evidence {
         for a in about {
             let identified = |s: &Signature| {
                 let key = s.signer.index_key();
-                want.identities.iter().any(|rule| rule.may_name(&key))
+                want.by.identities.iter().any(|rule| rule.may_name(&key))
             };
-            let wanted = want.signers.iter().any(|key| a.fact.is_signed_by(key))
+            let wanted = want.by.signers.iter().any(|key| a.fact.is_signed_by(key))
                 || a.fact.signatures.iter().any(identified);
             others += usize::from(!wanted);
             if all.damaged.contains(&a.fact.id) {

@@ -418,6 +418,7 @@ mod tests {
             past: false,
             history: fold.history.clone(),
             signed: std::sync::OnceLock::new(),
+            wanted: std::sync::OnceLock::new(),
         }
     }
 

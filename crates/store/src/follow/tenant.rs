@@ -215,6 +215,7 @@ impl Shared {
             past: false,
             history: fold.history.clone(),
             signed: std::sync::OnceLock::new(),
+            wanted: std::sync::OnceLock::new(),
         };
         if head.size > had {
             // At first nothing was answered yet, and a long list would say no more than "everything".

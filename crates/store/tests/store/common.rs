@@ -135,7 +135,13 @@ impl Ground {
 
     /// Everything about `nodes` that the CI's key, or nobody, vouches for.
     pub async fn gather(&self, nodes: &[Node]) -> Evidence {
-        let want = Want { nodes: nodes.to_vec(), signers: vec![key_id(&self.ci)], identities: Vec::new() };
+        let want = Want {
+            nodes: nodes.to_vec(),
+            by: catenary_chain::gather::Wanted {
+                signers: vec![key_id(&self.ci)].into(),
+                identities: Vec::new().into(),
+            },
+        };
         let mut evidence = Evidence::default();
         self.store.gather(TENANT, &want, &self.prefix().await, &mut evidence).await.unwrap();
         evidence

@@ -56,8 +56,10 @@ async fn the_golden_world_is_found_frontier_by_frontier() {
             world.index.digest().parse().unwrap(),
             format!("gitCommit:{}", world.commit.oid()).parse().unwrap(),
         ],
-        signers: vec![key_id(&world.k_vcs), key_id(&world.k_ci), key_id(&world.k_reg)],
-        identities: Vec::new(),
+        by: catenary_chain::gather::Wanted {
+            signers: vec![key_id(&world.k_vcs), key_id(&world.k_ci), key_id(&world.k_reg)].into(),
+            identities: Vec::new().into(),
+        },
     };
     let mut evidence = Evidence::default();
     ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
@@ -86,7 +88,13 @@ async fn only_the_prefix_is_read() {
             .to_bytes(),
     );
     ground.store.append(TENANT, late).await.unwrap();
-    let want = Want { nodes: vec![node("image")], signers: vec![key_id(&ground.ci)], identities: Vec::new() };
+    let want = Want {
+        nodes: vec![node("image")],
+        by: catenary_chain::gather::Wanted {
+            signers: vec![key_id(&ground.ci)].into(),
+            identities: Vec::new().into(),
+        },
+    };
     let mut evidence = Evidence::default();
     ground.store.gather(TENANT, &want, &early, &mut evidence).await.unwrap();
     assert_eq!(evidence.attestations.len(), 1);
@@ -151,14 +159,20 @@ async fn no_crowd_of_other_identities_pushes_an_answer_out() {
     // Of the tags, `v1` begins many.
     let mut rule: IdentityRule = serde_json::from_value(rule).unwrap();
     let mut evidence = Evidence::default();
-    let want = Want { nodes: vec![node("image")], signers: vec![], identities: vec![rule.clone()] };
+    let want = Want {
+        nodes: vec![node("image")],
+        by: catenary_chain::gather::Wanted { signers: vec![].into(), identities: vec![rule.clone()].into() },
+    };
     ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
     assert!(evidence.attestations.contains_key(&real.id));
     assert!(evidence.truncated.is_empty());
 
     rule.san = Matcher::Exact(workflow(1, "").signer.identity().unwrap().san.clone());
     let mut evidence = Evidence::default();
-    let want = Want { nodes: vec![node("image")], signers: vec![], identities: vec![rule] };
+    let want = Want {
+        nodes: vec![node("image")],
+        by: catenary_chain::gather::Wanted { signers: vec![].into(), identities: vec![rule].into() },
+    };
     ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
     assert!(evidence.attestations.contains_key(&real.id));
     assert_eq!(evidence.attestations.len(), 21, "and twenty near misses, the first ones");

@@ -171,8 +171,10 @@ async fn d16_with_a_made_up_entry_at_the_end_of_the_log() {
         .await;
     let want = catenary_chain::gather::Want {
         nodes: vec![node("golden"), node("smuggled")],
-        signers: vec![key_id(&ground.ci)],
-        identities: Vec::new(),
+        by: catenary_chain::gather::Wanted {
+            signers: vec![key_id(&ground.ci)].into(),
+            identities: Vec::new().into(),
+        },
     };
     let mut evidence = Default::default();
     ground.store.gather(TENANT, &want, &prefix, &mut evidence).await.unwrap();
@@ -232,8 +234,10 @@ async fn rows_of_another_tenant_do_not_open_here() {
     let at = catenary_store::Prefix { size: 100, ..ground.prefix().await };
     let want = catenary_chain::gather::Want {
         nodes: vec![node("golden"), node("attacked")],
-        signers: vec![key_id(&ground.ci)],
-        identities: Vec::new(),
+        by: catenary_chain::gather::Wanted {
+            signers: vec![key_id(&ground.ci)].into(),
+            identities: Vec::new().into(),
+        },
     };
     let mut evidence = catenary_chain::Evidence::default();
     ground.store.gather("globex", &want, &at, &mut evidence).await.unwrap();

@@ -26,7 +26,10 @@ async fn reverify_adds_the_signer_and_does_it_once() {
     assert_eq!(ground.store.reverify(TENANT, &keys, &Vouches::Key(id)).await.unwrap(), 250);
     assert_eq!(ground.store.reverify(TENANT, &keys, &Vouches::Key(id)).await.unwrap(), 0);
     assert_eq!(listed().await, 0);
-    let want = Want { nodes: vec![node(&about[249])], signers: vec![id], identities: Vec::new() };
+    let want = Want {
+        nodes: vec![node(&about[249])],
+        by: catenary_chain::gather::Wanted { signers: vec![id].into(), identities: Vec::new().into() },
+    };
     let mut evidence = Evidence::default();
     ground.store.gather(TENANT, &want, &ground.prefix().await, &mut evidence).await.unwrap();
     let signers: Vec<_> = evidence.attestations.values().map(|a| a.fact.keys()).collect();

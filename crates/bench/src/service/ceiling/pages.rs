@@ -94,8 +94,7 @@ async fn together(app: &Shared, group: &[usize]) -> Result<Vec<Want>> {
     for number in group {
         for (at, want) in super::wants(app, *number).await?.iter().enumerate() {
             if frontiers.len() == at {
-                let (signers, identities) = (want.signers.clone(), want.identities.clone());
-                frontiers.push(Want { nodes: Vec::new(), signers, identities });
+                frontiers.push(Want { nodes: Vec::new(), by: want.by.clone() });
             }
             frontiers[at].nodes.extend(want.nodes.iter().filter(|node| known.insert(**node)));
         }
