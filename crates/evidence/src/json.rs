@@ -17,6 +17,10 @@ use serde::{
 /// How deep arrays and objects may nest. SLSA provenance needs about ten; `serde_json` itself stops at 128.
 pub const MAX_DEPTH: usize = 64;
 
+/// How many values a document may hold, on all levels. 20,000 packages of an SBOM that is as long as it may be have fewer; a document
+/// that has more is made to take long.
+pub const MAX_VALUES: usize = 400_000;
+
 /// What is wrong with a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JsonFault {
@@ -35,7 +39,7 @@ pub enum JsonFault {
     BadString,
     /// JSON, but not of the form that is asked for: a missing member, another type.
     Shape(String),
-    /// More elements than are read: they would take too much memory.
+    /// More elements than are read: they would take too much memory or time.
     TooMany,
 }
 
@@ -182,10 +186,17 @@ enum Step<'de> {
 #[derive(Default)]
 struct Walk<'de> {
     path: Vec<Step<'de>>,
+    /// Values so far.
+    values: usize,
     fault: Option<JsonFault>,
 }
 
 impl Walk<'_> {
+    fn count<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        self.values += 1;
+        if self.values > MAX_VALUES { Err(self.fail(JsonFault::TooMany)) } else { Ok(()) }
+    }
+
     fn pointer(&self) -> String {
         let mut text = String::new();
         for step in &self.path {
@@ -230,6 +241,7 @@ struct Strict<'w, 'de> {
 impl<'de> DeserializeSeed<'de> for Strict<'_, 'de> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.walk.count()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -389,6 +401,17 @@ mod tests {
         assert_eq!(fault(&nest(MAX_DEPTH + 1)), JsonFault::TooDeep);
         assert_eq!(fault(&"[".repeat(200_000)), JsonFault::TooDeep);
         assert_eq!(fault(&"{\"a\":".repeat(200_000)), JsonFault::TooDeep);
+    }
+
+    #[test]
+    fn values_are_counted_on_all_levels_and_one_too_many_is_refused_where_it_stands() {
+        let half = |n: usize| vec!["0"; n].join(",");
+        let text = |more: usize| {
+            format!(r#"{{"a":[{}],"b":[{}]}}"#, half(MAX_VALUES / 2), half(MAX_VALUES / 2 - 3 + more))
+        };
+        assert!(check(text(0).as_bytes()).is_ok());
+        let over = check(text(1).as_bytes()).unwrap_err();
+        assert_eq!((over.fault, over.pointer), (JsonFault::TooMany, format!("/b/{}", MAX_VALUES / 2 - 3)));
     }
 
     #[test]
