@@ -13,7 +13,7 @@ mod readers;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use catenary_evidence::digest::Sha256;
 use jiff::Timestamp;
 use quick_cache::{Weighter, sync::Cache};
 
-use packed::Packed;
+use packed::{Packed, Sample};
 use readers::Readers;
 
 /// How many write sets a tenant remembers for answers that are still being computed.
@@ -127,6 +127,8 @@ pub struct Answers {
 struct Kept {
     ready: Cache<Key, Arc<Ready>, ByBytes>,
     packed: Cache<Key, Arc<Packed>, ByBytes>,
+    /// The first answer that was packed.
+    sample: OnceLock<Sample>,
 }
 
 impl Kept {
@@ -159,7 +161,7 @@ impl Answers {
         let items = |each: u64| usize::try_from((bytes / each).max(16)).unwrap_or(16);
         let ready = Cache::with_weighter(items(READY * 8192), (bytes / READY).max(1), ByBytes);
         let packed = Cache::with_weighter(items(2048), (bytes - bytes / READY).max(1), ByBytes);
-        Self { kept: Kept { ready, packed }, tenants: Mutex::default() }
+        Self { kept: Kept { ready, packed, sample: OnceLock::new() }, tenants: Mutex::default() }
     }
 
     /// The answer, when it still holds at `now`. The caller checks the lease *after* this, and passes the
@@ -176,7 +178,7 @@ impl Answers {
     /// Makes a packed answer ready, and keeps it so unless it was dropped meanwhile.
     fn unpacked(&self, key: &Key, now: Timestamp) -> Option<Arc<Ready>> {
         let packed = self.kept.packed.get(key).filter(|packed| now < packed.valid_until)?;
-        let ready = Arc::new(packed.unpack()?);
+        let ready = Arc::new(packed.unpack(self.kept.sample.get()?)?);
         // Drops happen under this lock: what is still there under it is not dropped behind our back.
         let _tenants = self.lock();
         let same = self.kept.packed.peek(key).is_some_and(|now| Arc::ptr_eq(&now, &packed));
@@ -191,7 +193,8 @@ impl Answers {
         if !ready.is_keepable() {
             return false;
         }
-        let Ok(packed) = Packed::new(ready).map(Arc::new) else { return false };
+        let sample = self.kept.sample.get_or_init(|| Sample::of(ready));
+        let Ok(packed) = Packed::new(ready, sample).map(Arc::new) else { return false };
         let mut tenants = self.lock();
         let Some(followed) = tenants.get_mut(tenant) else { return false };
         // Write sets that are forgotten may have met it.

@@ -1,32 +1,50 @@
 //! An answer as it is kept while nobody asks for it: compressed, with what it read.
 
-use std::{cell::RefCell, io::Read as _};
+use std::cell::RefCell;
 
 use catenary_chain::{ReadSet, Verdict};
-use flate2::{Compress, CompressError, Compression, FlushCompress, Status, read::DeflateDecoder};
+use flate2::{Compress, CompressError, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use jiff::Timestamp;
 
 use super::Ready;
 
-/// A verdict's JSON is a third of its size when its hashes are written once, and a node that it names costs nothing more.
+/// A verdict's JSON is a tenth of its size when its hashes are written once, what all have in common is left out, and a node that it names
+/// costs nothing more.
 #[derive(Debug)]
 pub(super) struct Packed {
     deflated: Box<[u8]>,
     /// Length of the JSON; the nodes follow, one a line.
     json: usize,
+    /// Length of both.
+    text: usize,
     /// How many nodes it read.
     pub(super) nodes: usize,
     pub(super) valid_until: Timestamp,
 }
 
 thread_local! {
-    /// Its tables are a hundred times as large as a verdict: made once a thread.
-    static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
+    /// Its tables are a hundred times as large as a verdict: made once a thread. The level below knows no other code for the digits of
+    /// hashes, which are most of what is left, than for any text.
+    static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::new(2), false));
 }
 
-fn deflate(text: &[u8]) -> Result<Box<[u8]>, CompressError> {
+/// As much of a text as helps others to be short.
+const SHARED: usize = 16 * 1024;
+
+/// What answers have in common: the text of one of them, which the others need not repeat.
+#[derive(Debug)]
+pub(super) struct Sample(Box<[u8]>);
+
+impl Sample {
+    pub(super) fn of(ready: &Ready) -> Self {
+        Self(ready.bytes.iter().copied().take(SHARED).collect())
+    }
+}
+
+fn deflate(text: &[u8], sample: &Sample) -> Result<Box<[u8]>, CompressError> {
     COMPRESS.with_borrow_mut(|compress| {
         compress.reset();
+        compress.set_dictionary(&sample.0)?;
         // What does not shrink grows by a few bytes in a thousand.
         let mut deflated = Vec::with_capacity(text.len() + text.len() / 64 + 64);
         loop {
@@ -41,17 +59,27 @@ fn deflate(text: &[u8]) -> Result<Box<[u8]>, CompressError> {
     })
 }
 
+/// `None` for what was not deflated with this sample, or is longer than `room`.
+fn inflate(deflated: &[u8], sample: &Sample, room: usize) -> Option<Vec<u8>> {
+    let mut inflate = Decompress::new(false);
+    inflate.set_dictionary(&sample.0).ok()?;
+    let mut text = Vec::with_capacity(room);
+    let status = inflate.decompress_vec(deflated, &mut text, FlushDecompress::Finish).ok()?;
+    (status == Status::StreamEnd).then_some(text)
+}
+
 impl Packed {
-    pub(super) fn new(ready: &Ready) -> Result<Self, CompressError> {
+    pub(super) fn new(ready: &Ready, sample: &Sample) -> Result<Self, CompressError> {
         let nodes: Vec<String> = ready.read_set.nodes.iter().map(ToString::to_string).collect();
-        let deflated = deflate(&[&ready.bytes, nodes.join("\n").as_bytes()].concat())?;
-        Ok(Self { deflated, json: ready.bytes.len(), nodes: nodes.len(), valid_until: ready.valid_until })
+        let text = [&ready.bytes, nodes.join("\n").as_bytes()].concat();
+        let deflated = deflate(&text, sample)?;
+        let (json, text) = (ready.bytes.len(), text.len());
+        Ok(Self { deflated, json, text, nodes: nodes.len(), valid_until: ready.valid_until })
     }
 
     /// The answer as it was. `None` would mean damaged memory: then it is computed anew.
-    pub(super) fn unpack(&self) -> Option<Ready> {
-        let mut text = Vec::with_capacity(self.json + 80 * self.nodes);
-        DeflateDecoder::new(&*self.deflated).read_to_end(&mut text).ok()?;
+    pub(super) fn unpack(&self, sample: &Sample) -> Option<Ready> {
+        let mut text = inflate(&self.deflated, sample, self.text)?;
         let nodes = std::str::from_utf8(text.get(self.json..)?).ok()?;
         let nodes = nodes.lines().map(|node| node.parse().ok()).collect::<Option<_>>()?;
         text.truncate(self.json);
