@@ -113,7 +113,11 @@ fn e06_a_bundle_with_two_signatures_is_refused() {
     assert!(verify(&bundle(&envelope, &signer.keyid()), &keys).unwrap().is_verified());
     let other = json!({"sig": STANDARD.encode([7; 70])});
     envelope["signatures"].as_array_mut().unwrap().insert(0, other);
-    assert_eq!(verify(&bundle(&envelope, ""), &keys), Err(Refusal::SignatureCount { count: 2 }));
+    for hint in [String::new(), signer.keyid()] {
+        assert_eq!(verify(&bundle(&envelope, &hint), &keys), Err(Refusal::SignatureCount { count: 2 }));
+        envelope["signatures"].as_array_mut().unwrap().reverse();
+        assert_eq!(verify(&bundle(&envelope, &hint), &keys), Err(Refusal::SignatureCount { count: 2 }));
+    }
 }
 
 #[test]
@@ -292,6 +296,11 @@ fn e18_an_hmac_made_with_the_public_key_never_verifies() {
     let mac = aws_lc_rs::hmac::sign(&key, &pae(&payload));
     let item = envelope_with(&payload, &[(Some(&signer.keyid()), mac.as_ref())]);
     assert!(matches!(verify(&item, &keys), Err(Refusal::SignatureInvalid { .. })));
+    // Nor is a key what its label says it is.
+    let others = [Scheme::Ed25519, Scheme::EcdsaP384Sha384, Scheme::RsaPssSha256, Scheme::RsaPkcs1Sha256];
+    for scheme in others {
+        assert!(PublicKey::from_spki(&signer.spki(), Some(scheme)).is_err(), "{scheme:?}");
+    }
 }
 
 #[test]
