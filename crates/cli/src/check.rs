@@ -216,8 +216,6 @@ impl Against {
         let all: Vec<Checked> = items.iter().map(|item| self.item(item)).collect();
         let forms: BTreeSet<&str> = all.iter().map(|c| c.form.as_str()).collect();
         let forms = forms.into_iter().collect::<Vec<_>>().join(", ");
-        let facts = all.iter().flat_map(|c| c.facts.clone()).collect();
-        let subjects: Vec<String> = all.iter().flat_map(|c| c.subjects.clone()).collect();
         // A forgery spoils the file it is in; else what verified says more than what is about something else.
         let order = |c: &&Checked| match (c.result, c.code.as_deref()) {
             (Outcome::Refused, Some("ARTIFACT_MISMATCH" | "IDENTITY_MISMATCH")) => 2,
@@ -228,7 +226,17 @@ impl Against {
         let Some(first) = all.iter().min_by_key(order) else {
             return failed("empty", Outcome::Refused, "ATT_MALFORMED", "there is nothing in it");
         };
-        Checked { form: forms, facts, subjects, ..first.clone() }
+        // What is said of the file is said of those items only: nothing unverified stands beside what is verified.
+        let same = || all.iter().filter(|c| (c.result, &c.code) == (first.result, &first.code));
+        let facts = same().flat_map(|c| c.facts.clone()).collect();
+        let subjects = same().flat_map(|c| c.subjects.clone()).collect();
+        let mut signers: Vec<Value> = Vec::new();
+        for signer in same().flat_map(|c| &c.signers) {
+            if !signers.contains(signer) {
+                signers.push(signer.clone());
+            }
+        }
+        Checked { form: forms, facts, subjects, signers, ..first.clone() }
     }
 
     fn item(&self, item: &[u8]) -> Checked {

@@ -240,7 +240,7 @@ impl Refusal {
             Self::DigestMismatch { .. } => "send the exact bytes that the registry or git serves".into(),
             Self::MediaType { .. } => "send an OCI or Docker index, manifest or config, or `application/x-git-commit`, `application/x-git-tag`".into(),
             Self::Object { .. } => "send the exact bytes that the registry or git serves".into(),
-            Self::Ambiguous { .. } => "rebuild the document so that it is either an index or a manifest".into(),
+            Self::Ambiguous { .. } => "send the document as its producer wrote it, so that every reader takes it for the same".into(),
             Self::ObjectSignature { .. } => "sign the commit or tag again".into(),
         }
     }

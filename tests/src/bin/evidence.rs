@@ -17,19 +17,21 @@ const EXCUSED: &str = include_str!("../../evidence-excused.json");
 #[derive(Deserialize)]
 struct Row {
     file: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     files: Vec<String>,
     kind: String,
     expect: String,
     #[serde(default)]
     reject_layer: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     roots: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     keys: Vec<String>,
     #[serde(default)]
+    key: Option<String>,
+    #[serde(default, deserialize_with = "or_nothing")]
     identity: Identity,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     subject_digests: Vec<String>,
     #[serde(default)]
     policy: Option<BTreeMap<String, String>>,
@@ -39,7 +41,7 @@ struct Row {
     why: Option<String>,
     #[serde(default)]
     source_commit: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     origin: BTreeMap<String, serde_json::Value>,
 }
 
@@ -47,6 +49,13 @@ struct Row {
 struct Identity {
     san: Option<String>,
     issuer: Option<String>,
+}
+
+/// `null` is as good as no member.
+fn or_nothing<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    reader: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(reader)?.unwrap_or_default())
 }
 
 /// An excuse: rows of this kind and expectation whose reason, origin or commit holds the text.
@@ -148,7 +157,8 @@ fn run(folder: &Path, machine: bool) -> Result<usize, Box<dyn std::error::Error>
 }
 
 fn judge(folder: &Path, row: &Row) -> Found {
-    let needed = [&row.file].into_iter().chain(&row.roots).chain(&row.keys).chain(&row.artifact);
+    let needed =
+        [&row.file].into_iter().chain(&row.roots).chain(&row.keys).chain(&row.key).chain(&row.artifact);
     if let Some(missing) = needed.into_iter().find(|file| !folder.join(file).exists()) {
         return Found { outcome: None, said: format!("{missing} is missing") };
     }
@@ -198,7 +208,7 @@ fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error
             notes.push(format!("{root}: {error:#}"));
         }
     }
-    for key in &row.keys {
+    for key in row.keys.iter().chain(row.key.iter().filter(|key| !row.keys.contains(key))) {
         if let Err(error) = against.keys(&String::from_utf8_lossy(&std::fs::read(folder.join(key))?)) {
             notes.push(format!("{key}: {error:#}"));
         }

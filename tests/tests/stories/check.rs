@@ -100,6 +100,16 @@ async fn every_file_has_one_object_with_the_same_members() {
         let (code, all) = check(app, &[&short[..], &arguments, &[&good]].concat());
         assert_eq!((told(&all[0]).as_str(), code), (result, Some(exit)), "{arguments:?}");
     }
+    // What nothing vouches for adds nothing to what is verified beside it.
+    let other = Envelope::statement(statement(b"another"));
+    let other = other.clone().with_signature(None, key.sign(&other.pae())).to_bytes();
+    let lines = [std::fs::read(&good).unwrap(), b"\r\n\r\n".to_vec(), other].concat();
+    let lines = write("lines.jsonl", &lines);
+    let (code, all) = check(app, &[&short[..], &[&lines]].concat());
+    assert_eq!((told(&all[0]).as_str(), code), ("verified ", Some(0)));
+    assert_eq!((&all[0]["subjects"], all[0]["signers"].as_array().unwrap().len()), (&json!([subject]), 1));
+    let (_, all) = check(app, &[&short[..], &["--key", &pem, &lines]].concat());
+    assert_eq!(all[0]["subjects"].as_array().unwrap().len(), 1, "with a key and no identity, the key's only");
     let (code, all) = check(app, &["--key", &pem, &keyed]);
     assert_eq!((told(&all[0]).as_str(), code), ("verified ", Some(0)));
     assert_eq!(all[0]["signedBetween"], json!([null, null]), "a key says no time");

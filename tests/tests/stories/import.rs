@@ -358,6 +358,9 @@ async fn notes_that_are_no_evidence_are_passed_over() {
     assert_eq!(import(&stage, &missing).0, 3);
     let outside = ["git-notes", "--repository", &path, "--ref", "refs/heads/main"];
     assert_eq!(import(&stage, &outside).0, 3);
+    let nowhere = tempfile::tempdir().unwrap();
+    let none = ["git-notes", "--repository", nowhere.path().to_str().unwrap()];
+    assert_eq!(import(&stage, &none).0, 3, "a folder that is no repository has not merely no notes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,8 +61,14 @@ async fn a_root_made_of_pem_files_vouches() {
     let domain = admin.get("/v1/trust/acme").await.is(200);
     assert_eq!(domain.list("authorities").len(), 6, "{}", domain.0);
 
-    // No certificate authority, a file of another kind, both ways at once.
-    for arguments in [vec!["--tsa", &tsa], vec!["--ca", &log], vec!["--ca", &ca, &ca]] {
+    // Logs and timestamp authorities say when keys signed.
+    for (domain, arguments) in [("stamps", ["--tsa", &tsa]), ("logs", ["--log", &log])] {
+        let added = app.run(&[&["trust", "add", "--domain", domain], &arguments[..]].concat());
+        assert!(added.status.success(), "{added:?}");
+        assert_eq!(admin.get(&format!("/v1/trust/{domain}")).await.is(200).list("authorities").len(), 1);
+    }
+    // Nobody but a certificate log, a file of another kind, both ways at once.
+    for arguments in [vec!["--ct-log", &ct], vec!["--ca", &log], vec!["--ca", &ca, &ca]] {
         let refused = app.run(&[&["trust", "add", "--domain", "other"], &arguments[..]].concat());
         assert!(!refused.status.success(), "{arguments:?}");
     }

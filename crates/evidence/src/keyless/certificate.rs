@@ -22,6 +22,7 @@ use super::{Fault, Signed};
 use crate::{
     digest::Digest,
     form::Content,
+    key::{PublicKey, Scheme},
     signer::{AuthorityKind, Claims, Identity, SanKind, Voucher},
     trust_root::Domain,
 };
@@ -192,23 +193,27 @@ impl Certificate {
         let wide = (key.scheme() == SigningScheme::EcdsaP384Sha384)
             .then(|| ParsedPublicKey::new(&ECDSA_P384_SHA256_ASN1, &self.spki).ok())
             .flatten();
+        // Witness signs with RSA-PSS; the certificate of an RSA key leaves the padding open.
+        let pss = || PublicKey::from_spki(&self.spki, Some(Scheme::RsaPssSha256)).ok();
         match (&signed.message, signed.content) {
             (Some(message), _) => {
                 key.verify(message, &signature).is_ok()
                     || wide.is_some_and(|key| key.verify_sig(message, bytes).is_ok())
+                    || pss().is_some_and(|key| key.verify(message, bytes))
             }
             (None, Content::Digest(Digest::Sha256(digest))) if wide.is_some() => {
                 let digest = hash::Digest::import_less_safe(digest, &hash::SHA256);
                 wide.zip(digest.ok())
                     .is_some_and(|(key, digest)| key.verify_digest_sig(&digest, bytes).is_ok())
             }
-            (None, Content::Digest(digest)) => {
-                let digest: &[u8] = match digest {
+            (None, Content::Digest(of)) => {
+                let digest: &[u8] = match of {
                     Digest::Sha256(bytes) => bytes,
                     Digest::Sha384(bytes) => bytes,
                     Digest::Sha512(bytes) => bytes,
                 };
                 key.verify_prehashed(digest, &signature).is_ok()
+                    || pss().is_some_and(|key| key.verify_prehashed(of, bytes))
             }
             _ => false,
         }

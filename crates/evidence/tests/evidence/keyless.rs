@@ -10,6 +10,7 @@ use catenary_evidence::{
     trust_root::{Domain, Rules},
 };
 use catenary_testkit::{
+    Key,
     authority::{
         Authority, BundleBuilder, Claims, Kind, LIFETIME, Leaf, San, Sct, Tamper, TrustedRoot, Tsa, Version,
     },
@@ -228,6 +229,23 @@ fn t27_a_log_that_the_root_does_not_name() {
     let root = authority.trusted_root().without_logs();
     let found = code(&good(&authority, &leaf, Kind::DsseV1).to_json(), &trust_with(&root, Rules::default()));
     assert_eq!(found, "TLOG_UNKNOWN");
+}
+
+#[test]
+fn a_certified_rsa_key_signs_with_either_padding() {
+    let authority = Authority::new("acme");
+    let trust = trust(&authority);
+    for key in [Key::rsa_pkcs1("leaf"), Key::rsa_pss("leaf")] {
+        let leaf = authority.leaf(&claims()).key(&key).issue();
+        for kind in [Kind::DsseV1, Kind::HashedRekordV2] {
+            let bundle = good(&authority, &leaf, kind).timestamp().to_json();
+            assert!(check(&bundle, &trust).unwrap().is_verified(), "{} {kind:?}", key.scheme().name());
+        }
+        let file = authority.sign_blob(&leaf, b"file").entry(Kind::HashedRekordV1).to_json();
+        assert!(check(&file, &trust).unwrap().is_verified(), "{} over a digest", key.scheme().name());
+        let other = good(&authority, &leaf, Kind::DsseV1).signature(&key.sign(b"another message"));
+        assert_eq!(code(&other.to_json(), &trust), "ATT_SIGNATURE_INVALID");
+    }
 }
 
 #[test]

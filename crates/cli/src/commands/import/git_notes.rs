@@ -43,6 +43,8 @@ const DEFAULT_REFS: [&str; 2] = ["refs/notes/commits", "refs/notes/attestations"
 
 impl GitNotes {
     pub(super) async fn run(self, intake: &mut Intake<'_>) -> Result<Manner> {
+        git(&self.repository, &["rev-parse", "--git-dir"])
+            .with_context(|| format!("{} is no git repository", self.repository.display()))?;
         let named = !self.refs.is_empty();
         let refs = if named { self.refs.clone() } else { DEFAULT_REFS.map(str::to_owned).to_vec() };
         let mut noted = BTreeSet::new();

@@ -48,7 +48,11 @@ impl Parts {
 
     /// The text of a `trusted_root.json`.
     pub fn compose(&self) -> Result<String> {
-        ensure!(!self.authorities.is_empty(), "a trust root has a certificate authority: give --ca");
+        let somebody = [&self.authorities, &self.timestamp_authorities].iter().any(|files| !files.is_empty());
+        ensure!(
+            somebody || !self.logs.is_empty(),
+            "a trust root has a certificate authority, a log or a timestamp authority: give --ca, --log or --tsa"
+        );
         let chains =
             |files: &[PathBuf]| files.iter().map(|file| self.chain(file)).collect::<Result<Vec<_>>>();
         let logs = self.logs.iter().map(|log| match log.split_once('=') {
