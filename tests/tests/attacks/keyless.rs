@@ -293,6 +293,8 @@ async fn c22_a_run_that_a_strangers_pull_request_started() {
         .leaf(&claims().with(2, "pull_request_target").build_trigger("pull_request_target"))
         .issue();
     world.denies(world.by(&leaf), &["BLD_TRIGGER_NOT_ALLOWED"]).await;
+    // The very same run, started by a push.
+    world.passes().await;
 }
 
 #[tokio::test]
