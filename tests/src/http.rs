@@ -107,7 +107,7 @@ impl Client {
         loop {
             let answer = self.send(self.request(Method::GET, &path)).await;
             // Not `wait=`: that also waits for evidence that a denied verdict lacks.
-            if answer.code() != "SYS_INDEX_AHEAD"
+            if answer.code() != "SYS_INGEST_PENDING"
                 || path.contains("wait=")
                 || begun.elapsed() > Duration::from_secs(10)
             {

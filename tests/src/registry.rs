@@ -55,6 +55,12 @@ notifications:
         panic!("the registry did not start");
     }
 
+    /// Deletes a manifest.
+    pub async fn delete(&self, repository: &str, digest: &str) {
+        let path = format!("/v2/{repository}/manifests/{digest}");
+        self.client.send(self.client.request(Method::DELETE, &path)).await.is(202);
+    }
+
     /// A name for a registry that is started later.
     pub fn host() -> String {
         format!("127.0.0.1:{}", free_port())

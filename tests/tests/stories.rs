@@ -22,6 +22,8 @@ mod cosign;
 mod decisions;
 #[path = "stories/exceptions.rs"]
 mod exceptions;
+#[path = "stories/groups.rs"]
+mod groups;
 #[path = "stories/impact.rs"]
 mod impact;
 #[path = "stories/import.rs"]
@@ -48,6 +50,8 @@ mod registry;
 mod revocation;
 #[path = "stories/signing.rs"]
 mod signing;
+#[path = "stories/strangers.rs"]
+mod strangers;
 #[path = "stories/timeline.rs"]
 mod timeline;
 #[path = "stories/tls.rs"]

@@ -23,6 +23,7 @@ pub use crate::{
     consent::{Change, Consent, TrustApproved, TrustRules},
     exception::{Exception, ExceptionApproved, ExceptionWithdrawn, Exceptions},
     life::{Activated, Approved, Drafted, Life, Tested},
+    pin::Pin,
     revocation::{Revocation, Revocations, Revoked, Target},
 };
 
@@ -81,6 +82,9 @@ pub enum Entry {
     /// Somebody stands behind what was added to trust.
     #[serde(rename = "trust.approved")]
     TrustApproved(TrustApproved),
+    /// The ids of a repository, on first use.
+    #[serde(rename = "trust.pinned")]
+    TrustPinned(Pin),
     /// The members of a group.
     #[serde(rename = "group.set")]
     GroupSet(GroupSet),
@@ -186,6 +190,9 @@ pub struct RootVersion {
     pub digest: Sha256,
     /// What the domain demands of a bundle.
     pub rules: Rules,
+    /// When it was added; unknown of the first ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_on: Option<Timestamp>,
     /// The `trusted_root.json`, exactly as it was sent.
     pub document: String,
 }
@@ -267,6 +274,8 @@ pub struct Control {
     pub domains: BTreeMap<String, DomainState>,
     /// Who must approve what, and what waits for it.
     pub consent: Consent,
+    /// Repositories whose ids were pinned on first use, by name in lower case.
+    pub pins: BTreeMap<String, Pin>,
     /// Groups that have members.
     pub groups: BTreeMap<String, GroupSet>,
     /// Tenants (platform tenant only): name to whether its log is public.
@@ -390,6 +399,7 @@ impl Control {
             Entry::ExceptionWithdrawn(withdrawn) => self.exceptions.withdraw(withdrawn),
             Entry::TrustRules(rules) => self.trust_rules(rules),
             Entry::TrustApproved(approved) => self.trust_approved(approved),
+            Entry::TrustPinned(pin) => self.trust_pinned(pin),
             Entry::GroupSet(group) => self.group_set(index, group),
             Entry::Revocation(revocation) => {
                 self.revocations.apply(index, revocation);
@@ -502,6 +512,12 @@ impl Control {
         };
         let all = !signature.vouchers.is_empty() && signature.vouchers.iter().all(trusted);
         signature.signed_before.filter(|_| all)
+    }
+
+    /// When the newest effective version of a domain's root was added; unknown of what is compiled in.
+    pub fn root_added_on(&self, domain: &str) -> Option<Timestamp> {
+        let versions = &self.domains.get(domain)?.versions;
+        versions.iter().rev().find(|known| known.effective_at.is_some())?.root.added_on
     }
 
     /// The authorities of a domain that count: of its newest effective version, else those compiled in.

@@ -140,7 +140,7 @@ fn look<'a>(
     let chain = answer(&mut world, question);
     // Near misses never decide: what they read spends no budget.
     let overflow = world.overflow;
-    let near = near::misses(&mut world, question.image.digest, &chain);
+    let near = near::misses(&mut world, question.image.digest, &question.image.resource, &chain);
     Looked { world, chain, overflow, near }
 }
 
@@ -157,8 +157,10 @@ fn conclude(looked: Looked<'_>, question: &Question, log: LogView) -> (Verdict, 
     // Who can make an expression fail to evaluate must not hide behind it what is plainly wrong.
     let plainly = |r: &Reason| r.is_error() && !r.code.is_indeterminate();
     let by_error = reasons.iter().any(|r| r.is_error() && r.code == Code::PolEvalError);
-    let limited = |r: &Reason| r.is_error() && r.code.is_indeterminate() && r.code != Code::PolEvalError;
-    let undecided = reasons.iter().any(limited) || by_error && !reasons.iter().any(plainly);
+    let soft = [Code::PolEvalError, Code::AttTrustrootStale];
+    let limited = |r: &Reason| r.is_error() && r.code.is_indeterminate() && !soft.contains(&r.code);
+    let softly = reasons.iter().any(|r| r.is_error() && soft.contains(&r.code));
+    let undecided = reasons.iter().any(limited) || softly && !reasons.iter().any(plainly);
     let outcome = match (undecided, broken) {
         (true, _) => Outcome::Indeterminate,
         (false, true) => Outcome::Failed,
@@ -411,6 +413,8 @@ impl World<'_> {
         let artifact = artifact::judge(self, digest, platform, spec);
         let (denied, denied_link) = assert::denied(self, &artifact, resource, spec);
 
+        let bare = (hop == 0).then(|| near::nothing(self, &artifact, spec)).flatten();
+
         // R1 with R2, R3 and the statement's own part of R7
         let mut built =
             spec.build.as_ref().map(|rules| build::judge(self, &artifact, resource, spec, rules, hop));
@@ -438,6 +442,7 @@ impl World<'_> {
         let mut reasons: Vec<Reason> = expired.into_iter().collect();
         reasons.extend(denied);
         reasons.extend(artifact.reasons);
+        reasons.extend(bare);
         let mut time_link = timed.link;
         if let Some(built) = &mut built {
             links.append(&mut built.links);

@@ -15,6 +15,7 @@ pub mod expr;
 pub mod faults;
 pub mod gather;
 pub mod life;
+pub mod pin;
 pub mod policy;
 pub mod reason;
 pub mod revocation;

@@ -77,6 +77,12 @@ impl Reason {
         self
     }
 
+    /// The same fact by a code that says more.
+    pub fn recoded(self, code: Code) -> Self {
+        let fixed = Self::error(code, "", "", "");
+        Self { code, stage: fixed.stage, retryable: fixed.retryable, remediation: fixed.remediation, ..self }
+    }
+
     /// The same under a rule of this mode: what is not enforced breaks nothing.
     pub fn under(mut self, mode: Mode) -> Self {
         self.severity = match (self.severity, mode) {
@@ -187,12 +193,26 @@ codes! {
         "Deploy another image; GET /v1/revocations says why this one was revoked.";
     SrcRevoked "SRC_REVOKED" "The commit was revoked.",
         "Build from a commit that is not revoked; GET /v1/revocations says why this one was.";
+    AttNone "ATT_NONE" "No attestation at all is about the image.",
+        "Add a step to the CI job that attests the digest; `expected` lists what the policy asks for.";
+    AttSubjectMismatch "ATT_SUBJECT_MISMATCH" "The attestation is about a part of the image, or about what stands beside it in an index, and covers nothing.",
+        "Attest the digest that is deployed, or the index that holds it.";
+    AttReplayed "ATT_REPLAYED" "The attestation is good, and was made for the image in another repository.",
+        "Have the image verified for the repository that it is deployed from.";
+    AttTrustrootStale "ATT_TRUSTROOT_STALE" "The trust root that vouches for the signature was added longer ago than trust.maxRootAge.",
+        "Add the current trusted root (`catenary trust add`); without a network, bring it along and add it.";
     AttDigestConflict "ATT_DIGEST_CONFLICT" "The digests of one subject do not belong to the same bytes.",
         "Attest again with digests computed over the same bytes.";
     BldNoProvenance "BLD_NO_PROVENANCE" "No build statement covers the artifact.",
         "Add a provenance step to the build that attests this digest or the index that holds it.";
     BldSignerNotTrusted "BLD_SIGNER_NOT_TRUSTED" "Build statements exist, but no trust.builders rule counts their signers.",
         "Build with an approved builder, or add its key to trust.builders.";
+    BldIssuerMismatch "BLD_ISSUER_MISMATCH" "The signer has a name that the policy trusts, from another OIDC issuer.",
+        "Build where the issuer of the rule vouches for the workflow; treat an unexpected issuer as an incident.";
+    BldSelfHosted "BLD_SELF_HOSTED" "The build ran on a runner that the rule of its builder does not take.",
+        "Build on a hosted runner, or correct signer.ext.runnerEnvironment.";
+    BldBuilderRefMutable "BLD_BUILDER_REF_MUTABLE" "The reusable workflow that signed was taken from a branch, which can be changed afterwards.",
+        "Call the reusable workflow at a tag or a commit.";
     BldBuilderNotTrusted "BLD_BUILDER_NOT_TRUSTED" "No trust.builders rule accepts the builder id.",
         "Use an approved builder, or add its id to trust.builders.";
     BldBuilderSignerPair "BLD_BUILDER_SIGNER_PAIR" "The signer may not speak for the builder id.",
@@ -269,6 +289,8 @@ codes! {
         "Find out who moved the tag; release under a new one.";
     SrcSha1Only "SRC_SHA1_ONLY" "The commit is known by its SHA-1 only.",
         "Move the repository to SHA-256, or allow SHA-1 in source.sha1.";
+    SrcSubmoduleUntrusted "SRC_SUBMODULE_UNTRUSTED" "A git submodule of the source is of a repository that inputs does not allow, or has no chain that holds.",
+        "Take the submodule from an allowed repository, or add its repository to inputs.";
     VsaMissing "VSA_MISSING" "No trusted verification summary is about the image in this repository.",
         "Post the verifier's summary, or list its verifier in trust.verifiers, then ask again.";
     VsaFailed "VSA_FAILED" "A trusted verification summary says that the verification failed.",
@@ -301,6 +323,8 @@ codes! {
         "Pin the input by digest.";
     DepCycle "DEP_CYCLE" "The input's chain leads back to the artifact; a cycle proves nothing.",
         "Build the input from something that does not depend on this artifact.";
+    DepLevelTooLow "DEP_LEVEL_TOO_LOW" "The chain of an input holds, at a lower level than inputs.levels asks for.",
+        "Build the input on a builder of a higher level, or ask for less.";
     DepDepth "DEP_DEPTH" "The chain of inputs is longer than inputs.depth.",
         "Raise inputs.depth, or tolerate the role at this depth.";
     RegNotObserved "REG_NOT_OBSERVED" "The registry has not reported the artifact.",
@@ -309,6 +333,10 @@ codes! {
         "Promote the image to the repository through the pipeline.";
     RegPusherNotTrusted "REG_PUSHER_NOT_TRUSTED" "Registry statements exist, but no trust.registries rule counts their signers.",
         "Let the trusted collector observe the registry, or add its key to trust.registries.";
+    RegTagMoved "REG_TAG_MOVED" "The tag pointed to another image before it was moved to this one.",
+        "Find out who moved the tag; release under a new one.";
+    RegDeleted "REG_DELETED" "The image was deleted from the repository after it was last pushed there.",
+        "Find out why it was deleted; push it again if it is to run.";
     RegPromotionGap "REG_PROMOTION_GAP" "A hop of the promotion path is missing.",
         "Promote the image along registry.path, hop by hop.";
     PrpMissing "PRP_MISSING" "No statement that the policy requires is about the artifact.",
@@ -347,6 +375,8 @@ codes! {
         "Record the image's digest as a product of the last step.";
     TimBuildBeforeSource "TIM_BUILD_BEFORE_SOURCE" "The build started before its commit was on the ref.",
         "Build after the ref was updated; check the clocks of builder and forge.";
+    TimArtifactBeforeBuild "TIM_ARTIFACT_BEFORE_BUILD" "The image's bytes were here before any build of it started.",
+        "Check the builder's clock; if another build made the same bytes before, post its provenance.";
     TimPushBeforeBuild "TIM_PUSH_BEFORE_BUILD" "The artifact was pushed before its build started.",
         "Check the clocks of registry and builder; treat a real difference as an incident.";
     TimFuture "TIM_FUTURE" "A claimed time is later than when the claim was received.",
@@ -398,6 +428,7 @@ impl Code {
                 | PrpApprovalMissing
                 | LayMissing
                 | LayStepMissing
+                | AttTrustrootStale
                 | SysLimitExceeded
         )
     }
@@ -407,7 +438,10 @@ impl Code {
     /// Damaged evidence does not: it counts as absent, so that damaging a row never turns FAILED into
     /// something that `onIndeterminate: allow` lets through.
     pub fn is_indeterminate(self) -> bool {
-        matches!(self, Self::SysLimitExceeded | Self::PolInvalid | Self::PolEvalError)
+        matches!(
+            self,
+            Self::SysLimitExceeded | Self::PolInvalid | Self::PolEvalError | Self::AttTrustrootStale
+        )
     }
 }
 

@@ -49,6 +49,12 @@ const UNREACHABLE: &[(&str, &str)] = &[
     ("LAY_THRESHOLD", NO_LAYOUTS),
     ("LAY_RULE", NO_LAYOUTS),
     ("LAY_OTHER_PRODUCT", NO_LAYOUTS),
+    ("ATT_SUBJECT_MISMATCH", FEW_LAYERS),
+    ("ATT_TRUSTROOT_STALE", NOT_ASKED),
+    ("BLD_BUILDER_REF_MUTABLE", NOT_ASKED),
+    ("DEP_LEVEL_TOO_LOW", NOT_ASKED),
+    ("REG_TAG_MOVED", NOT_ASKED),
+    ("REG_DELETED", NOT_ASKED),
     ("ATT_REVOKED", KEYS_ONLY),
     ("ART_DENIED", KEYS_ONLY),
     ("SRC_REVOKED", KEYS_ONLY),
@@ -87,7 +93,11 @@ const KEYS_ONLY: &str =
 
 const NO_EXPRESSIONS: &str = "these policies have no expressions; evaluate/tests/expressions.rs judges them";
 
-const NOT_ASKED: &str = "these policies do not ask for it; evaluate/tests/{builds,history}.rs judge it";
+const NOT_ASKED: &str =
+    "these policies do not ask for it; evaluate/tests/{builds,history,strangers}.rs judge it";
+
+const FEW_LAYERS: &str =
+    "hardly anybody attests layers in these worlds; evaluate/tests/strangers.rs judges that";
 
 const NO_LAYOUTS: &str = "these worlds have no in-toto layouts; evaluate/tests/layouts.rs judges them";
 

@@ -658,6 +658,8 @@ pub enum RegistryAction {
     Push,
     /// The manifest was promoted from another repository.
     Promote,
+    /// The manifest was deleted from the repository.
+    Delete,
 }
 
 /// The earlier end of a promotion hop.

@@ -109,6 +109,32 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// The workflow that ran and signed: the build signer URI, or the name when it is a URI.
+    fn workflow(&self) -> Option<&str> {
+        let name = (self.san_kind == SanKind::Uri).then_some(self.san.as_str());
+        self.claims.build_signer_uri.as_deref().or(name)
+    }
+
+    /// Whether what signed belongs to whoever asked for the build: the workflow that was started itself, or another one of the
+    /// repository that was built. Such provenance is the tenant's own word (chain-model 1.5).
+    pub fn is_own_workflow(&self) -> bool {
+        let Some(workflow) = self.workflow() else { return false };
+        let started = self.claims.build_config_uri.as_deref() == Some(workflow);
+        let beside = self.claims.source_repository_uri.as_deref().is_some_and(|repository| {
+            let (repository, workflow) = (repository.to_ascii_lowercase(), workflow.to_ascii_lowercase());
+            workflow.strip_prefix(&repository).is_some_and(|rest| rest.starts_with('/'))
+        });
+        started || beside
+    }
+
+    /// Whether the workflow that signed was taken from a ref that moves: a branch, or a pull request.
+    pub fn takes_a_moving_ref(&self) -> bool {
+        let at = self.workflow().and_then(|workflow| workflow.rsplit_once('@'));
+        at.is_some_and(|(_, at)| at.starts_with("refs/") && !at.starts_with("refs/tags/"))
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.issuer {

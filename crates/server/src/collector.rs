@@ -10,7 +10,7 @@ use bytes::Bytes;
 use catenary_evidence::{
     digest::{Digest, Node},
     object::{Body, Object},
-    predicate::{Claim, REGISTRY_EVENT_V1},
+    predicate::{Claim, REGISTRY_EVENT_V1, RegistryAction, RegistryEvent},
     reference::ResourceName,
 };
 use catenary_store::{Filter, keys::Purpose};
@@ -33,13 +33,15 @@ const MAX_CHILDREN: usize = 256;
 /// How deep indexes nest.
 const MAX_DEPTH: usize = 3;
 
-/// A push, as a registry tells it.
+/// A push or a deletion, as a registry tells it.
 #[derive(Debug, Clone)]
 pub(crate) struct Push {
     /// In the registry.
     pub(crate) repository: String,
     /// What was pushed.
     pub(crate) digest: Digest,
+    /// Whether it was deleted instead.
+    pub(crate) deleted: bool,
     /// Under which tag.
     pub(crate) tag: Option<String>,
     /// When, as the registry says.
@@ -105,15 +107,23 @@ impl Collector {
         if is_stated(app, &who, &resource, push).await? {
             return Ok(false);
         }
-        let manifest = self.keep(app, &who, registry, push, MAX_DEPTH).await?;
+        let manifest = match push.deleted {
+            // A registry that still has it deleted a tag, or tells a tale.
+            true => match registry.manifest(&push.repository, &push.digest.to_string()).await {
+                Err(Fault::NotFound { .. }) => None,
+                Ok(_) => return Ok(false),
+                Err(fault) => return Err(fault),
+            },
+            false => Some(self.keep(app, &who, registry, push, MAX_DEPTH).await?),
+        };
         let _one = self.stating.lock().await;
         if is_stated(app, &who, &resource, push).await? {
             return Ok(false);
         }
-        let item = state(app, registry, push, &manifest)?;
+        let item = state(app, registry, push, manifest.as_ref())?;
         let result = ingest::attestations(app, &who, vec![item]).await.pop();
         let kept = result.unwrap_or(Err(Fault::Internal))?;
-        tracing::info!(resource, digest = %push.digest, tag = push.tag, id = %kept.entry.id, "collected a push");
+        tracing::info!(resource, digest = %push.digest, tag = push.tag, deleted = push.deleted, id = %kept.entry.id, "collected an event");
         Ok(true)
     }
 
@@ -183,30 +193,45 @@ async fn is_stated(app: &App, who: &Principal, resource: &str, push: &Push) -> R
         .map(|part| part.key_id)
         .collect();
     let rows = app.backend.store.list_attestations(&who.tenant, &filter, head.size, 1000).await?;
-    Ok(rows.iter().any(|row| {
-        let same = matches!(&row.facts.claim, Claim::Registry(event) if event.resource == resource && event.tag == push.tag);
-        same && ours.iter().any(|key| row.facts.is_signed_by(key))
-    }))
+    let events = rows.iter().filter(|row| ours.iter().any(|key| row.facts.is_signed_by(key)));
+    let here: Vec<&RegistryEvent> = events
+        .filter_map(|row| if let Claim::Registry(event) = &row.facts.claim { Some(event) } else { None })
+        .filter(|event| event.resource == resource)
+        .collect();
+    let is_deletion = |event: &&&RegistryEvent| event.event == RegistryAction::Delete;
+    let deleted = here.iter().filter(is_deletion).map(|event| event.occurred_at).max();
+    let pushed = here.iter().filter(|event| !is_deletion(event)).map(|event| event.occurred_at).max();
+    Ok(match push.deleted {
+        // Nothing that was never here is deleted, and what was is deleted once.
+        true => pushed.is_none_or(|pushed| deleted.is_some_and(|deleted| deleted >= pushed)),
+        false => here.iter().any(|event| {
+            event.event == RegistryAction::Push
+                && event.tag == push.tag
+                && deleted.is_none_or(|deleted| deleted < event.occurred_at)
+        }),
+    })
 }
 
 /// The signed statement.
-fn state(app: &App, registry: &Registry, push: &Push, manifest: &Object) -> Result<Bytes, Fault> {
+fn state(app: &App, registry: &Registry, push: &Push, manifest: Option<&Object>) -> Result<Bytes, Fault> {
     let digest = push.digest.to_string();
     let (algorithm, hex) = digest.split_once(':').unwrap_or_default();
-    let media_type = match &manifest.body {
-        Body::Index(index) => Some(&index.media_type),
-        Body::Manifest(manifest) => Some(&manifest.media_type),
+    let media_type = match manifest.map(|manifest| &manifest.body) {
+        Some(Body::Index(index)) => Some(&index.media_type),
+        Some(Body::Manifest(manifest)) => Some(&manifest.media_type),
         _ => None,
     };
     let mut predicate = json!({
-        "event": "push",
+        "event": if push.deleted { "delete" } else { "push" },
         "registry": registry.config.name,
         "repository": push.repository,
-        "mediaType": media_type,
         "occurredAt": push.occurred_at,
         "source": { "kind": push.source },
-        "verified": { "manifestFetched": true, "digestMatches": true },
     });
+    if manifest.is_some() {
+        predicate["mediaType"] = json!(media_type);
+        predicate["verified"] = json!({ "manifestFetched": true, "digestMatches": true });
+    }
     if let Some(tag) = &push.tag {
         predicate["tag"] = json!(tag);
     }
@@ -267,6 +292,7 @@ async fn reconcile_tag(app: &App, registry: &Registry, repository: &str, tag: &s
     let push = Push {
         repository: repository.to_owned(),
         digest: Digest::sha256(&bytes),
+        deleted: false,
         tag: Some(tag.to_owned()),
         occurred_at: Timestamp::now(),
         actor: None,

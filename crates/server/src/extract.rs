@@ -148,7 +148,9 @@ impl<T: DeserializeOwned> FromRequestParts<App> for ApiQuery<T> {
         let parsed = axum::extract::Query::<T>::try_from_uri(&uri);
         parsed.map(|axum::extract::Query(value)| Self(value)).map_err(|e| {
             let text = e.body_text();
-            if text.contains("limit") || text.contains("cursor") {
+            // Of an unknown member the text names all that are known.
+            let paging = [": limit: ", ": cursor: ", "field `limit`", "field `cursor`"];
+            if paging.iter().any(|said| text.contains(said)) {
                 Fault::Pagination(text)
             } else {
                 Fault::Query(text)

@@ -137,6 +137,8 @@ async fn attempt(
             }
         }
     }
+    let facts: Vec<&Attestation> = sent.iter().map(|(_, facts)| facts).collect();
+    crate::pins::before(app, who, &snapshot.control, &facts).await?;
     let appended = app.backend.store.append_all(&who.tenant, new).await;
     let newest = appended.iter().flatten().filter(|entry| entry.created).map(|entry| entry.index).max();
     show(app, &who.tenant, newest).await;

@@ -23,6 +23,7 @@ mod load;
 mod metrics;
 pub mod openapi;
 mod page;
+mod pins;
 pub mod problem;
 mod record;
 mod routes;

@@ -223,6 +223,16 @@ pub enum Fault {
         /// How many it takes.
         need: u32,
     },
+    /// The same, of a policy: POL_UNSIGNED.
+    #[error("`{name}` takes {need} approval(s) of others, and has {have}")]
+    PolicyUnsigned {
+        /// The policy, and its revision.
+        name: String,
+        /// How many there are.
+        have: u32,
+        /// How many it takes.
+        need: u32,
+    },
     /// Whoever proposes does not approve, nor does a token that they made or that made theirs.
     #[error("`{0}` was proposed by you: somebody else approves it")]
     ApprovalSelf(String),
@@ -289,6 +299,9 @@ pub enum Fault {
         /// What was found.
         why: String,
     },
+    /// The head of the log could not be read in time.
+    #[error("the log cannot be followed now")]
+    LogUnreachable,
     /// The store did not do it.
     #[error("{why}")]
     Unavailable {
@@ -367,6 +380,7 @@ impl Fault {
             Self::PolicyTest { .. } => (S::UNPROCESSABLE_ENTITY, "POL_TEST_FAILED", "Tests fail"),
             Self::PolicyUntested { .. } => (S::CONFLICT, "POL_UNTESTED", "Not tested"),
             Self::ApprovalRequired { .. } => (S::FORBIDDEN, "APPROVAL_REQUIRED", "Approval required"),
+            Self::PolicyUnsigned { .. } => (S::FORBIDDEN, "POL_UNSIGNED", "Approval required"),
             Self::ApprovalSelf(_) => (S::FORBIDDEN, "APPROVAL_SELF", "Not by yourself"),
             Self::ApprovalRole { .. } => (S::FORBIDDEN, "APPROVAL_ROLE", "Not an approver"),
             Self::Exception(_) => (S::UNPROCESSABLE_ENTITY, "EXCEPTION_REFUSED", "Exception refused"),
@@ -376,11 +390,12 @@ impl Fault {
             Self::Conflict(_) => (S::CONFLICT, "CONFLICT", "Conflict"),
             Self::Denied { .. } => (S::FORBIDDEN, "GATE_DENIED", "Denied"),
             Self::Undecided { .. } => (S::SERVICE_UNAVAILABLE, "GATE_INDETERMINATE", "Cannot be decided now"),
-            Self::IndexAhead { .. } => (S::SERVICE_UNAVAILABLE, "SYS_INDEX_AHEAD", "Not there yet"),
+            Self::IndexAhead { .. } => (S::SERVICE_UNAVAILABLE, "SYS_INGEST_PENDING", "Not there yet"),
             Self::TooMany => (S::TOO_MANY_REQUESTS, "REQ_RATE", "Too many requests"),
             Self::Busy => (S::SERVICE_UNAVAILABLE, "SYS_BUSY", "Busy"),
             Self::Timeout { .. } => (S::SERVICE_UNAVAILABLE, "SYS_TIMEOUT", "Out of time"),
             Self::LogBroken { .. } => (S::SERVICE_UNAVAILABLE, "SYS_LOG_ROLLED_BACK", "Log not believed"),
+            Self::LogUnreachable => (S::SERVICE_UNAVAILABLE, "SYS_LOG_UNREACHABLE", "Log unreachable"),
             Self::Unavailable { .. } => {
                 (S::SERVICE_UNAVAILABLE, "SYS_STORE_UNAVAILABLE", "Store unavailable")
             }
@@ -461,7 +476,7 @@ impl Fault {
                     "send the fixtures to /v1/policies/{name}/revisions/{revision}/test, or use `catenary policy draft FILE`"
                 )
             }
-            Self::ApprovalRequired { .. } => {
+            Self::ApprovalRequired { .. } | Self::PolicyUnsigned { .. } => {
                 "let others approve it: `catenary policy draft` and `approve`, `catenary trust approve`"
                     .into()
             }
@@ -499,7 +514,7 @@ impl Fault {
             Self::EventsRemoved { next } => {
                 more.insert("next".into(), next.clone().into());
             }
-            Self::ApprovalRequired { have, need, .. } => {
+            Self::ApprovalRequired { have, need, .. } | Self::PolicyUnsigned { have, need, .. } => {
                 more.insert("have".into(), (*have).into());
                 more.insert("need".into(), (*need).into());
             }
@@ -637,6 +652,10 @@ impl From<FollowError> for Fault {
             FollowError::NoTenant(_) => Self::NotFound { what: "tenant" },
             FollowError::Broken { reason, .. } => Self::LogBroken { why: reason.to_string() },
             FollowError::Behind { index, size } => Self::IndexAhead { asked: index, size },
+            FollowError::Store(StoreError::Unavailable(error)) => {
+                tracing::warn!(%error, "the log cannot be followed");
+                Self::LogUnreachable
+            }
             FollowError::Store(error) => error.into(),
         }
     }
@@ -680,8 +699,13 @@ pub const CODES: &[(&str, &str)] = &[
     ("REQ_INVALID_IMAGE", "Not an image reference."),
     ("REQ_TAG_NOT_DIGEST", "Tags move; a verdict is about a digest."),
     ("REQ_RESOURCE_REQUIRED", "A decision needs the repository."),
-    ("ATT_MALFORMED", "Not an envelope or bundle."),
+    ("ATT_MALFORMED", "Not an envelope or bundle, or its certificate cannot be read."),
     ("ATT_FORM_UNSUPPORTED", "A form of evidence that this release does not read."),
+    ("ATT_DUPLICATE", "The same attestation was sent before: nothing was added."),
+    (
+        "ATT_DIGEST_ALG_WEAK",
+        "No subject has a digest that a rule accepts, so that the attestation is about nothing.",
+    ),
     ("ATT_TOO_LARGE", "More bytes or members than the limit."),
     ("ATT_PAYLOAD_TYPE", "The payload is not an in-toto statement."),
     ("ATT_UNSIGNED", "Nothing signs the statement."),
@@ -700,36 +724,37 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("POL_ROLLBACK", "The bytes of an older revision."),
     ("POL_TEST_FAILED", "A test inside the document does not pass; the active revision stays."),
-    ("POL_UNTESTED", "A revision with tests is activated only after they passed."),
     (
-        "APPROVAL_REQUIRED",
-        "Others must approve first: metadata.approvals of the active revision, or GET /v1/approvals, says how many.",
+        "POL_UNSIGNED",
+        "Fewer approvals of others than the policy takes: metadata.approvals of the active revision says how many.",
     ),
+    ("POL_UNTESTED", "A revision with tests is activated only after they passed."),
+    ("APPROVAL_REQUIRED", "Others must approve first: GET /v1/approvals says how many."),
     ("APPROVAL_SELF", "Whoever proposes something does not approve it, nor does a token that they made."),
     ("APPROVAL_ROLE", "The policy's `exceptions.approvers` names somebody else."),
     ("EXCEPTION_REFUSED", "The policy does not allow this exception."),
     ("KEY_INVALID", "Not a public key that Catenary verifies with."),
     ("TRUST_ROOT_INVALID", "Not a trusted root, or one with an authority that cannot be used."),
-    ("CERT_UNTRUSTED", "No certificate authority of a trust domain issued the certificate."),
-    ("CERT_MALFORMED", "The certificate is malformed, or says two things."),
-    ("CERT_CHAIN_INVALID", "The certificate's chain does not hold."),
-    ("CERT_TIME_INVALID", "The certificate was not valid when it signed."),
-    ("SCT_MISSING", "The certificate has no signed certificate timestamp, which the domain demands."),
-    ("SCT_INVALID", "The signed certificate timestamp does not hold."),
-    ("SIGNING_TIME_MISSING", "Nothing trusted says when it was signed."),
-    ("TLOG_ENTRY_MISSING", "There is no transparency log entry, which the domain demands."),
-    ("TLOG_UNKNOWN", "The domain does not know the transparency log."),
-    ("TLOG_ENTRY_MALFORMED", "A log entry is malformed."),
-    ("TLOG_ENTRY_MISMATCH", "A log entry is about another signature."),
-    ("TLOG_SET_INVALID", "The log's signed entry timestamp does not verify."),
-    ("TLOG_PROOF_INVALID", "The inclusion proof does not hold."),
-    ("TLOG_CHECKPOINT_INVALID", "The log did not sign the checkpoint."),
-    ("TSA_INVALID", "A timestamp is not over the signature, or not by the authority that it names."),
+    ("ATT_CERT_CHAIN_UNTRUSTED", "The certificate's chain does not lead to an authority of a trust domain."),
+    ("ATT_CERT_EXPIRED_AT_SIGNING", "The certificate was not valid when it signed."),
+    ("ATT_SCT_MISSING", "The certificate has no signed certificate timestamp, which the domain demands."),
+    ("ATT_SCT_INVALID", "The signed certificate timestamp does not hold."),
+    (
+        "ATT_TLOG_INVALID",
+        "A log entry, its promise or its inclusion proof does not hold, or nobody knows the log.",
+    ),
+    ("ATT_TLOG_BODY_MISMATCH", "A log entry is about another signature, payload or key."),
+    ("ATT_TLOG_CHECKPOINT", "The log did not sign the checkpoint."),
+    (
+        "ATT_TIMESTAMP_INVALID",
+        "A timestamp is not over the signature, or not by the authority that it names.",
+    ),
     ("WEBHOOK_TARGET", "Events are not sent to this address."),
     ("CONFLICT", "It exists and is something else."),
     ("GATE_DENIED", "The verdict is no."),
     ("GATE_INDETERMINATE", "The verdict cannot be decided now."),
-    ("SYS_INDEX_AHEAD", "The log has not come so far yet."),
+    ("SYS_INGEST_PENDING", "The log has not come so far yet."),
+    ("SYS_LOG_UNREACHABLE", "The log cannot be followed now, so that nobody knows what it holds; ask again."),
     ("SYS_BUSY", "The service is over its limits; ask again."),
     ("SYS_TIMEOUT", "The answer took too long; ask again."),
     ("SYS_LOG_ROLLED_BACK", "The log is shorter than, or does not extend, what was seen of it before."),

@@ -169,7 +169,7 @@ pub async fn part(
     Ok(part)
 }
 
-fn question(row: &Asked) -> Result<Question, Fault> {
+pub(crate) fn question(row: &Asked) -> Result<Question, Fault> {
     let question = verdict::question(&row.image, row.environment.as_deref(), row.platform.as_deref())?;
     verdict::in_context(question, serde_json::from_str(&row.context).map_err(|_| Fault::Internal)?)
 }

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use catenary_store::follow::{KnownAt, Snapshot};
+use catenary_store::{
+    StoreError,
+    follow::{FollowError, KnownAt, Snapshot},
+};
 use jiff::Timestamp;
 
 use crate::{App, problem::Fault};
@@ -53,7 +56,13 @@ impl When {
         let snapshot = app.backend.snapshot(tenant).await?;
         match self.known_at {
             None => Ok(snapshot),
-            Some(known_at) => Ok(Arc::new(app.backend.follower.past(&snapshot, known_at).await?)),
+            Some(known_at) => match app.backend.follower.past(&snapshot, known_at).await {
+                // No waiting brings it.
+                Err(FollowError::Store(StoreError::BeyondHead { asked: 0, .. })) => {
+                    Err(Fault::Query("`knownAt` is before the first entry of the log".into()))
+                }
+                past => Ok(Arc::new(past?)),
+            },
         }
     }
 }

@@ -240,7 +240,10 @@ async fn refusals_are_problem_documents() {
     );
     let bare = "/v1/gate?digest=sha256:6f4bbbe5a2d0bcb7b1d6a31f6ed3c07ba7b4ea7c8bd6cbf9fbb2a3d3be0cbd5a";
     assert_eq!(problem(bare, Method::GET).await, (400, "REQ_RESOURCE_REQUIRED".into()));
-    assert_eq!(problem("/v1/keys?minIndex=9999&wait=0s", Method::GET).await, (503, "SYS_INDEX_AHEAD".into()));
+    assert_eq!(
+        problem("/v1/keys?minIndex=9999&wait=0s", Method::GET).await,
+        (503, "SYS_INGEST_PENDING".into())
+    );
 
     // H01, H47, H52, compressed bodies, other media types.
     let anonymous = app.http.get(format!("{}/v1/keys", app.server.url())).send().await.unwrap();

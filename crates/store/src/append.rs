@@ -170,6 +170,7 @@ fn control_members(entry: &Entry) -> (&'static str, Vec<(&'static str, String)>)
         Entry::ExceptionWithdrawn(e) => (kind::EXCEPTION_WITHDRAWN, of_exception(&e.id, e.digest)),
         Entry::TrustRules(rules) => (kind::TRUST_RULES, vec![("approvals", rules.approvals.to_string())]),
         Entry::TrustApproved(approved) => (kind::TRUST_APPROVED, of_change(&approved.change)),
+        Entry::TrustPinned(pin) => (kind::TRUST_PINNED, vec![("repository", pin.repository.clone())]),
         Entry::GroupSet(group) => (kind::GROUP_SET, vec![("name", group.name.clone())]),
         Entry::Revocation(revocation) => {
             (kind::REVOCATION, vec![(revocation.target.kind(), short(&revocation.target))])

@@ -102,6 +102,17 @@ impl Store {
         Ok(seq.map_or(0, from_sql))
     }
 
+    /// Writes one event that nothing else goes with.
+    pub async fn tell(&self, tenant: &str, event: NewEvent) -> Result<(), StoreError> {
+        let (pool, tenant) = (self.writes().clone(), tenant.to_owned());
+        own_task(in_time(async move {
+            let mut transaction = pool.begin().await?;
+            append(&mut transaction, &tenant, &[event]).await?;
+            Ok(transaction.commit().await?)
+        }))
+        .await
+    }
+
     /// How many of the tenant's first events were removed.
     pub async fn events_removed(&self, tenant: &str) -> Result<u64, StoreError> {
         let removed = retry(|| {

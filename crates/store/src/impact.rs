@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use catenary_evidence::digest::{Node, Sha256};
+use jiff::Timestamp;
 use sqlx::{Postgres, QueryBuilder, Row as _, postgres::PgRow};
 
 use crate::{
@@ -132,7 +133,7 @@ impl Store {
         let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<Vec<u8>>, _>>()?;
         let mut count = rows.len() + self.load_attestations(tenant, &ids, before).await?.len();
         for some in nodes {
-            count += self.asked_rows(tenant, some, SHOWN).await?.len();
+            count += self.asked_rows(tenant, some, SHOWN, None).await?.len();
         }
         Ok(count)
     }
@@ -164,10 +165,24 @@ pub struct Asked {
     pub running: Vec<String>,
 }
 
-/// The columns of [`Asked`].
-const ASKED: &str = "w.key, w.image, w.environment, w.platform, w.context, w.outcome, w.allowed, w.reason,
-    array(select d.environment || '/' || d.application || '/' || d.workload from deployment d
-          where d.tenant = w.tenant and d.question = w.key and d.until_us is null order by 1 limit 100) as running";
+/// The columns of [`Asked`]; what runs is what runs now, or ran at a moment.
+fn push_asked(query: &mut QueryBuilder<Postgres>, at: Option<Timestamp>) {
+    query.push(
+        "w.key, w.image, w.environment, w.platform, w.context, w.outcome, w.allowed, w.reason,
+         array(select d.environment || '/' || d.application || '/' || d.workload from deployment d
+               where d.tenant = w.tenant and d.question = w.key and ",
+    );
+    match at.map(Timestamp::as_microsecond) {
+        None => query.push("d.until_us is null"),
+        Some(at) => query
+            .push("d.since_us <= ")
+            .push_bind(at)
+            .push(" and (d.until_us is null or d.until_us > ")
+            .push_bind(at)
+            .push(")"),
+    };
+    query.push(" order by 1 limit 100) as running");
+}
 
 impl Store {
     /// The watched questions after `after`, in the order of their keys.
@@ -179,7 +194,9 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Asked>, StoreError> {
         let rows = retry(|| async {
-            let mut query = QueryBuilder::new(format!("select {ASKED} from watched w where w.tenant = "));
+            let mut query = QueryBuilder::new("select ");
+            push_asked(&mut query, None);
+            query.push(" from watched w where w.tenant = ");
             query.push_bind(tenant.to_owned());
             if let Some(after) = after {
                 query.push(" and w.key > ").push_bind(after.to_vec());
@@ -197,17 +214,18 @@ impl Store {
         Ok(rows.iter().map(read_asked).collect::<Result<_, _>>()?)
     }
 
-    /// For each of the nodes, the watched questions whose answers read it, at most `limit`.
+    /// For each of the nodes, the watched questions whose answers read it, at most `limit`, and where they run, or ran `at` a moment.
     pub async fn asked_about(
         &self,
         tenant: &str,
         nodes: &[Node],
         limit: u32,
+        at: Option<Timestamp>,
     ) -> Result<BTreeMap<Node, Vec<Asked>>, StoreError> {
         if nodes.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let rows = self.asked_rows(tenant, nodes, limit).await?;
+        let rows = self.asked_rows(tenant, nodes, limit, at).await?;
         let mut about: BTreeMap<Node, Vec<Asked>> = BTreeMap::new();
         for row in &rows {
             if let Ok(node) = row.try_get::<String, _>("node")?.parse() {
@@ -220,11 +238,18 @@ impl Store {
         Ok(about)
     }
 
-    async fn asked_rows(&self, tenant: &str, nodes: &[Node], limit: u32) -> Result<Vec<PgRow>, StoreError> {
+    async fn asked_rows(
+        &self,
+        tenant: &str,
+        nodes: &[Node],
+        limit: u32,
+        at: Option<Timestamp>,
+    ) -> Result<Vec<PgRow>, StoreError> {
         retry(|| async {
             let mut query = QueryBuilder::new("select n.node, a.* from unnest(");
             query.push_bind(names(nodes)).push("::text[]) as n (node) cross join lateral (select ");
-            query.push(ASKED).push(" from watched w where w.tenant = ").push_bind(tenant.to_owned());
+            push_asked(&mut query, at);
+            query.push(" from watched w where w.tenant = ").push_bind(tenant.to_owned());
             query.push(" and w.key in (select r.key from watched_node r where r.tenant = ");
             query.push_bind(tenant.to_owned()).push(" and r.node = n.node)");
             query.push(" order by w.allowed, w.key limit ").push_bind(i64::from(limit)).push(") as a");

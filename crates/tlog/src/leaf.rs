@@ -54,6 +54,8 @@ pub mod kind {
     pub const TRUST_RULES: &str = "trust.rules";
     /// Somebody stands behind what was added to trust.
     pub const TRUST_APPROVED: &str = "trust.approved";
+    /// The ids of a repository were pinned on first use.
+    pub const TRUST_PINNED: &str = "trust.pinned";
     /// The members of a group were set.
     pub const GROUP_SET: &str = "group.set";
     /// Something is no longer trusted.

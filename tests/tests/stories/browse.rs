@@ -96,7 +96,7 @@ async fn a_read_sees_its_own_write_or_says_when() {
     let ahead = stage
         .get(&format!("/v1/verdict?image={image}&environment=prod&minIndex={}&wait=1s", index + 1_000))
         .await;
-    ahead.is_problem(503, "SYS_INDEX_AHEAD");
+    ahead.is_problem(503, "SYS_INGEST_PENDING");
     assert!(!ahead.header("retry-after").is_empty());
     assert!(begun.elapsed().as_millis() >= 900 && begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }
@@ -151,7 +151,7 @@ async fn the_gate_speaks_in_status_codes() {
     stage
         .get(&format!("{}&minIndex=100000&wait=0", gate(stage.world.image())))
         .await
-        .is_problem(503, "SYS_INDEX_AHEAD");
+        .is_problem(503, "SYS_INGEST_PENDING");
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ spec:
         signer: {{issuer: "https://token.actions.githubusercontent.com", san: {{exact: "{}"}}, root: acme}}
         builderId: {{equals: signer.san}}
         buildTypes: [github-workflow]
-  build: {{minLevel: 3, triggers: [push], params: {{unknown: deny}}}}
+  build: {{minLevel: 2, triggers: [push], params: {{unknown: deny}}}}
 "#,
         claims().san()
     )

@@ -154,7 +154,7 @@ async fn two_people_change_a_policy_that_asks_for_approval() {
     assert_eq!((drafted.number("revision"), drafted.number("approvalsNeeded")), (3, 1));
     ann.post("/v1/policies/prod/drafts", &json!({ "document": next })).await.is(200);
     let of = |what: &str| format!("/v1/policies/prod/revisions/3/{what}");
-    let refused = ann.post(&of("activate"), &json!({})).await.is_problem(403, "APPROVAL_REQUIRED");
+    let refused = ann.post(&of("activate"), &json!({})).await.is_problem(403, "POL_UNSIGNED");
     assert_eq!((refused.number("have"), refused.number("need")), (0, 1));
 
     let approved = bob.post(&of("approve"), &json!({})).await.is(201);

@@ -123,6 +123,30 @@ async fn a_push_to_a_real_registry_closes_the_chain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_from_a_registry_is_not_deployed_from_it() {
+    let name = "what_was_deleted_from_a_registry_is_not_deployed_from_it";
+    if !installed("docker-registry") {
+        return skip(name, "docker-registry is not installed");
+    }
+    let host = Registry::host();
+    let (app, stage) = service(&host).await;
+    let registry = Registry::start(Some(&host), &format!("{}/v1/events/distribution", app.url), BEARER).await;
+    registry.push("acme/app", &stage.world.index, "1.0.0").await;
+    passes_soon(&stage).await;
+    registry.delete("acme/app", &stage.world.index.digest()).await;
+    let begun = Instant::now();
+    while !stage.judge().await.codes().contains(&"REG_DELETED".to_owned()) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", stage.judge().await.show());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    stage.judge().await.denies("REG_DELETED");
+    // It is good again where it is pushed again.
+    registry.push("acme/app", &stage.world.index, "1.0.1").await;
+    passes_soon(&stage).await;
+    app.log_is_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lost_notifications_are_caught_up_by_reconciling() {
     if !installed("docker-registry") {
         return skip("lost_notifications_are_caught_up_by_reconciling", "docker-registry is not installed");

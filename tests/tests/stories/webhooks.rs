@@ -166,6 +166,47 @@ async fn a_secret_is_changed_in_place_and_both_sign_for_a_while() {
     stage.post("/v1/webhooks/wh-none/rotate", &json!({})).await.is_problem(404, "NOT_FOUND");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_while_a_secret_changed_is_signed_when_it_is_sent() {
+    let (app, stage) = service().await;
+    let receiver = Receiver::start().await;
+    let body = json!({"url": receiver.url, "types": ["deployment.started"]});
+    let made = stage.post("/v1/webhooks", &body).await.is(201);
+    let (id, first) = (made.text("id").to_owned(), made.text("secret").to_owned());
+    receiver.answers(503);
+    stage.post("/v1/deployments", &deployment(&stage, "waiting")).await.is(201);
+    let begun = Instant::now();
+    while state(&stage, &id).await["dead"] != 1 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", state(&stage, &id).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let path = format!("/v1/webhooks/{id}/rotate");
+    for (overlap, code) in [("soon", "REQ_MEMBER"), ("-1h", "REQ_MEMBER")] {
+        stage.post(&path, &json!({"overlap": overlap})).await.is_problem(400, code);
+    }
+    for role in ["reader", "auditor", "submitter"] {
+        let other = stage.as_role(role).await;
+        other.post(&path, &json!({})).await.is_problem(403, "AUTH_ROLE");
+    }
+    let second = stage.post(&path, &json!({"overlap": "1h"})).await.is(200).text("secret").to_owned();
+    // What is sent now is signed with both, also after a restart, which keeps neither of them.
+    let app = app.kill().start().await;
+    let admin = stage.admin.afresh(&app.url);
+    receiver.answers(204);
+    let again = admin.post(&format!("/v1/webhooks/{id}/deliveries/1/redeliver"), &json!({})).await.is(200);
+    assert_eq!(again.0["delivered"], true, "{}", again.0);
+    let got = receiver.until(|got| !got.is_empty()).await;
+    assert_eq!(signatures(&got[0], &first), (2, true));
+    assert_eq!(signatures(&got[0], &second), (2, true));
+    // Of three secrets only the two newest sign.
+    let third = admin.post(&path, &json!({"overlap": "1h"})).await.is(200).text("secret").to_owned();
+    admin.post("/v1/deployments", &deployment(&stage, "later")).await.is(201);
+    let got = receiver.until(|got| got.len() == 2).await;
+    assert_eq!(signatures(&got[1], &third), (2, true));
+    assert_eq!(signatures(&got[1], &second), (2, true));
+    assert_eq!(signatures(&got[1], &first), (2, false), "two changes ago");
+}
+
 async fn service() -> (App, Stage) {
     let builder = App::builder().await;
     let builder = builder.env("CATENARY_WEBHOOK_ALLOW", "127.0.0.1/32").env("CATENARY_WEBHOOK_ATTEMPTS", "2");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catenary_evidence::{
-    Identity,
+    Identity, Signature,
     digest::{Digest, GitOid, Node, Sha256},
     predicate::{self, Claim},
 };
@@ -13,6 +13,7 @@ use crate::{
     policy::{
         Mode, Spec,
         document::{AgreeOn, Build as Rules, BuilderRule, Tolerance},
+        identity::Miss,
     },
     reason::{Code, Reason},
     verdict::{Link, Status},
@@ -144,15 +145,17 @@ pub fn judge<'a, 's>(
                 findings
                     .entry(statement.fact.id)
                     .or_insert_with(|| find(world, statement, build, artifact.digest, spec, rules, hop));
-                let (mut reasons, paired, level) =
-                    pair(build, rule, &spec.trust.builders, rules, *digest, &identities);
+                let signatures =
+                    world.signatures_of(statement, &rule.signer, rule.valid_from, rule.valid_until);
+                let (mut reasons, paired) = pair(build, rule, &spec.trust.builders, *digest, &identities);
+                let (low, level) = level(build, rule, rules, *digest, &identities, &signatures);
+                reasons.extend(low);
                 reasons.extend(triggers(build, rules, *digest, &identities));
                 reasons.extend(certificate::agrees(build, &identities, spec.source.as_ref(), *digest));
                 reasons.extend(asserts(world, build, rules, artifact.digest, resource, &identities));
                 reasons.extend(conduct::claims(build, rule, rules, *digest));
-                let signatures =
-                    world.signatures_of(statement, &rule.signer, rule.valid_from, rule.valid_until);
                 reasons.extend(conduct::signing(world.control, rule, &signatures, *digest));
+                reasons.extend(conduct::stale_root(world, spec, &signatures, *digest));
                 let mut runs = Vec::new();
                 if let Some(asked) = &rules.run {
                     match conduct::run(world, build, rule, spec, asked, &nodes, &identities) {
@@ -240,15 +243,14 @@ fn about<'a>(
     found.into_values().collect()
 }
 
-/// Steps 2 to 4: is the builder the signer's to speak for, is the build type read and allowed, what level is it.
+/// Steps 2 and 3: is the builder the signer's to speak for, is the build type read and allowed.
 fn pair(
     build: &predicate::Build,
     rule: &BuilderRule,
     all: &[BuilderRule],
-    rules: &Rules,
     node: Digest,
     identities: &[&Identity],
-) -> (Vec<Reason>, bool, u8) {
+) -> (Vec<Reason>, bool) {
     let mut reasons = Vec::new();
     let paired = rule.builder_id.matches(&build.builder_id, identities.iter().copied());
     #[cfg(feature = "faults")]
@@ -284,16 +286,67 @@ fn pair(
             }
         }
     }
+    (reasons, paired)
+}
+
+/// The level that provenance has at most when whoever asked for the build could have written it (chain-model 1.5).
+const OWN_WORD: u8 = 2;
+
+/// Step 4: what level the build is.
+fn level(
+    build: &predicate::Build,
+    rule: &BuilderRule,
+    rules: &Rules,
+    node: Digest,
+    identities: &[&Identity],
+    signatures: &[&Signature],
+) -> (Vec<Reason>, u8) {
     // Whoever runs the machine can change the build: only runners known to be hosted keep the rule's level.
     let foreign = certificate::runner(build, identities).is_some_and(|runner| runner != "github-hosted");
-    let level = if foreign { rule.max_level.min(rule.self_hosted_max) } else { rule.max_level };
-    if level < rules.min_level {
-        let cap = if foreign { " (capped by selfHostedMax)" } else { "" };
-        let message = format!("the build is level {level}{cap}, the policy wants {}", rules.min_level);
-        let reason = Reason::error(Code::BldLevelTooLow, node, "build.minLevel", message);
-        reasons.push(reason.because(rules.min_level, level));
+    // One signature that is not so keeps the level; a key has no workflow.
+    let all = |is: fn(&Identity) -> bool| {
+        !signatures.is_empty() && signatures.iter().all(|s| s.signer.identity().is_some_and(is))
+    };
+    let (own, moving) = (all(Identity::is_own_workflow), all(Identity::takes_a_moving_ref));
+    let caps = [
+        (foreign, rule.self_hosted_max, "selfHostedMax"),
+        (own, OWN_WORD, "the repository's own workflow signed it"),
+        (moving, OWN_WORD, "the workflow that signed was taken from a branch"),
+    ];
+    let caps: Vec<(u8, &str)> =
+        caps.into_iter().filter(|(holds, ..)| *holds).map(|(_, cap, why)| (cap, why)).collect();
+    let level = caps.iter().map(|(cap, _)| *cap).fold(rule.max_level, u8::min);
+    if level >= rules.min_level {
+        return (Vec::new(), level);
     }
-    (reasons, paired, level)
+    let hit: Vec<&str> = caps.iter().filter(|(cap, _)| *cap < rule.max_level).map(|(_, why)| *why).collect();
+    let cap = if hit.is_empty() { String::new() } else { format!(" (capped: {})", hit.join(", ")) };
+    let message = format!("the build is level {level}{cap}, the policy wants {}", rules.min_level);
+    let reason = Reason::error(Code::BldLevelTooLow, node, "build.minLevel", message);
+    let mut reasons = vec![reason.because(rules.min_level, level)];
+    if moving && !own && rule.max_level >= rules.min_level {
+        let message = "the reusable workflow that signed was taken from a branch, which moves";
+        let reason = Reason::error(Code::BldBuilderRefMutable, node, "build.minLevel", message);
+        let names: Vec<String> = identities.iter().map(|identity| identity.san.clone()).collect();
+        reasons.push(reason.because("a tag or a commit", names));
+    }
+    (reasons, level)
+}
+
+/// Why nobody counts who signed: the closest of what alone keeps a rule from naming one of them.
+fn stranger(world: &World<'_>, others: &[&Statement], builders: &[&BuilderRule]) -> Code {
+    let misses = others.iter().flat_map(|s| builders.iter().filter_map(|rule| world.misses(s, &rule.signer)));
+    misses.min().map_or(Code::BldSignerNotTrusted, missed)
+}
+
+/// The code of what keeps a rule from naming a builder's identity.
+pub(super) fn missed(miss: Miss) -> Code {
+    match miss {
+        Miss::Repository => Code::SrcRepoIdMismatch,
+        Miss::Issuer => Code::BldIssuerMismatch,
+        Miss::Runner => Code::BldSelfHosted,
+        Miss::Ref => Code::BldBuilderRefMutable,
+    }
 }
 
 /// Step 6, the expressions.
@@ -467,7 +520,7 @@ fn conclude<'a>(
     } else {
         let revoked =
             others.iter().find_map(|s| builders.iter().find_map(|rule| world.revocation(s, &rule.signer)));
-        let code = revoked.unwrap_or(Code::BldSignerNotTrusted);
+        let code = revoked.unwrap_or_else(|| stranger(world, others, builders));
         let message = format!("{} build statement(s) exist, none by a signer that counts", others.len());
         let mut signers: Vec<String> =
             others.iter().flat_map(|s| s.fact.signers().map(ToString::to_string)).collect();

@@ -19,7 +19,10 @@ use crate::{
     reason::{Code, Reason},
 };
 
-use super::world::{Statement, World};
+use super::{
+    later,
+    world::{Statement, World},
+};
 
 /// What must prove the signatures' times and publicity.
 pub(super) fn signing(
@@ -53,6 +56,35 @@ pub(super) fn signing(
         reasons.push(Reason::error(Code::AttWitnessQuorum, node, at, message).because(wanted, found));
     }
     reasons
+}
+
+/// The roots that vouch for the signatures were added too long ago, for each of them: whoever has not looked for so long does not
+/// know what was withdrawn since.
+pub(super) fn stale_root(
+    world: &mut World<'_>,
+    spec: &Spec,
+    signatures: &[&Signature],
+    node: Digest,
+) -> Option<Reason> {
+    let max = spec.trust.max_root_age?;
+    let mut domains = BTreeSet::new();
+    for signature in signatures {
+        // A key needs no root.
+        domains.insert(&signature.signer.identity()?.domain);
+    }
+    let ends = |domain: &String| Some(later(world.control.root_added_on(domain)?, max));
+    let newest = domains.iter().filter_map(|domain| ends(domain)).max();
+    world.horizons.extend(newest);
+    if newest.is_some_and(|ends| world.now <= ends) {
+        return None;
+    }
+    let names: Vec<&str> = domains.iter().map(|domain| domain.as_str()).collect();
+    let message = match newest {
+        Some(ends) => format!("the root of {} was to be renewed until {ends}", names.join(", ")),
+        None => format!("nobody says when the root of {} was added", names.join(", ")),
+    };
+    let reason = Reason::error(Code::AttTrustrootStale, node, "trust.maxRootAge", message);
+    Some(reason.because(format!("added within {}s", max.as_secs()), newest.map(|ends| ends.to_string())))
 }
 
 /// How many different logs vouch for the signatures.

@@ -4,6 +4,7 @@ use catenary_evidence::{
     digest::{Digest, Node},
     object::{Body, Config},
     predicate::{Build, Claim, Dependency, Role},
+    reference::RepositoryUri,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -51,6 +52,12 @@ fn name_of(dependency: &Dependency) -> String {
     node.map_or_else(|| dependency.uri.clone(), |node| node.to_string())
 }
 
+/// Where an input is from: a repository of images, or, of a submodule, one of git.
+fn place_of(dependency: &Dependency) -> Option<String> {
+    let git = || RepositoryUri::split(&dependency.uri).ok().map(|(uri, _)| uri.as_str().to_owned());
+    dependency.resource.clone().or_else(|| if dependency.role == Role::Submodule { git() } else { None })
+}
+
 /// Judges every dependency against every rule of its role.
 pub fn judge(world: &mut World<'_>, statement: &Statement, build: &Build, spec: &Spec, hop: u32) -> Found {
     let mut found = Found::default();
@@ -61,6 +68,14 @@ pub fn judge(world: &mut World<'_>, statement: &Statement, build: &Build, spec: 
             let nested = one(world, dependency, rule, spec, hop, &mut found);
             for reason in found.reasons[before..].iter_mut().chain(&mut found.leaves[leaves..]) {
                 *reason = reason.clone().under(rule.mode);
+            }
+            // A submodule is source: whatever is wrong with it, the source is not what the policy thinks.
+            let untrusted = [Code::DepBaseNotAllowed, Code::DepBaseUnknown, Code::DepBaseUntrusted];
+            for reason in &mut found.reasons[before..] {
+                if dependency.role == Role::Submodule && untrusted.contains(&reason.code) {
+                    *reason = reason.clone().recoded(Code::SrcSubmoduleUntrusted);
+                }
+                "input".clone_into(&mut reason.stage);
             }
             let broken = found.reasons[before..].iter().find(|reason| reason.is_error());
             found.links.push(Link {
@@ -142,11 +157,11 @@ fn one(
     let before = found.reasons.len();
     // 2. From an allowed repository.
     if let Some(allow) = &rule.allow
-        && !dependency.resource.as_ref().is_some_and(|resource| glob::any(allow, resource))
+        && !place_of(dependency).is_some_and(|place| glob::any(allow, &place))
     {
         let message = format!("{} is not an allowed {:?}", dependency.uri, rule.role);
         let reason = reason(Code::DepBaseNotAllowed, "inputs.allow", message);
-        found.reasons.push(reason.because(glob::texts(allow), dependency.resource.clone()));
+        found.reasons.push(reason.because(glob::texts(allow), place_of(dependency)));
     }
     // 3. Of an allowed digest.
     let digest = digest_of(dependency);
@@ -155,9 +170,8 @@ fn one(
     {
         let message = format!("the digest of {} is not listed", dependency.uri);
         let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
-        found
-            .reasons
-            .push(reason(Code::DepBaseNotAllowed, "inputs.digests", message).because(allowed, node.clone()));
+        let reason = reason(Code::DepBaseNotAllowed, "inputs.digests", message);
+        found.reasons.push(reason.because(allowed, node.clone()));
     }
     let asked = rule.chain || rule.via.is_some() || rule.max_age.is_some();
     if !asked || found.reasons.len() > before {
@@ -299,6 +313,15 @@ fn followed(
             }
         }
         found.reasons.push(reason(Code::DepBaseUntrusted, "inputs.chain", message).because("PASSED", codes));
+    }
+    for (track, wanted) in rule.levels.iter().filter(|_| chain.holds()) {
+        let level = chain.levels.get(track).copied();
+        if level.unwrap_or(0) < *wanted {
+            let message = format!("{resource} is {track} level {}", level.unwrap_or(0));
+            found
+                .reasons
+                .push(reason(Code::DepLevelTooLow, "inputs.levels", message).because(*wanted, level));
+        }
     }
     // A chain that many inputs share is drawn in full once: drawn each time, a tower of diamonds would
     // double with every floor.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::{
     policy::{
         Mode, Spec,
-        document::{Registry as Rules, RegistryRule},
+        document::{Registry as Rules, RegistryRule, Sha1},
         glob::{self, Glob},
     },
     reason::{Code, Reason},
@@ -64,12 +64,19 @@ pub fn judge(
             }
         }
     }
-    let seen: Vec<Seen<'_>> = seen.into_values().collect();
-    match walk(digest, resource, rules, &seen, others) {
+    let (gone, seen): (Vec<Seen<'_>>, Vec<Seen<'_>>) =
+        seen.into_values().partition(|seen| seen.event.event == RegistryAction::Delete);
+    let walked = walk(digest, resource, rules, &seen, others).and_then(|walked| {
+        deleted(digest, resource, &seen, &gone).map_or(Ok(walked), |gone| Err(Box::new(gone)))
+    });
+    match walked {
         Ok((first, evidence)) => Registered {
             pushed: first.iter().map(|seen| seen.event.occurred_at).collect(),
             link: link(digest, Status::Pass, format!("observed in {resource}"), evidence),
-            reasons: Vec::new(),
+            reasons: moved(digest, resource, rules, &seen)
+                .into_iter()
+                .map(|reason| reason.under(rules.mode))
+                .collect(),
         },
         Err(reason) => Registered {
             pushed: Vec::new(),
@@ -93,6 +100,39 @@ fn link(digest: Digest, status: Status, summary: String, evidence: Vec<Sha256>) 
         evidence,
         links: Vec::new(),
     }
+}
+
+/// The newest that is known of the image in the repository is that it was deleted there.
+fn deleted(digest: Digest, resource: &str, seen: &[Seen<'_>], gone: &[Seen<'_>]) -> Option<Reason> {
+    let here = |seen: &&Seen<'_>| seen.event.resource == resource;
+    let pushed = seen.iter().filter(here).map(|seen| seen.event.occurred_at).max()?;
+    let gone = gone.iter().filter(here).max_by_key(|gone| (gone.event.occurred_at, gone.id))?;
+    let at = gone.event.occurred_at;
+    (at >= pushed).then(|| {
+        let message = format!("deleted from {resource} at {at}");
+        let reason = Reason::error(Code::RegDeleted, digest, "registry", message);
+        reason.because(format!("pushed after {at}"), pushed.to_string()).with_evidence([gone.id])
+    })
+}
+
+/// Tags of the image in the repository that pointed to another image before.
+fn moved(digest: Digest, resource: &str, rules: &Rules, seen: &[Seen<'_>]) -> Vec<Reason> {
+    let mode = match rules.moved_tags {
+        Sha1::Allow => return Vec::new(),
+        Sha1::Warn => Mode::Warn,
+        Sha1::Deny => Mode::Enforce,
+    };
+    let here = seen.iter().filter(|seen| seen.event.resource == resource);
+    let moved = here.filter_map(|seen| {
+        let (tag, previous) = (seen.event.tag.as_ref()?, seen.event.previous?);
+        (previous != digest && !seen.about.contains(&previous)).then_some((seen, tag, previous))
+    });
+    let reason = |(seen, tag, previous): (&Seen<'_>, &String, Digest)| {
+        let message = format!("tag `{tag}` pointed to {previous} before");
+        let reason = Reason::error(Code::RegTagMoved, digest, "registry.movedTags", message);
+        reason.because(digest.to_string(), previous.to_string()).with_evidence([seen.id]).under(mode)
+    };
+    moved.map(reason).collect()
 }
 
 type Path<'s, 'a> = (Vec<&'s Seen<'a>>, Vec<Sha256>);

@@ -12,5 +12,6 @@ mod properties;
 mod revocations;
 mod scene;
 mod stories;
+mod strangers;
 mod strict;
 mod summaries;

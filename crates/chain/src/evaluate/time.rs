@@ -10,7 +10,7 @@ use catenary_evidence::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    policy::{Spec, document::Order},
+    policy::{Mode, Spec, document::Order},
     reason::{Code, Reason},
     verdict::{Link, Status},
 };
@@ -103,6 +103,7 @@ pub fn judge(
         {
             reasons.extend(pushed_before(digest, &builds, &registered.pushed, skew(spec)));
         }
+        reasons.extend(seen_before(world, digest, &builds, spec));
         if let Some(max) = spec.time.max_artifact_age
             && let Some(newest) = newest(world, &built.good)
         {
@@ -160,4 +161,28 @@ fn pushed_before(
     let started: Vec<String> =
         builds.iter().filter_map(|(_, b)| b.started_on).map(|t| t.to_string()).collect();
     Some(reason.because(started, latest.to_string()))
+}
+
+/// The bytes were here before any build of them started. Whoever builds the same bytes again is later by nature, so that it breaks
+/// a chain only where the policy asks for the order.
+fn seen_before(
+    world: &mut World<'_>,
+    digest: Digest,
+    builds: &[(&Statement, &Build)],
+    spec: &Spec,
+) -> Option<Reason> {
+    if !asks(spec, Order::BuildBeforeArtifact) || builds.is_empty() {
+        return None;
+    }
+    let seen = world.logged_object(digest.into())?.received_at;
+    let latest = later(seen, skew(spec));
+    if !builds.iter().all(|(_, build)| build.started_on.is_some_and(|started| latest < started)) {
+        return None;
+    }
+    let started: Vec<String> =
+        builds.iter().filter_map(|(_, b)| b.started_on).map(|t| t.to_string()).collect();
+    let message = format!("the image was here at {seen}, before any build of it started");
+    let reason = Reason::error(Code::TimArtifactBeforeBuild, digest, "time.order build<artifact", message);
+    let mode = if spec.time.order.is_some() { Mode::Enforce } else { Mode::Warn };
+    Some(reason.because(started, seen.to_string()).under(mode))
 }

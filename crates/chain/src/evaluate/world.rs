@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use crate::{
     control::{Control, Revoked},
     gather::{Evidence, Logged},
-    policy::{IdentityRule, Signer},
+    policy::{IdentityRule, Signer, identity::Miss},
     reason::Code,
     verdict::Question,
 };
@@ -369,9 +369,13 @@ impl<'a> World<'a> {
             })
     }
 
-    /// Whether a root that the policy lists vouches for a signature of the rule's identity.
+    /// Whether a root that the policy lists vouches for a signature of the rule's identity, and its repository is still the one
+    /// of its first use.
     fn is_pinned(&self, rule: &IdentityRule, signature: &Signature) -> bool {
+        let identity = signature.signer.identity();
+        let keeps = || identity.is_some_and(|identity| self.control.keeps_its_ids(identity));
         rule.roots.as_ref().is_none_or(|roots| self.control.is_pinned(roots, signature))
+            && (rule.pin.is_none() || keeps())
     }
 
     /// Whether the key counts for something received at `t`.
@@ -433,6 +437,22 @@ impl<'a> World<'a> {
                     && !self.control.vouches(signature, received)
         });
         revoked.then_some(Code::AttRevokedSigner)
+    }
+
+    /// What alone keeps a rule of the signer from naming somebody who signed, for whom a trusted root vouches.
+    pub fn misses(&self, statement: &Statement, signer: &Signer) -> Option<Miss> {
+        let good = |s: &&Signature| {
+            vouched(self.control, statement, s) && !self.signer_is_revoked(s, statement.received_at)
+        };
+        let signed = statement.fact.signatures.iter().filter(good).filter_map(|s| s.signer.identity());
+        let miss = |identity: &Identity, rule: &IdentityRule| {
+            let taken_over =
+                rule.pin.is_some() && rule.names(identity) && !self.control.keeps_its_ids(identity);
+            if taken_over { Some(Miss::Repository) } else { rule.misses(identity) }
+        };
+        signed
+            .flat_map(|identity| signer.identities().iter().filter_map(move |rule| miss(identity, rule)))
+            .min()
     }
 
     /// The revocation of an image: its own, or that of a runnable platform of it. One that is revoked from a moment on is good

@@ -18,7 +18,7 @@ use super::{
     delegate::{Summary, VerifierRule, Via},
     exceptions::Exceptions,
     glob::{Glob, Matcher},
-    identity::{BuilderId, Extensions, IdentityRule, RootPin, SigningTime},
+    identity::{BuilderId, Extensions, IdentityRule, Pinning, RootPin, SigningTime},
     property::{Negatives, Require, VexRule},
     trial::Trial,
 };
@@ -261,6 +261,9 @@ pub enum Tolerance {
 pub struct Trust {
     /// Which trust roots may vouch for certificates; all of the tenant's when absent.
     pub roots: Option<Vec<RootPin>>,
+    /// How long ago the newest version of a root may have been added.
+    #[serde(default, deserialize_with = "duration")]
+    pub max_root_age: Option<SignedDuration>,
     /// Who may speak about builds.
     #[serde(default)]
     pub builders: Vec<BuilderRule>,
@@ -411,6 +414,7 @@ pub(super) struct SignerWire {
     san: Option<Matcher>,
     root: Option<String>,
     ext: Option<Extensions>,
+    pin: Option<Pinning>,
     timestamp: Option<SigningTime>,
     pub(super) any_of: Option<Vec<String>>,
 }
@@ -418,7 +422,7 @@ pub(super) struct SignerWire {
 impl SignerWire {
     /// Whether nothing is given.
     pub(super) fn is_empty(&self) -> bool {
-        let Self { key, keys, service, group, issuer, san, root, ext, timestamp, any_of } = self;
+        let Self { key, keys, service, group, issuer, san, root, ext, pin, timestamp, any_of } = self;
         key.is_none()
             && keys.is_none()
             && service.is_none()
@@ -427,12 +431,14 @@ impl SignerWire {
             && san.is_none()
             && root.is_none()
             && ext.is_none()
+            && pin.is_none()
             && timestamp.is_none()
             && any_of.is_none()
     }
 
     pub(super) fn signer(self) -> Result<Signer, &'static str> {
-        let identity = self.root.is_some() || self.ext.is_some() || self.timestamp.is_some();
+        let identity =
+            self.root.is_some() || self.ext.is_some() || self.timestamp.is_some() || self.pin.is_some();
         if let Some(group) = &self.group {
             let alone = Self { group: None, ..self }.is_empty();
             return match alone && !group.is_empty() {
@@ -454,6 +460,7 @@ impl SignerWire {
                     root: self.root,
                     ext: self.ext.unwrap_or_default().0,
                     roots: None,
+                    pin: self.pin,
                     timestamp: self.timestamp.unwrap_or_default(),
                 })))
             }
@@ -722,6 +729,9 @@ pub struct Input {
     pub chain: bool,
     /// A verification summary that stands for the input's chain.
     pub via: Option<Via>,
+    /// The lowest level of the input's own chain, by track.
+    #[serde(default)]
+    pub levels: BTreeMap<String, u8>,
     /// How old the newest trusted build of the input may be.
     #[serde(default, deserialize_with = "duration")]
     pub max_age: Option<SignedDuration>,
@@ -776,6 +786,9 @@ pub struct Registry {
     pub promoted_by: Option<Vec<String>>,
     /// What a hop keeps: always the digest.
     pub hops: Option<Hops>,
+    /// What a tag that pointed to another image before means.
+    #[serde(default)]
+    pub moved_tags: Sha1,
     /// What a path that does not lead here means.
     #[serde(default)]
     pub mode: Mode,
@@ -833,6 +846,9 @@ pub enum Order {
     /// The build started before the push.
     #[serde(rename = "build<push")]
     BuildBeforePush,
+    /// The build started before the artifact's bytes were here.
+    #[serde(rename = "build<artifact")]
+    BuildBeforeArtifact,
 }
 
 /// Longest duration in a policy: a hundred years keeps time arithmetic far from its ends.

@@ -9,7 +9,7 @@ use catenary_evidence::{
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::glob::Matcher;
+use super::glob::{Glob, Matcher};
 
 /// `{issuer, san, root?, ext?, timestamp?}`: the issuer is exact, the name is matched from end to end.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,6 +25,8 @@ pub struct IdentityRule {
     /// have matches nothing.
     #[serde(default, deserialize_with = "extensions")]
     pub ext: BTreeMap<String, Matcher>,
+    /// Whether the repository's numeric ids are pinned by the first certificate that the rule takes.
+    pub pin: Option<Pinning>,
     /// What must say when it was signed.
     #[serde(default)]
     pub timestamp: SigningTime,
@@ -43,7 +45,7 @@ pub struct RootPin {
 }
 
 /// What the public good instance is called where it stands beside others.
-const PUBLIC_GOOD: &str = "sigstore-public-good";
+pub(super) const PUBLIC_GOOD: &str = "sigstore-public-good";
 
 impl<'de> Deserialize<'de> for RootPin {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -66,6 +68,14 @@ impl<'de> Deserialize<'de> for RootPin {
     }
 }
 
+/// When a repository's ids are pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Pinning {
+    /// By the first certificate that is taken in.
+    #[serde(rename = "firstUse")]
+    FirstUse,
+}
+
 /// What must say when a certificate signed (chain-model T1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,6 +89,19 @@ pub enum SigningTime {
     Optional,
 }
 
+/// What alone keeps a rule from naming an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Miss {
+    /// Everything is right but the repository's ids, which are not those of its first use.
+    Repository,
+    /// Another OIDC issuer vouches for the name.
+    Issuer,
+    /// The same workflow, on a runner that the rule does not take.
+    Runner,
+    /// The same workflow, at a branch.
+    Ref,
+}
+
 impl IdentityRule {
     /// Whether the rule names this identity.
     pub fn names(&self, identity: &Identity) -> bool {
@@ -88,6 +111,46 @@ impl IdentityRule {
             && self.ext.iter().all(|(name, matcher)| {
                 claim(&identity.claims, name).is_some_and(|value| matcher.matches(value))
             })
+    }
+
+    /// The one thing that keeps the rule from naming the identity, when there is only one: the issuer, the runner, or the ref at
+    /// which the workflow was taken.
+    pub fn misses(&self, identity: &Identity) -> Option<Miss> {
+        let is_issuer = identity.issuer.as_ref() == Some(&self.issuer);
+        let is_named = self.matches_san(&identity.san);
+        let mut wrong = self.ext.iter().filter(|(name, matcher)| {
+            !claim(&identity.claims, name).is_some_and(|value| matcher.matches(value))
+        });
+        let wrong = (wrong.next().map(|(name, _)| name.as_str()), wrong.next());
+        if !self.may_be_of(&identity.domain) {
+            return None;
+        }
+        match (is_issuer, is_named, wrong) {
+            (false, true, (None, _)) => Some(Miss::Issuer),
+            (true, true, (Some("runnerEnvironment"), None)) => {
+                identity.claims.runner_environment.as_ref().map(|_| Miss::Runner)
+            }
+            (true, false, (None, _)) => {
+                (identity.takes_a_moving_ref() && self.wants_another_ref(&identity.san)).then_some(Miss::Ref)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the rule names the same workflow at refs that do not move.
+    fn wants_another_ref(&self, san: &str) -> bool {
+        let Some((workflow, _)) = san.split_once("@refs/") else { return false };
+        let text = match &self.san {
+            Matcher::Exact(text) | Matcher::Prefix(text) => text.as_str(),
+            Matcher::Glob(glob) => glob.as_str(),
+            Matcher::Regex(..) => return false,
+        };
+        let Some((wanted, at)) = text.split_once('@') else { return false };
+        !at.starts_with("refs/heads/")
+            && match &self.san {
+                Matcher::Glob(_) => Glob::new(wanted).is_ok_and(|glob| glob.matches(workflow)),
+                _ => wanted == workflow,
+            }
     }
 
     /// Whether a trust domain of that name may vouch for it.

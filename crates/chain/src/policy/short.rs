@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     PolicyError,
+    identity::PUBLIC_GOOD,
     place::{self, Step},
     preset, yaml,
 };
@@ -157,13 +158,17 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// `minLevel` and `refs`, which every form has.
+/// `minLevel` and `refs`, which every form has. Nothing that is signed says which branch is the default one.
 fn asked(members: &Map<String, Value>) -> Result<(Value, Value), Wrong> {
+    let branch = text(members, "defaultBranch")?.unwrap_or("main");
+    if branch.split('/').any(|part| !plain(part)) {
+        return wrong("defaultBranch", "give the name of a branch, for example main");
+    }
     let level = members.get("minLevel").cloned().unwrap_or(json!(2));
     if level.as_u64().is_none_or(|level| level > 3) {
         return wrong("minLevel", "the builders of this form reach level 3: give 0 to 3");
     }
-    let refs = members.get("refs").cloned().unwrap_or(json!(["refs/heads/main", "refs/tags/*"]));
+    let refs = members.get("refs").cloned().unwrap_or(json!([format!("refs/heads/{branch}"), "refs/tags/*"]));
     let list = refs.as_array().filter(|list| !list.is_empty() && list.iter().all(Value::is_string));
     if list.is_none() {
         return wrong("refs", "give a list of refs, for example [refs/heads/main]");
@@ -171,11 +176,30 @@ fn asked(members: &Map<String, Value>) -> Result<(Value, Value), Wrong> {
     Ok((level, refs))
 }
 
+/// What holds a name to its repository: the ids that are given, and for what is not given those of its first use.
+fn held(members: &Map<String, Value>, signer: &mut Value) -> Result<(), Wrong> {
+    let mut given = 0;
+    for (name, ext) in [("id", "sourceRepositoryId"), ("ownerId", "sourceRepositoryOwnerId")] {
+        let Some(id) = text(members, name)? else { continue };
+        if id.is_empty() || !id.bytes().all(|b| b.is_ascii_digit()) {
+            return wrong(name, "give the number that the forge has for it, as a text");
+        }
+        signer["ext"][ext] = id.into();
+        given += 1;
+    }
+    // Whoever gives both has moved the repository on purpose.
+    if given < 2 {
+        signer["pin"] = "firstUse".into();
+    }
+    Ok(())
+}
+
 const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
 /// A repository on github.com whose images lie beside it.
 fn github(value: &Value) -> Result<Short, Wrong> {
-    let members = members(value, &["repo", "workflow", "refs", "minLevel"])?;
+    let members =
+        members(value, &["repo", "workflow", "refs", "minLevel", "defaultBranch", "id", "ownerId"])?;
     let repo = text(&members, "repo")?.unwrap_or_default();
     if !repo.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name)) {
         return Err((None, Fault::new(format!("`{repo}` is not owner/repository"))));
@@ -191,20 +215,23 @@ fn github(value: &Value) -> Result<Short, Wrong> {
         "mode": "enforce",
         "onIndeterminate": "deny",
         "match": { "resources": [image, format!("{image}/*")] },
-        "trust": { "builders": github_builders(&uri, workflow) },
+        "trust": {
+            "roots": [PUBLIC_GOOD, GITHUB],
+            "builders": github_builders(&members, &uri, workflow)?,
+        },
         "build": {
             "minLevel": level,
             "triggers": ["push", "release", "workflow_dispatch", "schedule"],
             "params": { "unknown": "deny" },
         },
-        "source": { "repository": { "uri": format!("git+{uri}") }, "refs": refs, "minLevel": 0 },
+        "source": { "repository": repository(&members, &uri)?, "refs": refs, "minLevel": 0 },
     });
     Ok(Short { name: derived("github", repo), spec: object(spec) })
 }
 
 /// The repository's own workflows under each of the two roots that vouch for GitHub, and reusable builders that the
 /// repository cannot change. All are one domain: however many sign, GitHub is one operator.
-fn github_builders(uri: &str, workflow: Option<&str>) -> Value {
+fn github_builders(members: &Map<String, Value>, uri: &str, workflow: Option<&str>) -> Result<Value, Wrong> {
     let own =
         format!("{uri}/.github/workflows/{}", workflow.map(|file| format!("{file}@")).unwrap_or_default());
     let hosted = json!({ "sourceRepositoryUri": uri, "runnerEnvironment": "github-hosted" });
@@ -213,38 +240,60 @@ fn github_builders(uri: &str, workflow: Option<&str>) -> Value {
         called["buildConfigUri"] = json!({ "prefix": own });
     }
     let rule = |id: &str, level: u8, root: &str, san: Value, ext: &Value, build_type: &str| {
-        json!({
+        let mut signer =
+            json!({ "issuer": GITHUB_ISSUER, "root": root, "san": san, "ext": ext, "timestamp": "required" });
+        held(members, &mut signer)?;
+        Ok(json!({
             "id": id,
             "domain": "github",
             "maxLevel": level,
-            "signer": { "issuer": GITHUB_ISSUER, "root": root, "san": san, "ext": ext, "timestamp": "required" },
+            "signer": signer,
             "builderId": { "equals": "signer.san" },
             "buildTypes": [build_type],
-        })
+            "evidence": evidence(root),
+        }))
     };
     let reusable =
         |repo: &str| json!({ "glob": format!("https://github.com/{repo}/.github/workflows/*@refs/tags/v*") });
     let own = json!({ "prefix": own });
-    json!([
-        rule("workflow", 2, SIGSTORE, own.clone(), &hosted, "github-workflow"),
-        rule("workflow-private", 2, GITHUB, own, &hosted, "github-workflow"),
-        rule("docker-builder", 3, SIGSTORE, reusable("docker/github-builder"), &called, "buildkit"),
+    Ok(Value::Array(vec![
+        rule("workflow", 2, SIGSTORE, own.clone(), &hosted, "github-workflow")?,
+        rule("workflow-private", 2, GITHUB, own, &hosted, "github-workflow")?,
+        rule("docker-builder", 3, SIGSTORE, reusable("docker/github-builder"), &called, "buildkit")?,
         rule(
             "slsa-generator",
             3,
             SIGSTORE,
             reusable("slsa-framework/slsa-github-generator"),
             &called,
-            "slsa-github-generator"
-        ),
-    ])
+            "slsa-github-generator",
+        )?,
+    ]))
+}
+
+/// What proves a signature: the public good instance logs each, GitHub's own none.
+fn evidence(root: &str) -> Value {
+    match root {
+        SIGSTORE => json!({ "timestamp": "required", "tlog": "required" }),
+        _ => json!({ "timestamp": "required" }),
+    }
+}
+
+/// `source.repository`.
+fn repository(members: &Map<String, Value>, uri: &str) -> Result<Value, Wrong> {
+    let mut repository = json!({ "uri": format!("git+{uri}") });
+    if let Some(id) = text(members, "id")? {
+        repository["id"] = id.into();
+    }
+    Ok(repository)
 }
 
 const GITLAB_COM: &str = "gitlab.com";
 
 /// A project on gitlab.com, or on an instance of one's own.
 fn gitlab(value: &Value) -> Result<Short, Wrong> {
-    let members = members(value, &["project", "instance", "refs", "minLevel"])?;
+    let members =
+        members(value, &["project", "instance", "refs", "minLevel", "defaultBranch", "id", "ownerId"])?;
     let project = text(&members, "project")?.unwrap_or_default();
     if project.split('/').count() < 2 || !project.split('/').all(plain) {
         return Err((None, Fault::new(format!("`{project}` is not group/project"))));
@@ -271,20 +320,28 @@ fn gitlab(value: &Value) -> Result<Short, Wrong> {
         signer["root"] = SIGSTORE.into();
         signer["ext"]["runnerEnvironment"] = "gitlab-hosted".into();
     }
-    let spec = json!({
-        "mode": "enforce",
-        "onIndeterminate": "deny",
-        "match": { "resources": [image, format!("{image}/*"), format!("{image}/*/*")] },
-        "trust": { "builders": [{
+    held(&members, &mut signer)?;
+    let mut trust = json!({
+        "builders": [{
             "id": "pipeline",
             "domain": "gitlab",
             "maxLevel": 2,
             "signer": signer,
             "builderId": { "prefix": format!("{uri}/-/runners/") },
             "buildTypes": ["gitlab"],
-        }] },
+            "evidence": evidence(if instance == GITLAB_COM { SIGSTORE } else { instance }),
+        }],
+    });
+    if instance == GITLAB_COM {
+        trust["roots"] = json!([PUBLIC_GOOD]);
+    }
+    let spec = json!({
+        "mode": "enforce",
+        "onIndeterminate": "deny",
+        "match": { "resources": [image, format!("{image}/*"), format!("{image}/*/*")] },
+        "trust": trust,
         "build": { "minLevel": level, "triggers": ["push", "web", "schedule"], "params": { "unknown": "deny" } },
-        "source": { "repository": { "uri": format!("git+{uri}") }, "refs": refs, "minLevel": 0 },
+        "source": { "repository": repository(&members, &uri)?, "refs": refs, "minLevel": 0 },
     });
     Ok(Short { name: derived("gitlab", project), spec: object(spec) })
 }
@@ -318,6 +375,7 @@ mod tests {
         for spec in [
             "github: acme/shop",
             "github: {repo: Acme/Shop_2, workflow: release.yml, refs: [\"refs/tags/v*\"], minLevel: 3}",
+            "github: {repo: acme/shop, defaultBranch: trunk, id: \"42\", ownerId: \"7\"}",
             "gitlab: group/sub/app",
             "gitlab: {project: group/app, instance: gitlab.acme.test}",
         ] {
@@ -337,6 +395,24 @@ mod tests {
         let policy = Policy::parse(&short("github: acme/shop")).unwrap();
         let text = format!("{:?}", policy.spec().trust.builders);
         assert!(text.contains("https://github.com/acme/shop/.github/workflows/\""), "{text}");
+    }
+
+    #[test]
+    fn a_name_is_held_to_the_ids_of_its_first_use_or_to_those_that_are_given() {
+        let signers = |spec: &str| {
+            let policy = Policy::parse(&short(spec)).unwrap();
+            policy.identities().cloned().collect::<Vec<_>>()
+        };
+        let firsts = signers("github: acme/shop");
+        assert!(!firsts.is_empty() && firsts.iter().all(|rule| rule.pin.is_some()));
+        assert!(signers("gitlab: group/app").iter().all(|rule| rule.pin.is_some()));
+        let given = signers("github: {repo: acme/shop, id: \"42\", ownerId: \"7\"}");
+        assert!(given.iter().all(|rule| rule.pin.is_none()));
+        assert!(given.iter().all(|rule| rule.ext["sourceRepositoryId"].matches("42")));
+        let policy = Policy::parse(&short("github: {repo: acme/shop, defaultBranch: trunk}")).unwrap();
+        let refs = policy.spec().source.as_ref().and_then(|source| source.refs.clone()).unwrap();
+        assert!(refs.iter().any(|r| r.matches("refs/heads/trunk")));
+        assert!(!refs.iter().any(|r| r.matches("refs/heads/main")));
     }
 
     #[test]

@@ -115,6 +115,7 @@ fn rules_that_name_nothing_are_refused() {
     refused("of: [ci]", "of: []", "spec.build.builders.of");
     refused("promotedBy: [reg]", "promotedBy: [other]", "spec.registry.promotedBy[0]");
     refused("refs: [\"refs/heads/main\"]", "refs: []", "spec.source.refs");
+    refused("refs: [\"refs/heads/main\"]", "refs: [main]", "spec.source.refs[0]");
     refused("triggers: [push]", "triggers: []", "spec.build.triggers");
     refused("platforms: [linux/amd64, linux/arm64]", "platforms: []", "spec.subject.platforms");
     refused("maxLevel: 3, selfHostedMax", "maxLevel: 5, selfHostedMax", "spec.trust.builders[0].maxLevel");

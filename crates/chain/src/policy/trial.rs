@@ -445,7 +445,8 @@ impl<'a> Reader<'a> {
     fn root(&mut self, line: RootLine) -> Result<(), String> {
         let RootLine { domain, rules, document } = line;
         let digest = Sha256::of(document.as_bytes());
-        let root = RootVersion { domain: domain.clone(), version: 1, digest, rules, document };
+        let root =
+            RootVersion { domain: domain.clone(), version: 1, digest, rules, added_on: None, document };
         self.entry(Entry::TrustAdded(Added::Root(root)))?;
         let effective = crate::control::EffectiveRoot { domain, version: 1 };
         self.entry(Entry::TrustEffective(crate::control::Effective::Root(effective)))

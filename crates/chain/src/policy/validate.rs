@@ -9,6 +9,7 @@ use crate::expr::{Assert, Site};
 use super::{
     builds::Timestamping,
     document::{Build, Document, Input, Mode, Pinned, Registry, Signer, Source, Spec},
+    glob::Glob,
     place::Step,
 };
 
@@ -268,6 +269,15 @@ fn source(spec: &Spec, source: &Source) -> Result<(), Fault> {
         return fault(formerly, format!("at most {MAX_FORMER_NAMES} names"));
     }
     listed(&source.refs, at("refs"))?;
+    for (member, refs) in [("refs", &source.refs), ("reachableFrom", &source.reachable_from)] {
+        let short = |glob: &&Glob| !glob.as_str().starts_with("refs/") && !glob.as_str().starts_with('*');
+        let refs = refs.iter().flatten();
+        if let Some((index, name)) = refs.enumerate().find(|(_, glob)| short(glob)) {
+            let name = name.as_str();
+            let why = format!("`{name}` is no full ref: write `refs/heads/{name}` or `refs/tags/{name}`");
+            return fault(path!["spec", "source", member, index], why);
+        }
+    }
     level(source.min_level, at("minLevel"))?;
     if let Some(review) = &source.review {
         if review.at_least == 0 {
@@ -363,6 +373,10 @@ fn deny(spec: &Spec) -> Result<(), Fault> {
 fn inputs(index: usize, input: &Input) -> Result<(), Fault> {
     let at = |member: &str| path!["spec", "inputs", index, member];
     listed(&input.allow, at("allow"))?;
+    property::levels(&input.levels, at("levels"))?;
+    if !input.levels.is_empty() && !input.chain {
+        return fault(at("levels"), "`levels` are those of the input's own chain: add `chain: true`");
+    }
     if input.depth == 0 {
         return fault(at("depth"), "a depth of 0 forbids what `chain` asks for");
     }

@@ -270,6 +270,15 @@ impl<'a> Oracle<'a> {
                 out.errors.insert("TIM_TOO_OLD");
             }
         }
+        let asked = policy.order.as_ref().is_some_and(|o| o.contains(&"build<artifact"));
+        if let (true, Some(Ok(covering)), Some(seen)) =
+            (asked, &built, self.world.object(Node::Content(a)).map(|o| o.received))
+        {
+            let latest = seen + policy.skew.unwrap_or(120);
+            if covering.iter().all(|g| g.build.started.is_some_and(|t| latest < t)) {
+                out.errors.insert("TIM_ARTIFACT_BEFORE_BUILD");
+            }
+        }
         out
     }
 
@@ -488,7 +497,7 @@ impl<'a> Oracle<'a> {
 
         let mut good = Vec::new();
         let mut closest: Option<((usize, u32, usize, usize), Codes)> = None;
-        let (mut exists, mut by_revoked) = (false, false);
+        let (mut exists, mut by_revoked, mut missed) = (false, false, None::<&str>);
         let mut commits = BTreeSet::new();
         for s in self.present() {
             let Claim::Build(b) = &s.claim else { continue };
@@ -504,6 +513,8 @@ impl<'a> Oracle<'a> {
                         .iter()
                         .any(|k| named.contains(k) && is_revoked(&self.world.keys[*k as usize], s.received));
                     if !self.counts(s, &rule.signer, rule.from, rule.until) {
+                        // BLD_ISSUER_MISMATCH comes before BLD_SELF_HOSTED.
+                        missed = [missed, near_identity(s, &rule.signer)].into_iter().flatten().min();
                         continue;
                     }
                     let mut broken = Broken::default();
@@ -547,7 +558,7 @@ impl<'a> Oracle<'a> {
                 (Some(code), _) => drop(wrong.insert(code)),
                 (None, Some((_, codes))) => wrong.extend(codes),
                 (None, None) if exists && by_revoked => drop(wrong.insert("ATT_REVOKED_SIGNER")),
-                (None, None) if exists => drop(wrong.insert("BLD_SIGNER_NOT_TRUSTED")),
+                (None, None) if exists => drop(wrong.insert(missed.unwrap_or("BLD_SIGNER_NOT_TRUSTED"))),
                 (None, None) => drop(wrong.insert("BLD_NO_PROVENANCE")),
             }
         }
@@ -824,26 +835,27 @@ impl<'a> Oracle<'a> {
                     broken.own.push("ATT_DIGEST_CONFLICT");
                     continue;
                 }
+                let of = |code| if rule.role == "submodule" { "SRC_SUBMODULE_UNTRUSTED" } else { code };
                 let elsewhere =
                     rule.allow.as_ref().is_some_and(|g| !d.resource.as_ref().is_some_and(|r| any_glob(g, r)));
                 let unlisted = !rule.digests.is_empty() && !rule.digests.contains(&digest);
-                broken
-                    .own
-                    .extend([elsewhere, unlisted].iter().filter(|bad| **bad).map(|_| "DEP_BASE_NOT_ALLOWED"));
+                broken.own.extend(
+                    [elsewhere, unlisted].iter().filter(|bad| **bad).map(|_| of("DEP_BASE_NOT_ALLOWED")),
+                );
                 if !rule.chain || elsewhere || unlisted {
                     continue;
                 }
                 self.touch(Node::Content(digest), out);
                 let (true, resource) = (self.known(digest), d.resource.as_deref()) else {
-                    broken.own.push("DEP_BASE_UNKNOWN");
+                    broken.own.push(of("DEP_BASE_UNKNOWN"));
                     continue;
                 };
                 let Some(resource) = resource else {
-                    broken.own.push("DEP_BASE_UNTRUSTED");
+                    broken.own.push(of("DEP_BASE_UNTRUSTED"));
                     continue;
                 };
                 if let Err((code, leaves)) = resolve(digest, resource, hop, rule.depth.unwrap_or(8)) {
-                    broken.own.push(code);
+                    broken.own.push(if code == "DEP_BASE_UNTRUSTED" { of(code) } else { code });
                     broken.leaves.extend(leaves);
                 }
             }
@@ -974,6 +986,27 @@ fn names_holder(rule: &Identity, c: &Certificate) -> bool {
     c.holder.issuer.as_ref() == Some(&rule.issuer)
         && matches(&rule.san, &c.holder.san)
         && rule.ext.iter().all(|(name, text)| said(name) == Some(text))
+}
+
+/// What alone keeps a rule from naming a believed holder.
+fn near_identity(s: &Statement, signer: &Signer) -> Option<&'static str> {
+    let Signer::Identity(rule) = signer else { return None };
+    let near = |c: &Certificate| {
+        let issuer = c.holder.issuer.as_ref() == Some(&rule.issuer);
+        let runs = |name: &str| name == "runnerEnvironment";
+        let holds = |(name, text): &&(&str, String)| match *name {
+            "sourceRepositoryId" => c.holder.id.as_ref() == Some(text),
+            _ => c.holder.runner.as_ref() == Some(text),
+        };
+        let wrong: Vec<&str> = rule.ext.iter().filter(|e| !holds(e)).map(|(name, _)| *name).collect();
+        match wrong.as_slice() {
+            _ if !matches(&rule.san, &c.holder.san) => None,
+            [] if !issuer => Some("BLD_ISSUER_MISMATCH"),
+            [name] if issuer && runs(name) && c.holder.runner.is_some() => Some("BLD_SELF_HOSTED"),
+            _ => None,
+        }
+    };
+    s.certificates.iter().filter(|c| believed(s, c)).filter_map(near).min()
 }
 
 /// Trusted, and not proven for a time after its receipt.

@@ -747,7 +747,10 @@ fn times(prod: &mut Policy, rng: &mut Rng) {
     prod.max_age = rng.chance(25).then_some(30 * DAY);
     prod.skew = rng.pick(&[None, None, Some(0), Some(600)]);
     if rng.chance(20) {
-        prod.order =
-            Some(rng.pick(&[vec!["source<build"], vec!["build<push"], vec!["source<build", "build<push"]]));
+        prod.order = Some(rng.pick(&[
+            vec!["source<build"],
+            vec!["build<push", "build<artifact"],
+            vec!["source<build", "build<push"],
+        ]));
     }
 }

@@ -19,6 +19,7 @@ pub type Mutation = (&'static str, fn(&mut World, &mut Rng) -> Option<()>);
 
 /// Mutations that fit few worlds, and are tried more often.
 const RARE: &[&str] = &[
+    "no source",
     "an input is not pinned",
     "the certificate contradicts the provenance",
     "another repository of the same name",
@@ -36,6 +37,8 @@ const RARE: &[&str] = &[
     "the base is unknown",
     "another build of another commit",
     "the layers are of another base",
+    "another issuer vouches for the name",
+    "the builder's rule takes no runner of one's own",
 ];
 
 /// Applies one mutation that fits.
@@ -48,7 +51,7 @@ pub fn mutate(world: &mut World, rng: &mut Rng) {
         let has_more = delegates || !more.require.is_empty() || more.failed_tests.is_some();
         if has_more && rng.chance(if delegates { 60 } else { 45 }) {
             (name, apply) = rng.pick(generator_more::MUTATIONS);
-        } else if rng.chance(18) {
+        } else if rng.chance(22) {
             let rare = rng.pick(RARE);
             (name, apply) =
                 *MUTATIONS.iter().find(|(n, _)| *n == rare).expect("each rare mutation is in the list");
@@ -349,6 +352,35 @@ const MUTATIONS: &[Mutation] = &[
         let o = w.objects.iter_mut().find(|o| o.node == Node::Content(INDEX))?;
         let Body::Index { children, .. } = &mut o.body else { return None };
         children.push(Child { digest: 30, platform: Some("linux/386".into()), attests: false });
+        Some(())
+    }),
+    ("another issuer vouches for the name", |w, rng| {
+        let issuer = rng.pick(&[Some("https://issuer.evil.test".to_owned()), None]);
+        for c in w.statements.iter_mut().flat_map(|s| &mut s.certificates) {
+            c.holder.issuer.clone_from(&issuer);
+        }
+        Some(())
+    }),
+    ("the builder's rule takes no runner of one's own", |w, _| {
+        let Signer::Identity(rule) = &mut prod(w)?.builders[0].signer else { return None };
+        rule.ext.retain(|(name, _)| *name != "runnerEnvironment");
+        rule.ext.push(("runnerEnvironment", "github-hosted".into()));
+        for c in w.statements.iter_mut().flat_map(|s| &mut s.certificates) {
+            c.holder.runner = Some("self-hosted".into());
+        }
+        every_build(w, |b| b.runner = None);
+        Some(())
+    }),
+    ("a submodule that nobody allows", |w, rng| {
+        let known = rng.pick(&[OS, 56]);
+        every_build(w, |b| b.deps.push(dep("submodule", known, "x.test/y")));
+        let mut rule = input("submodule");
+        match rng.below(3) {
+            0 => rule.digests = vec![OS],
+            1 => rule.allow = Some(vec!["x.test/*".into()]),
+            _ => rule.chain = true,
+        }
+        prod(w)?.inputs.push(rule);
         Some(())
     }),
     ("the attestation manifest is asked for", |w, _| {

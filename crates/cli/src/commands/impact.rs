@@ -53,6 +53,12 @@ pub struct Impact {
     /// What has this vulnerability.
     #[arg(long)]
     vulnerability: Option<String>,
+    /// The verdicts, and what ran, at that time (RFC 3339).
+    #[arg(long)]
+    as_of: Option<String>,
+    /// What was known then: so many entries of the log, or those up to that time.
+    #[arg(long)]
+    known_at: Option<String>,
 }
 
 impl Impact {
@@ -71,6 +77,8 @@ impl Impact {
             ("package", self.package),
             ("versions", self.versions),
             ("vulnerability", self.vulnerability),
+            ("asOf", self.as_of),
+            ("knownAt", self.known_at),
         ];
         let given = parts.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", query(&value?))));
         let asked = given.collect::<Vec<_>>().join("&");

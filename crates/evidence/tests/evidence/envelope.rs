@@ -128,7 +128,7 @@ fn e21_a_bare_key_where_a_certificate_belongs_is_refused() {
         "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
         "verificationMaterial": {"certificate": {"rawBytes": STANDARD.encode(signer.public().spki())}, "tlogEntries": []},
         "dsseEnvelope": envelope}));
-    assert_eq!(verify(&bundle, &keys).unwrap_err().code(), "CERT_MALFORMED");
+    assert_eq!(verify(&bundle, &keys).unwrap_err().code(), "ATT_MALFORMED");
 }
 
 #[test]

@@ -152,29 +152,29 @@ fn attacked(tamper: Tamper, expected: &[&str]) {
 fn e01_e02_a_changed_payload_or_payload_type() {
     attacked(
         Tamper::PayloadBit,
-        &["TLOG_ENTRY_MISMATCH", "ATT_SIGNATURE_INVALID", "JSON_INVALID", "ATT_MALFORMED"],
+        &["ATT_TLOG_BODY_MISMATCH", "ATT_SIGNATURE_INVALID", "JSON_INVALID", "ATT_MALFORMED"],
     );
-    attacked(Tamper::PayloadType, &["TLOG_ENTRY_MISMATCH", "ATT_SIGNATURE_INVALID", "ATT_PAYLOAD_TYPE"]);
+    attacked(Tamper::PayloadType, &["ATT_TLOG_BODY_MISMATCH", "ATT_SIGNATURE_INVALID", "ATT_PAYLOAD_TYPE"]);
 }
 
 #[test]
 fn t01_no_log_entry_and_no_timestamp() {
-    attacked(Tamper::NoEntriesNoTimestamps, &["TLOG_ENTRY_MISSING"]);
+    attacked(Tamper::NoEntriesNoTimestamps, &["ATT_TLOG_MISSING"]);
 }
 
 #[test]
 fn t02_a_log_entry_of_another_artifact() {
-    attacked(Tamper::EntryOfAnother, &["TLOG_ENTRY_MISMATCH"]);
+    attacked(Tamper::EntryOfAnother, &["ATT_TLOG_BODY_MISMATCH"]);
 }
 
 #[test]
 fn t03_a_log_entry_of_another_signature_by_the_same_certificate() {
-    attacked(Tamper::EntryOfAnotherSignature, &["TLOG_ENTRY_MISMATCH"]);
+    attacked(Tamper::EntryOfAnotherSignature, &["ATT_TLOG_BODY_MISMATCH"]);
 }
 
 #[test]
 fn t06_a_backdated_integrated_time() {
-    attacked(Tamper::BackdatedIntegratedTime, &["TLOG_SET_INVALID"]);
+    attacked(Tamper::BackdatedIntegratedTime, &["ATT_TLOG_INVALID"]);
 }
 
 #[test]
@@ -190,8 +190,8 @@ fn t09_a_bundle_of_an_unknown_version() {
 
 #[test]
 fn t10_a_proof_of_another_root() {
-    attacked(Tamper::ProofOfAnotherRoot, &["TLOG_PROOF_INVALID", "TLOG_CHECKPOINT_INVALID"]);
-    attacked(Tamper::RootNotInCheckpoint, &["TLOG_CHECKPOINT_INVALID"]);
+    attacked(Tamper::ProofOfAnotherRoot, &["ATT_TLOG_INVALID", "ATT_TLOG_CHECKPOINT"]);
+    attacked(Tamper::RootNotInCheckpoint, &["ATT_TLOG_CHECKPOINT"]);
     for tamper in [
         Tamper::CheckpointByAnotherLog,
         Tamper::CheckpointForged,
@@ -199,13 +199,13 @@ fn t10_a_proof_of_another_root() {
         Tamper::WrongKeyHint,
         Tamper::CheckpointBit,
     ] {
-        attacked(tamper, &["TLOG_CHECKPOINT_INVALID"]);
+        attacked(tamper, &["ATT_TLOG_CHECKPOINT"]);
     }
 }
 
 #[test]
 fn t12_an_index_that_is_no_trees() {
-    attacked(Tamper::NegativeIndex, &["TLOG_ENTRY_MALFORMED", "TLOG_SET_INVALID", "ATT_MALFORMED"]);
+    attacked(Tamper::NegativeIndex, &["ATT_TLOG_INVALID", "ATT_TLOG_INVALID", "ATT_MALFORMED"]);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn t21_one_backdated_timestamp_among_several() {
     assert_eq!(code(&good.to_json(), &trust), "verified");
     let late = authority.now + LIFETIME + 60;
     let one = authority.attest(&leaf, &statement()).timestamp().timestamp_by(&other, late);
-    assert_eq!(code(&one.to_json(), &trust), "CERT_TIME_INVALID");
+    assert_eq!(code(&one.to_json(), &trust), "ATT_CERT_EXPIRED_AT_SIGNING");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn t27_a_log_that_the_root_does_not_name() {
     let leaf = authority.leaf(&claims()).issue();
     let root = authority.trusted_root().without_logs();
     let found = code(&good(&authority, &leaf, Kind::DsseV1).to_json(), &trust_with(&root, Rules::default()));
-    assert_eq!(found, "TLOG_UNKNOWN");
+    assert_eq!(found, "ATT_TLOG_INVALID");
 }
 
 #[test]
@@ -258,9 +258,9 @@ fn a_log_without_a_clock_counts_while_its_key_is_trusted() {
         let bundle = good(&authority, &leaf, kind).to_json();
         for (window, expected) in [
             (Window::between(start, stamp), "verified"),
-            (Window::between(start, stamp - 1), "TLOG_CHECKPOINT_INVALID"),
+            (Window::between(start, stamp - 1), "ATT_TLOG_CHECKPOINT"),
             (Window::from(stamp), "verified"),
-            (Window::from(stamp + 1), "TLOG_CHECKPOINT_INVALID"),
+            (Window::from(stamp + 1), "ATT_TLOG_CHECKPOINT"),
         ] {
             let root = authority.trusted_root().log_window(window);
             assert_eq!(code(&bundle, &trust_with(&root, Rules::default())), expected, "{kind:?} {window:?}");
@@ -277,7 +277,7 @@ fn certified(leaf: &Leaf, authority: &Authority) -> String {
 fn c01_a_self_signed_leaf_with_a_perfect_name() {
     let authority = Authority::new("acme");
     let found = certified(&authority.leaf(&claims()).self_signed().issue(), &authority);
-    assert!(["CERT_UNTRUSTED", "CERT_CHAIN_INVALID"].contains(&found.as_str()), "{found}");
+    assert!(["ATT_CERT_CHAIN_UNTRUSTED", "ATT_CERT_CHAIN_UNTRUSTED"].contains(&found.as_str()), "{found}");
 }
 
 #[test]
@@ -285,13 +285,13 @@ fn c02_a_leaf_issued_by_a_leaf() {
     let authority = Authority::new("acme");
     let issuer = authority.leaf(&claims()).issue();
     let found = certified(&authority.leaf(&claims()).issued_by_leaf(&issuer).issue(), &authority);
-    assert!(["CERT_UNTRUSTED", "CERT_CHAIN_INVALID"].contains(&found.as_str()), "{found}");
+    assert!(["ATT_CERT_CHAIN_UNTRUSTED", "ATT_CERT_CHAIN_UNTRUSTED"].contains(&found.as_str()), "{found}");
 }
 
 #[test]
 fn c05_a_leaf_outside_its_validity_at_the_trusted_time() {
-    attacked(Tamper::IntegratedAfterCertificate, &["CERT_TIME_INVALID"]);
-    attacked(Tamper::IntegratedBeforeCertificate, &["CERT_TIME_INVALID"]);
+    attacked(Tamper::IntegratedAfterCertificate, &["ATT_CERT_EXPIRED_AT_SIGNING"]);
+    attacked(Tamper::IntegratedBeforeCertificate, &["ATT_CERT_EXPIRED_AT_SIGNING"]);
 }
 
 #[test]
@@ -323,10 +323,10 @@ fn c18_a_malformed_extension() {
         ("purpose", authority.leaf(&claims()).purposes(&["1.3.6.1.5.5.7.3.1"]).issue()),
     ] {
         let found = certified(&leaf, &authority);
-        assert!(["CERT_MALFORMED", "CERT_CHAIN_INVALID"].contains(&found.as_str()), "{what}: {found}");
+        assert!(["ATT_MALFORMED", "ATT_CERT_CHAIN_UNTRUSTED"].contains(&found.as_str()), "{what}: {found}");
     }
     let two = claims().legacy_issuer(Some("https://other.test"));
-    assert_eq!(certified(&authority.leaf(&two).issue(), &authority), "CERT_MALFORMED");
+    assert_eq!(certified(&authority.leaf(&two).issue(), &authority), "ATT_MALFORMED");
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn c19_two_names_in_one_certificate() {
     let authority = Authority::new("acme");
     let san = claims().san().to_owned();
     let both = claims().with_sans(vec![San::Uri("https://evil.test".into()), San::Uri(san)]);
-    assert_eq!(certified(&authority.leaf(&both).issue(), &authority), "CERT_MALFORMED");
+    assert_eq!(certified(&authority.leaf(&both).issue(), &authority), "ATT_MALFORMED");
 }
 
 #[test]
@@ -342,9 +342,9 @@ fn c27_a_missing_or_foreign_certificate_timestamp() {
     let authority = Authority::new("acme");
     let of = |sct| certified(&authority.leaf(&claims()).sct(sct).issue(), &authority);
     assert_eq!(of(Sct::Good), "verified");
-    assert_eq!(of(Sct::Missing), "SCT_MISSING");
+    assert_eq!(of(Sct::Missing), "ATT_SCT_MISSING");
     for sct in [Sct::BadSignature, Sct::UnknownLog, Sct::ForgedLogId, Sct::OtherCertificate] {
-        assert_eq!(of(sct), "SCT_INVALID", "{sct:?}");
+        assert_eq!(of(sct), "ATT_SCT_INVALID", "{sct:?}");
     }
 }
 
@@ -356,23 +356,23 @@ fn what_a_domain_demands_is_its_own_to_say() {
     let relaxed = trust_with(&authority.trusted_root(), Rules::NONE);
     let facts = check(&bundle, &relaxed).unwrap();
     assert_eq!(facts.signatures[0].signed_before, None, "nothing says when");
-    assert_eq!(code(&bundle, &trust(&authority)), "SCT_MISSING");
+    assert_eq!(code(&bundle, &trust(&authority)), "ATT_SCT_MISSING");
     // A domain that asks for nothing still believes nothing that is broken.
     let broken = good(&authority, &leaf, Kind::DsseV1).tamper(Tamper::BackdatedIntegratedTime).to_json();
-    assert_eq!(code(&broken, &relaxed), "TLOG_SET_INVALID");
+    assert_eq!(code(&broken, &relaxed), "ATT_TLOG_INVALID");
 }
 
 #[test]
 fn a_domain_vouches_for_its_own_certificates_only() {
     let (ours, theirs) = (Authority::new("acme"), Authority::new("globex"));
     let bundle = good(&theirs, &theirs.leaf(&claims()).issue(), Kind::DsseV1).to_json();
-    assert_eq!(code(&bundle, &trust(&ours)), "CERT_UNTRUSTED");
+    assert_eq!(code(&bundle, &trust(&ours)), "ATT_CERT_CHAIN_UNTRUSTED");
     let mut both = trust(&ours);
     let root = theirs.trusted_root().to_json();
     both.insert_domain(Arc::new(Domain::read("globex", root.as_bytes(), Rules::default()).unwrap()));
     let facts = check(&bundle, &both).unwrap();
     assert_eq!(facts.signatures[0].signer.identity().unwrap().domain, "globex");
-    assert_eq!(code(&bundle, &Trust::builtin()), "CERT_UNTRUSTED");
+    assert_eq!(code(&bundle, &Trust::builtin()), "ATT_CERT_CHAIN_UNTRUSTED");
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn a_statement_about_a_commit_is_verified_like_any_other() {
     let bundle = authority.attest(&leaf, &statement.to_string()).to_json();
     assert!(check(&bundle, &trust(&authority)).unwrap().is_verified());
     let forged = authority.attest(&leaf, &statement.to_string()).tamper(Tamper::EntryOfAnother).to_json();
-    assert_eq!(code(&forged, &trust(&authority)), "TLOG_ENTRY_MISMATCH");
+    assert_eq!(code(&forged, &trust(&authority)), "ATT_TLOG_BODY_MISMATCH");
 }
 
 #[test]
@@ -465,14 +465,14 @@ mod intoto {
         };
         assert_eq!(uploaded(canonical), "verified");
         for (from, to) in [("in-toto+json", "in-toto+jso"), ("\"keyid\":\"\"", "\"keyid\":\"me\"")] {
-            assert_eq!(uploaded(|p, s| go(p, s).replace(from, to)), "TLOG_ENTRY_MISMATCH", "{to}");
+            assert_eq!(uploaded(|p, s| go(p, s).replace(from, to)), "ATT_TLOG_BODY_MISMATCH", "{to}");
         }
         let other = STANDARD.encode("{}");
-        assert_eq!(uploaded(|_, s| go(&other, s)), "TLOG_ENTRY_MISMATCH", "another payload");
-        assert_eq!(uploaded(|p, _| go(p, &other)), "TLOG_ENTRY_MISMATCH", "another signature");
+        assert_eq!(uploaded(|_, s| go(&other, s)), "ATT_TLOG_BODY_MISMATCH", "another payload");
+        assert_eq!(uploaded(|p, _| go(p, &other)), "ATT_TLOG_BODY_MISMATCH", "another signature");
         assert_eq!(
             uploaded(|p, s| go(p, s).replace("}]", "},{}]")),
-            "TLOG_ENTRY_MISMATCH",
+            "ATT_TLOG_BODY_MISMATCH",
             "a second signature"
         );
     }
@@ -485,16 +485,20 @@ mod intoto {
             (
                 "payload",
                 |b| content(b)["payloadHash"]["value"] = "00".repeat(32).into(),
-                "TLOG_ENTRY_MISMATCH",
+                "ATT_TLOG_BODY_MISMATCH",
             ),
             (
                 "algorithm",
                 |b| content(b)["payloadHash"]["algorithm"] = "sha512".into(),
-                "TLOG_ENTRY_MISMATCH",
+                "ATT_TLOG_BODY_MISMATCH",
             ),
-            ("envelope", |b| content(b)["hash"]["value"] = "00".repeat(32).into(), "TLOG_ENTRY_MISMATCH"),
-            ("no envelope", |b| drop(content(b).remove("hash")), "TLOG_ENTRY_MALFORMED"),
-            ("signer", |b| b["spec"]["publicKey"] = STANDARD.encode("nobody").into(), "TLOG_ENTRY_MISMATCH"),
+            ("envelope", |b| content(b)["hash"]["value"] = "00".repeat(32).into(), "ATT_TLOG_BODY_MISMATCH"),
+            ("no envelope", |b| drop(content(b).remove("hash")), "ATT_TLOG_INVALID"),
+            (
+                "signer",
+                |b| b["spec"]["publicKey"] = STANDARD.encode("nobody").into(),
+                "ATT_TLOG_BODY_MISMATCH",
+            ),
         ];
         for (what, edit, expected) in edits {
             assert_eq!(logged(Kind::IntotoV1, edit), expected, "{what}");
@@ -511,32 +515,36 @@ mod intoto {
             (
                 "payload",
                 |b| content(b)["payloadHash"]["value"] = "00".repeat(32).into(),
-                "TLOG_ENTRY_MISMATCH",
+                "ATT_TLOG_BODY_MISMATCH",
             ),
-            ("no payload", |b| drop(content(b).remove("payloadHash")), "TLOG_ENTRY_MALFORMED"),
-            ("type", |b| once(b)["payloadType"] = "application/json".into(), "TLOG_ENTRY_MISMATCH"),
+            ("no payload", |b| drop(content(b).remove("payloadHash")), "ATT_TLOG_INVALID"),
+            ("type", |b| once(b)["payloadType"] = "application/json".into(), "ATT_TLOG_BODY_MISMATCH"),
             (
                 "signature",
                 |b| once(b)["signatures"][0]["sig"] = STANDARD.encode("AAAA").into(),
-                "TLOG_ENTRY_MISMATCH",
+                "ATT_TLOG_BODY_MISMATCH",
             ),
             (
                 "signature encoded once",
                 |b| once(b)["signatures"][0]["sig"] = "AAAA".into(),
-                "TLOG_ENTRY_MALFORMED",
+                "ATT_TLOG_INVALID",
             ),
-            ("signer", |b| once(b)["signatures"][0]["publicKey"] = "AAAA".into(), "TLOG_ENTRY_MISMATCH"),
-            ("no signature", |b| once(b)["signatures"] = json!([]), "TLOG_ENTRY_MISMATCH"),
+            ("signer", |b| once(b)["signatures"][0]["publicKey"] = "AAAA".into(), "ATT_TLOG_BODY_MISMATCH"),
+            ("no signature", |b| once(b)["signatures"] = json!([]), "ATT_TLOG_BODY_MISMATCH"),
             (
                 "two signatures",
                 |b| {
                     let first = once(b)["signatures"][0].clone();
                     once(b)["signatures"] = json!([first, first]);
                 },
-                "TLOG_ENTRY_MISMATCH",
+                "ATT_TLOG_BODY_MISMATCH",
             ),
             ("its payload", |b| once(b)["payload"] = STANDARD.encode(statement()).into(), "verified"),
-            ("another payload", |b| once(b)["payload"] = STANDARD.encode("{}").into(), "TLOG_ENTRY_MISMATCH"),
+            (
+                "another payload",
+                |b| once(b)["payload"] = STANDARD.encode("{}").into(),
+                "ATT_TLOG_BODY_MISMATCH",
+            ),
         ];
         for (what, edit, expected) in edits {
             assert_eq!(logged(Kind::IntotoV2, edit), expected, "{what}");
@@ -558,7 +566,7 @@ mod intoto {
                     let bundle = good(&authority, &leaf, kind).version(version).tamper(tamper);
                     assert_eq!(
                         code(&bundle.to_json(), &trust),
-                        "TLOG_ENTRY_MISMATCH",
+                        "ATT_TLOG_BODY_MISMATCH",
                         "{kind:?} {version:?} {tamper:?}"
                     );
                 }
@@ -621,8 +629,8 @@ fn t15_two_entries_of_one_log_are_no_two_logs() {
     let leaf = authority.leaf(&claims()).issue();
     let strict = trust_with(&authority.trusted_root(), Rules { logs: 2, ..Rules::default() });
     let bundle = |kinds: &[Kind]| authority.attest(&leaf, &statement()).entries(kinds).timestamp().to_json();
-    assert_eq!(code(&bundle(&[Kind::DsseV1, Kind::HashedRekordV1]), &strict), "TLOG_THRESHOLD");
-    assert_eq!(code(&bundle(&[Kind::DsseV1]), &strict), "TLOG_THRESHOLD");
+    assert_eq!(code(&bundle(&[Kind::DsseV1, Kind::HashedRekordV1]), &strict), "ATT_WITNESS_QUORUM");
+    assert_eq!(code(&bundle(&[Kind::DsseV1]), &strict), "ATT_WITNESS_QUORUM");
     check(&bundle(&[Kind::DsseV1, Kind::HashedRekordV2]), &strict).unwrap();
     check(&bundle(&[Kind::DsseV1]), &trust(&authority)).unwrap();
 }

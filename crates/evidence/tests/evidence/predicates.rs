@@ -320,12 +320,14 @@ fn a_registry_event_is_a_push_or_a_promotion_with_its_origin() {
     assert_eq!((push.event, push.resource.as_str()), (RegistryAction::Push, "r.acme.test:5000/acme/app"));
     let promotion = json!({"from": "r.acme.test/staging/app", "fromDigest": format!("sha256:{IMAGE}")});
     assert!(event(json!({"event": "promote", "promotion": promotion})).is_ok());
+    // What is gone cannot be fetched any more.
+    assert!(event(json!({"event": "delete", "verified": null, "tag": null})).is_ok());
     for (bad, pointer) in [
         (json!({"event": "promote"}), "/predicate/promotion"),
         (json!({"promotion": promotion}), "/predicate/promotion"),
         (json!({"repository": "acme/../app"}), "/predicate/repository"),
         (json!({"repository": "Acme/app"}), "/predicate/repository"),
-        (json!({"event": "delete"}), "/predicate/event"),
+        (json!({"event": "deleted"}), "/predicate/event"),
         (json!({"verified": {"manifestFetched": true, "digestMatches": false}}), "/predicate/verified"),
         (json!({"trusted": true}), "/predicate/trusted"),
     ] {

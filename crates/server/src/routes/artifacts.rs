@@ -103,6 +103,9 @@ struct BareStatement {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct KnownAtQuery {
+    /// As of when (RFC 3339): nothing here depends on it; taken so that one address pins everything.
+    #[serde(rename = "asOf")]
+    as_of: Option<String>,
     /// What is read of the log: so many entries, or those up to a moment (RFC 3339); all when absent.
     #[serde(rename = "knownAt")]
     known_at: Option<String>,
@@ -110,7 +113,7 @@ pub(crate) struct KnownAtQuery {
 
 impl KnownAtQuery {
     fn read(&self) -> Result<When, Fault> {
-        When::read(None, self.known_at.as_deref())
+        When::read(self.as_of.as_deref(), self.known_at.as_deref())
     }
 }
 

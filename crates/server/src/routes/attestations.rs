@@ -51,6 +51,10 @@ struct Receipt {
     #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     doubt: Option<Value>,
+    /// What is worth knowing: `{code, message}` each.
+    #[schema(value_type = Vec<Object>)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Value>,
     predicate_type: String,
     time: String,
     inclusion: Inclusion,
@@ -168,6 +172,7 @@ pub(crate) async fn submit(
         index: entry.index,
         status: status(facts.is_verified()),
         doubt: facts.doubt.as_ref().and_then(|doubt| serde_json::to_value(doubt).ok()),
+        notes: notes(entry.created, &facts),
         predicate_type: facts.predicate_type,
         time: entry.time.to_string(),
         inclusion,
@@ -180,16 +185,39 @@ fn status(verified: bool) -> &'static str {
     if verified { "verified" } else { "unverified" }
 }
 
+/// What the sender should know of what was kept all the same.
+fn notes(created: bool, facts: &attestation::Attestation) -> Vec<Value> {
+    let note = |code: &str, message: String| json!({ "code": code, "message": message });
+    let mut notes = Vec::new();
+    if !created {
+        notes.push(note("ATT_DUPLICATE", "it was sent before; nothing was added".into()));
+    }
+    let weak: Vec<&str> =
+        facts.subjects.iter().flat_map(|subject| &subject.digests.ignored).map(String::as_str).collect();
+    if facts.subject_nodes().is_empty() && !weak.is_empty() {
+        let message = format!("it is about nothing: no rule accepts {}; use sha256", weak.join(", "));
+        notes.push(note("ATT_DIGEST_ALG_WEAK", message));
+    }
+    notes
+}
+
 fn batch_item(result: Result<Kept, Fault>) -> Value {
     match result {
-        Ok(Kept { entry, facts }) => json!({
-            "status": success::kept_status(entry.created),
-            "id": entry.id,
-            "index": entry.index,
-            "evidence": status(facts.is_verified()),
-            "predicateType": facts.predicate_type,
-            "time": entry.time,
-        }),
+        Ok(Kept { entry, facts }) => {
+            let mut item = json!({
+                "status": success::kept_status(entry.created),
+                "id": entry.id,
+                "index": entry.index,
+                "evidence": status(facts.is_verified()),
+                "predicateType": facts.predicate_type,
+                "time": entry.time,
+            });
+            let notes = notes(entry.created, &facts);
+            if !notes.is_empty() {
+                item["notes"] = notes.into();
+            }
+            item
+        }
         Err(fault) => serde_json::to_value(fault.problem()).unwrap_or_default(),
     }
 }

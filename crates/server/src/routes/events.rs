@@ -36,7 +36,7 @@ struct Notification {
 /// One event.
 #[derive(Debug, Deserialize, ToSchema)]
 struct Event {
-    /// Only `push` is collected.
+    /// `push` and `delete` are collected.
     action: String,
     /// When it happened.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -66,14 +66,17 @@ impl Event {
     fn push(self) -> Result<Option<Push>, Fault> {
         let media_type = self.target.media_type.unwrap_or_default();
         let is_manifest = media_type.contains(".manifest.") || media_type.contains(".image.index.");
+        // Whoever reports a deletion names the digest and the repository only.
+        let deleted = self.action == "delete" && (is_manifest || media_type.is_empty());
         let (Some(digest), Some(repository)) = (self.target.digest, self.target.repository) else {
             return Ok(None);
         };
-        if self.action != "push" || !is_manifest {
+        if !deleted && (self.action != "push" || !is_manifest) {
             return Ok(None);
         }
         Ok(Some(Push {
             repository,
+            deleted,
             digest: digest.parse::<Digest>()?,
             tag: self.target.tag.filter(|tag| !tag.is_empty()),
             occurred_at: self.timestamp.unwrap_or_else(Timestamp::now),

@@ -1,7 +1,11 @@
 //! What is hit by a key, an identity, a builder, a commit, a repository, an image, a package or a vulnerability; and what a
 //! change would do, before it is made.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{extract::State, response::Response};
 use catenary_chain::{Control, policy::Matcher, revocation::IdentityPattern};
@@ -18,6 +22,7 @@ use catenary_store::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{revocations, verdicts::Asked};
@@ -27,10 +32,13 @@ use crate::{
     extract::{ApiJson, ApiQuery},
     page,
     problem::Fault,
+    verdict,
     whatif::{self, Change, Flip, Part},
     when::When,
 };
 
+/// How long the answers of another time about one image may take.
+const MANY: Duration = Duration::from_secs(25);
 /// Questions that are looked at before a stream says how far it is.
 const STEP: u32 = 200;
 /// Images whose watched questions are read at once.
@@ -67,6 +75,8 @@ pub(crate) struct ImpactQuery {
     versions: Option<String>,
     /// What has this vulnerability, as scans and VEX documents say.
     vulnerability: Option<String>,
+    /// The time at which verdicts are evaluated and workloads run (RFC 3339); now when absent.
+    as_of: Option<String>,
     /// What is read of the log: so many entries, or those up to a moment (RFC 3339); all when absent.
     known_at: Option<String>,
     /// `json` (a page) or `ndjson` (all of it, with progress).
@@ -260,6 +270,7 @@ impl Sought {
         &self,
         app: &App,
         tenant: &str,
+        when: When,
         hits: Vec<Hit>,
         seen: &mut BTreeSet<Node>,
     ) -> Result<Vec<Item>, Fault> {
@@ -272,7 +283,11 @@ impl Sought {
         let mut items = Vec::with_capacity(found.len());
         for some in found.chunks(AT_ONCE) {
             let nodes: Vec<Node> = some.iter().map(|(node, ..)| *node).collect();
-            let mut asked = app.backend.store.asked_about(tenant, &nodes, SHOWN).await?;
+            let at = (!when.is_now()).then(|| when.now());
+            let mut asked = app.backend.store.asked_about(tenant, &nodes, SHOWN, at).await?;
+            if !when.is_now() {
+                then(app, tenant, when, &mut asked).await?;
+            }
             for (node, hit, versions) in some {
                 let states = hit.states.iter().filter(|state| !state.is_empty());
                 items.push(Item {
@@ -297,6 +312,31 @@ impl Sought {
     }
 }
 
+/// Puts the answers of another time in the place of those that are watched.
+async fn then(
+    app: &App,
+    tenant: &str,
+    when: When,
+    asked: &mut BTreeMap<Node, Vec<impact::Asked>>,
+) -> Result<(), Fault> {
+    for questions in asked.values_mut() {
+        let read = questions.iter().map(whatif::question).collect::<Result<Vec<_>, _>>()?;
+        let deadline = Instant::now() + MANY;
+        let answers = verdict::ask_many(app, tenant, &read, when, deadline).await?;
+        for (question, answer) in questions.iter_mut().zip(answers) {
+            let verdict = &answer.ok_or(Fault::Timeout { limit: MANY })?.ready.verdict;
+            question.outcome = serde_json::to_value(verdict.outcome)
+                .ok()
+                .and_then(|outcome| outcome.as_str().map(str::to_owned))
+                .unwrap_or_default();
+            question.allowed = verdict.allowed;
+            question.reason = verdict.errors().next().map(|r| r.code.to_string()).unwrap_or_default();
+        }
+        questions.sort_by_key(|question| (question.allowed, question.key));
+    }
+    Ok(())
+}
+
 /// What is hit
 ///
 /// Images (and commits) by what vouches for them, what made them, what is in them; each with the watched questions whose
@@ -308,11 +348,14 @@ pub(crate) async fn impact(
     who: Principal,
     ApiQuery(query): ApiQuery<ImpactQuery>,
 ) -> Result<Response, Fault> {
-    let snapshot = When::read(None, query.known_at.as_deref())?.snapshot(&app, &who.tenant).await?;
+    let when = When::read(query.as_of.as_deref(), query.known_at.as_deref())?;
+    let snapshot = when.snapshot(&app, &who.tenant).await?;
+    // One moment for all that is evaluated.
+    let when = if when.is_now() { when } else { When { as_of: Some(when.now()), ..when } };
     let sought = query.sought(&app, &snapshot).await?;
     match query.format.as_deref() {
         None | Some("json") => {}
-        Some("ndjson") => return Ok(stream_impact(app, snapshot, sought)),
+        Some("ndjson") => return Ok(stream_impact(app, snapshot, when, sought)),
         Some(_) => return Err(Fault::Query("`format` is json or ndjson".into())),
     }
     let limit = page::limit(query.limit)?;
@@ -323,11 +366,11 @@ pub(crate) async fn impact(
     };
     let found = app.backend.store.hits(&who.tenant, &sought.cause, before, limit).await?;
     let next = found.next.map(|next| page::seal(&app, &who.tenant, &shape, next));
-    let items = sought.items(&app, &who.tenant, found.hits, &mut BTreeSet::new()).await?;
+    let items = sought.items(&app, &who.tenant, when, found.hits, &mut BTreeSet::new()).await?;
     Ok(super::json(&Items { items, next }))
 }
 
-fn stream_impact(app: App, snapshot: Arc<Snapshot>, sought: Sought) -> Response {
+fn stream_impact(app: App, snapshot: Arc<Snapshot>, when: When, sought: Sought) -> Response {
     super::lines(app.clone(), move |lines| async move {
         let (mut before, mut seen, mut attestations) = (snapshot.size, BTreeSet::new(), 0_usize);
         let mut images = 0_usize;
@@ -345,7 +388,7 @@ fn stream_impact(app: App, snapshot: Arc<Snapshot>, sought: Sought) -> Response 
             };
             let (complete, next) = (found.next.is_none(), found.next);
             let written = async {
-                let items = sought.items(&app, &snapshot.tenant, found.hits, &mut seen).await?;
+                let items = sought.items(&app, &snapshot.tenant, when, found.hits, &mut seen).await?;
                 for item in &items {
                     lines.send("artifact", item).await?;
                 }

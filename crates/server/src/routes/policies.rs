@@ -144,6 +144,7 @@ pub(crate) async fn apply(
             let failed = ran.iter().filter(|ran| !ran.passed).count();
             return Err(Fault::PolicyTest { first: Box::new(first.clone()), failed });
         }
+        crate::pins::of_policy(&app, &who, &policy).await?;
     }
     let (wanted, text) = (name.clone(), sent.document);
     let appended = app.backend.append_control(&who.tenant, who.submitter(), move |control| {
@@ -157,7 +158,7 @@ pub(crate) async fn apply(
                 let revision = revisions::next(control, &name);
                 Ok(Some(Entry::PolicyApplied { name, revision, document: text.clone() }))
             }
-            need => Err(Fault::ApprovalRequired { name, have: 0, need }),
+            need => Err(Fault::PolicyUnsigned { name, have: 0, need }),
         }
     });
     let appended = appended.await?;

@@ -308,6 +308,12 @@ pub(crate) async fn activate(
     ApiJson(Nothing {}): ApiJson<Nothing>,
 ) -> Result<Response, Fault> {
     let (wanted, by) = (name.clone(), who.identity.clone());
+    let drafted = app.backend.snapshot(&who.tenant).await?;
+    if let Ok(policy) = find(&drafted.control, &name, number).map(|found| Policy::parse(&found.document))
+        && let Ok(policy) = policy
+    {
+        crate::pins::of_policy(&app, &who, &policy).await?;
+    }
     let appended = app.backend.append_control(&who.tenant, who.submitter(), move |control| {
         let revision = find(control, &wanted, number)?;
         if is_active(control, &wanted, number) {
@@ -341,6 +347,6 @@ fn may_activate(
     let (have, need) = (control.approvals(revision, by), control.approvals_needed(&policy));
     match have >= need {
         true => Ok(()),
-        false => Err(Fault::ApprovalRequired { name: format!("{name} revision {number}"), have, need }),
+        false => Err(Fault::PolicyUnsigned { name: format!("{name} revision {number}"), have, need }),
     }
 }

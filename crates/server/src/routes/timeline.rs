@@ -41,7 +41,7 @@ const WIDEST: SignedDuration = SignedDuration::from_hours(24 * 366);
 struct Item {
     /// When Catenary took it in, answered it, or was told that it began or ended.
     time: String,
-    /// `build`, `commit`, `registry.push`, `registry.promote`, `attestation`, `object`, `decision`, `deployment.started`, `deployment.ended`, or
+    /// `build`, `commit`, `registry.push`, `registry.promote`, `registry.delete`, `attestation`, `object`, `decision`, `deployment.started`, `deployment.ended`, or
     /// the kind of a log entry: `policy.applied`, `trust.added`, `revocation` …
     kind: String,
     /// One line for people.
@@ -396,8 +396,10 @@ fn says(row: &AttestationRow) -> (&'static str, String, Option<Timestamp>) {
             let (kind, word) = match event.event {
                 RegistryAction::Push => ("registry.push", "pushed"),
                 RegistryAction::Promote => ("registry.promote", "promoted"),
+                RegistryAction::Delete => ("registry.delete", "deleted"),
             };
-            (kind, format!("{word} to {}{tag}{actor}{previous}", event.resource), Some(event.occurred_at))
+            let way = if event.event == RegistryAction::Delete { "from" } else { "to" };
+            (kind, format!("{word} {way} {}{tag}{actor}{previous}", event.resource), Some(event.occurred_at))
         }
         Claim::Run(run) => ("attestation", format!("run {}", run.conclusion), run.finished_on),
         Claim::Summary(summary) => {

@@ -179,7 +179,14 @@ pub(crate) async fn add(
         return Err(Fault::Member { pointer: "/logs", why });
     }
     let digest = Sha256::of(body.document.as_bytes());
-    let root = RootVersion { domain: domain.clone(), version: 0, digest, rules, document: body.document };
+    let root = RootVersion {
+        domain: domain.clone(),
+        version: 0,
+        digest,
+        rules,
+        added_on: Some(jiff::Timestamp::now()),
+        document: body.document,
+    };
     let (progress, version) =
         trust::add_root(&app, &who.tenant, (who.submitter(), &who.identity), root, patience).await?;
     tracing::info!(target: "audit", tenant = who.tenant, by = who.name, domain, version, "added a trust root");

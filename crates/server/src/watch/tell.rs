@@ -80,12 +80,13 @@ fn cause(
 
 /// Entries that can change every answer. Those about some images only are known by the nodes that they write.
 fn reaches_all(entry: &str) -> bool {
-    const ALL: [&str; 9] = [
+    const ALL: [&str; 10] = [
         kind::TRUST_EFFECTIVE,
         kind::TRUST_WITHDRAWN,
         kind::POLICY_APPLIED,
         kind::POLICY_ACTIVATED,
         kind::TRUST_APPROVED,
+        kind::TRUST_PINNED,
         kind::GROUP_SET,
         kind::REVOCATION,
         kind::TOKEN_REVOKED,

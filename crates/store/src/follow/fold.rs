@@ -208,6 +208,7 @@ pub fn kind_of(entry: &Entry) -> &'static str {
         Entry::ExceptionWithdrawn(_) => kind::EXCEPTION_WITHDRAWN,
         Entry::TrustRules(_) => kind::TRUST_RULES,
         Entry::TrustApproved(_) => kind::TRUST_APPROVED,
+        Entry::TrustPinned(_) => kind::TRUST_PINNED,
         Entry::GroupSet(_) => kind::GROUP_SET,
         Entry::Revocation(_) => kind::REVOCATION,
         Entry::TokenCreated(_) => kind::TOKEN_CREATED,

@@ -361,6 +361,7 @@ pub(super) fn reach(entry: &Entry) -> WriteSet {
         | Entry::TrustWithdrawn { .. }
         | Entry::PolicyApplied { .. }
         | Entry::PolicyActivated(_)
+        | Entry::TrustPinned(_)
         | Entry::GroupSet(_)
         | Entry::TrustApproved(_)
         | Entry::Revocation(_) => WriteSet::All,

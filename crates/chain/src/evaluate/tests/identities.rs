@@ -116,7 +116,7 @@ fn a_workflow_may_have_to_be_in_a_transparency_log() {
 #[test]
 fn c13_right_san_and_wrong_issuer() {
     for issuer in [Some("https://gitlab.evil.test".to_owned()), None] {
-        check("issuer", &ask("", with(|i| i.issuer = issuer.clone()), |_| {}), &[BldSignerNotTrusted]);
+        check("issuer", &ask("", with(|i| i.issuer = issuer.clone()), |_| {}), &[BldIssuerMismatch]);
     }
 }
 

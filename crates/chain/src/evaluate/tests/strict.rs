@@ -61,6 +61,7 @@ fn domain(scene: &mut Scene, name: &str, version: u64, authorities: Authorities)
         version,
         digest: Sha256::of(b""),
         rules: Rules::default(),
+        added_on: None,
         document: String::new(),
     };
     let state = RootState { root, authorities: Arc::new(authorities), added_at: 1, effective_at: Some(1) };

@@ -59,7 +59,7 @@ fn verifiers(spec: &Spec) -> BTreeSet<&str> {
     spec.trust.verifiers.iter().map(|rule: &VerifierRule| rule.id.as_str()).collect()
 }
 
-fn levels(levels: &BTreeMap<String, u8>, at: Vec<Step>) -> Result<(), Fault> {
+pub fn levels(levels: &BTreeMap<String, u8>, at: Vec<Step>) -> Result<(), Fault> {
     for (track, wanted) in levels {
         let mut here = at.clone();
         here.push(Step::from(track.as_str()));
