@@ -122,6 +122,53 @@ async fn noise_never_pushes_an_answer_out() {
     assert!(evidence.truncated.is_empty());
 }
 
+#[tokio::test]
+async fn what_is_read_of_one_among_many_nodes_is_what_is_read_of_it_alone() {
+    let ground = Ground::new("many").await;
+    let mallory = Key::ed25519("mallory");
+    let mut new: Vec<New> = (0..30).map(|n| ground.verified(about("crowded", n, &mallory))).collect();
+    new.push(ground.attested("crowded"));
+    new.push(ground.attested("calm"));
+    new.extend((0..20).map(|n| ground.verified(about("full", n, &mallory))));
+    new.push(ground.verified(about("calm", 0, &mallory)));
+    let image = |n: u8| oci::Image::new("linux/amd64", vec![vec![n]]);
+    let (popular, plain) = (image(0), image(1));
+    new.extend([&popular, &plain].map(|image| ground.object(&image.manifest())));
+    let indexes: Vec<_> = (2..27).map(|n| oci::Index::new(vec![popular.clone(), image(n)])).collect();
+    new.extend(indexes.iter().map(|index| ground.object(&index.document())));
+    let both = oci::Index::new(vec![popular.clone(), plain.clone()]);
+    new.push(ground.object(&both.document()));
+    // A parent that somebody who counts speaks about is read however many others there are.
+    let last = indexes.last().unwrap().digest();
+    let said = Statement::new("https://example.com/index", serde_json::json!({}))
+        .subject(Subject::new("x", "sha256", &last[7..]))
+        .signed_by(&ground.ci);
+    new.push(ground.verified(said.to_bytes()));
+    assert!(ground.store.append_all(TENANT, new).await.iter().all(Result::is_ok));
+
+    let of = |digest: String| digest.parse::<Node>().unwrap();
+    let nodes = [
+        node("crowded"),
+        node("calm"),
+        node("full"),
+        of(popular.digest()),
+        of(plain.digest()),
+        of(both.digest()),
+        of(last),
+        node("unknown"),
+    ];
+    let padding: Vec<Node> = (0..40).map(|n| node(&format!("nothing {n}"))).collect();
+    for some in 1_usize..1 << nodes.len() {
+        let asked: Vec<Node> =
+            nodes.iter().enumerate().filter(|(n, _)| some >> n & 1 == 1).map(|(_, n)| *n).collect();
+        let few = ground.gather(&asked).await;
+        let many = ground.gather(&[&asked[..], &padding].concat()).await;
+        assert_eq!(format!("{few:?}"), format!("{many:?}"), "{asked:?}");
+    }
+    let crowded = ground.gather(&nodes).await;
+    assert_eq!((crowded.attestations.len(), crowded.parents.len()), (21 + 2 + 20 + 1, 2));
+}
+
 /// A signature of a reusable workflow at `tag` that `repository` called.
 fn workflow(tag: usize, repository: &str) -> Signature {
     let claims = Claims { source_repository_uri: Some(repository.into()), ..Claims::default() };
