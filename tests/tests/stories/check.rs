@@ -114,5 +114,5 @@ async fn every_file_has_one_object_with_the_same_members() {
     assert_eq!((told(&all[0]).as_str(), code), ("verified ", Some(0)));
     assert_eq!(all[0]["signedBetween"], json!([null, null]), "a key says no time");
     let (code, all) = check(app, &["--key", &pem, &good]);
-    assert_eq!((told(&all[0]).as_str(), code), ("unverified CERT_UNTRUSTED", Some(1)));
+    assert_eq!((told(&all[0]).as_str(), code), ("unverified ATT_CERT_CHAIN_UNTRUSTED", Some(1)));
 }
