@@ -13,7 +13,7 @@ mod readers;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -127,14 +127,23 @@ pub struct Answers {
 struct Kept {
     ready: Cache<Key, Arc<Ready>, ByBytes>,
     packed: Cache<Key, Arc<Packed>, ByBytes>,
-    /// The first answer that was packed.
-    sample: OnceLock<Sample>,
+    /// What the next answer is packed with.
+    sample: Mutex<Arc<Sample>>,
 }
 
 impl Kept {
     fn remove(&self, key: &Key) {
         self.ready.remove(key);
         self.packed.remove(key);
+    }
+
+    /// The longest answer so far, about: a refusal in one line has little of what a chain has.
+    fn sample(&self, ready: &Ready) -> Arc<Sample> {
+        let mut sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        if sample.is_outgrown_by(ready) {
+            *sample = Arc::new(Sample::of(ready));
+        }
+        Arc::clone(&sample)
     }
 
     fn has(&self, key: &Key) -> bool {
@@ -161,7 +170,7 @@ impl Answers {
         let items = |each: u64| usize::try_from((bytes / each).max(16)).unwrap_or(16);
         let ready = Cache::with_weighter(items(READY * 8192), (bytes / READY).max(1), ByBytes);
         let packed = Cache::with_weighter(items(2048), (bytes - bytes / READY).max(1), ByBytes);
-        Self { kept: Kept { ready, packed, sample: OnceLock::new() }, tenants: Mutex::default() }
+        Self { kept: Kept { ready, packed, sample: Mutex::default() }, tenants: Mutex::default() }
     }
 
     /// The answer, when it still holds at `now`. The caller checks the lease *after* this, and passes the
@@ -178,7 +187,7 @@ impl Answers {
     /// Makes a packed answer ready, and keeps it so unless it was dropped meanwhile.
     fn unpacked(&self, key: &Key, now: Timestamp) -> Option<Arc<Ready>> {
         let packed = self.kept.packed.get(key).filter(|packed| now < packed.valid_until)?;
-        let ready = Arc::new(packed.unpack(self.kept.sample.get()?)?);
+        let ready = Arc::new(packed.unpack()?);
         // Drops happen under this lock: what is still there under it is not dropped behind our back.
         let _tenants = self.lock();
         let same = self.kept.packed.peek(key).is_some_and(|now| Arc::ptr_eq(&now, &packed));
@@ -193,8 +202,7 @@ impl Answers {
         if !ready.is_keepable() {
             return false;
         }
-        let sample = self.kept.sample.get_or_init(|| Sample::of(ready));
-        let Ok(packed) = Packed::new(ready, sample).map(Arc::new) else { return false };
+        let Ok(packed) = Packed::new(ready, self.kept.sample(ready)).map(Arc::new) else { return false };
         let mut tenants = self.lock();
         let Some(followed) = tenants.get_mut(tenant) else { return false };
         // Write sets that are forgotten may have met it.

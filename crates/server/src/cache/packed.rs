@@ -1,6 +1,6 @@
 //! An answer as it is kept while nobody asks for it: compressed, with what it read.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use catenary_chain::{ReadSet, Verdict};
 use flate2::{Compress, CompressError, Compression, Decompress, FlushCompress, FlushDecompress, Status};
@@ -13,6 +13,7 @@ use super::Ready;
 #[derive(Debug)]
 pub(super) struct Packed {
     deflated: Box<[u8]>,
+    sample: Arc<Sample>,
     /// Length of the JSON; the nodes follow, one a line.
     json: usize,
     /// Length of both.
@@ -32,12 +33,17 @@ thread_local! {
 const SHARED: usize = 16 * 1024;
 
 /// What answers have in common: the text of one of them, which the others need not repeat.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sample(Box<[u8]>);
 
 impl Sample {
     pub(super) fn of(ready: &Ready) -> Self {
         Self(ready.bytes.iter().copied().take(SHARED).collect())
+    }
+
+    /// Whether another would help more; seldom, as answers keep the one that they were packed with.
+    pub(super) fn is_outgrown_by(&self, ready: &Ready) -> bool {
+        ready.bytes.len().min(SHARED) > self.0.len() + self.0.len() / 2
     }
 }
 
@@ -69,17 +75,17 @@ fn inflate(deflated: &[u8], sample: &Sample, room: usize) -> Option<Vec<u8>> {
 }
 
 impl Packed {
-    pub(super) fn new(ready: &Ready, sample: &Sample) -> Result<Self, CompressError> {
+    pub(super) fn new(ready: &Ready, sample: Arc<Sample>) -> Result<Self, CompressError> {
         let nodes: Vec<String> = ready.read_set.nodes.iter().map(ToString::to_string).collect();
         let text = [&ready.bytes, nodes.join("\n").as_bytes()].concat();
-        let deflated = deflate(&text, sample)?;
+        let deflated = deflate(&text, &sample)?;
         let (json, text) = (ready.bytes.len(), text.len());
-        Ok(Self { deflated, json, text, nodes: nodes.len(), valid_until: ready.valid_until })
+        Ok(Self { deflated, sample, json, text, nodes: nodes.len(), valid_until: ready.valid_until })
     }
 
     /// The answer as it was. `None` would mean damaged memory: then it is computed anew.
-    pub(super) fn unpack(&self, sample: &Sample) -> Option<Ready> {
-        let mut text = inflate(&self.deflated, sample, self.text)?;
+    pub(super) fn unpack(&self) -> Option<Ready> {
+        let mut text = inflate(&self.deflated, &self.sample, self.text)?;
         let nodes = std::str::from_utf8(text.get(self.json..)?).ok()?;
         let nodes = nodes.lines().map(|node| node.parse().ok()).collect::<Option<_>>()?;
         text.truncate(self.json);

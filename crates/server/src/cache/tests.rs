@@ -198,12 +198,12 @@ fn h40_no_two_questions_share_a_key() {
 #[test]
 fn a_packed_answer_is_the_answer() {
     let model = Model::default();
-    let other = packed::Sample::of(&model.answer(0));
+    let other = Arc::new(packed::Sample::of(&model.answer(0)));
     for n in 0..QUESTIONS {
         let ready = model.answer(n);
-        let packed = Packed::new(&ready, &other).unwrap();
+        let packed = Packed::new(&ready, other.clone()).unwrap();
         assert!(packed.bytes() < ready.bytes.len() / 3, "{} of {}", packed.bytes(), ready.bytes.len());
-        let unpacked = packed.unpack(&other).unwrap();
+        let unpacked = packed.unpack().unwrap();
         assert_eq!((&unpacked.bytes, &unpacked.etag), (&ready.bytes, &ready.etag));
         assert_eq!((&unpacked.verdict, &unpacked.read_set), (&ready.verdict, &ready.read_set));
         assert_eq!((unpacked.size, unpacked.valid_until), (ready.size, ready.valid_until));
