@@ -21,6 +21,9 @@ pub const MAX_DEPTH: usize = 64;
 /// that has more is made to take long.
 pub const MAX_VALUES: usize = 400_000;
 
+/// How many members one object may have: each is looked for among the others. Nothing that is read has a thousandth of it.
+pub const MAX_MEMBERS: usize = 50_000;
+
 /// What is wrong with a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JsonFault {
@@ -302,6 +305,9 @@ impl<'de> Visitor<'de> for Strict<'_, 'de> {
         while let Some(Key(name)) = members.next_key::<Key<'de>>()? {
             walk.text(&name)?;
             walk.path.push(Step::Member(name.clone()));
+            if seen.many.len() >= MAX_MEMBERS - FEW {
+                return Err(walk.fail(JsonFault::TooMany));
+            }
             if !seen.insert(name.clone()) {
                 return Err(walk.fail(JsonFault::DuplicateKey { key: name.into_owned() }));
             }
@@ -412,6 +418,16 @@ mod tests {
         assert!(check(text(0).as_bytes()).is_ok());
         let over = check(text(1).as_bytes()).unwrap_err();
         assert_eq!((over.fault, over.pointer), (JsonFault::TooMany, format!("/b/{}", MAX_VALUES / 2 - 3)));
+    }
+
+    #[test]
+    fn members_of_one_object_are_counted_and_one_too_many_is_refused() {
+        let of = |n: usize| {
+            let members: Vec<String> = (0..n).map(|n| format!("\"{n}\":0")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert!(check(of(MAX_MEMBERS).as_bytes()).is_ok());
+        assert_eq!(fault(&of(MAX_MEMBERS + 1)), JsonFault::TooMany);
     }
 
     #[test]
