@@ -115,6 +115,38 @@ impl Found {
     }
 }
 
+/// The rows of both statements, from what each calls `related` and `pick`. A row is believed only where its body is what its id says.
+macro_rules! select {
+    ($with:literal, $more:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            $with
+                + r#"
+                   select 0 as "kind!", o.node as "node!", o.id as "id!", o.log_index as "log_index!", true as "flag!",
+                          o.time_us, o.media_type as "text", null as builder, null as source_repository,
+                          null as source_commit, null as resource, o.facts, o.mac_key, o.mac,
+                          coalesce(sha256(b.bytes) = o.id, false) as "intact!"
+                   from related r
+                   join object o on o.tenant = $1 and o.node = r.node
+                   left join body b on b.tenant = o.tenant and b.id = o.id
+                   where o.log_index < $3
+                   union all
+                   select 1, p.node, p.id, p.log_index, p.wanted, null, null, null, null, null, null, null, null, null, false
+                   from pick p
+                   union all
+                   select 2, '', a.id, a.log_index, a.verified, a.time_us, a.predicate_type, a.builder, a.source_repository,
+                          a.source_commit, a.resource, a.facts, a.mac_key, a.mac,
+                          coalesce(sha256(b.bytes) = a.id, false)
+                   from (select distinct id from pick where id <> all($5::bytea[])) as p
+                   join attestation a on a.tenant = $1 and a.id = p.id
+                   left join body b on b.tenant = a.tenant and b.id = a.id
+                   where a.log_index < $3"#
+                + $more,
+            $($argument),*
+        )
+    };
+}
+
 impl Store {
     /// One round trip, and one more where there is a crowd about one of many nodes.
     pub(crate) async fn find(&self, tenant: &str, asked: &Asked<'_>) -> Result<Found, StoreError> {
@@ -133,8 +165,7 @@ impl Store {
 
     async fn find_many(&self, tenant: &str, asked: &Asked<'_>) -> Result<Vec<Row>, StoreError> {
         retry(|| {
-            sqlx::query_as!(
-                Row,
+            select!(
                 r#"with about as materialized (
                        select n.node, s.log_index, s.id, s.signer = any($4) as wanted, count(*) over (partition by n.node) as rows
                        from unnest($2::text[]) as n (node)
@@ -164,26 +195,8 @@ impl Store {
                        select n.node from calm n
                        union
                        select f.parent from family f join calm n on n.node = f.node
-                   )
-                   select 0 as "kind!", o.node as "node!", o.id as "id!", o.log_index as "log_index!", true as "flag!",
-                          o.time_us, o.media_type as "text", null as builder, null as source_repository,
-                          null as source_commit, null as resource, o.facts, o.mac_key, o.mac,
-                          coalesce(sha256(b.bytes) = o.id, false) as "intact!"
-                   from related r
-                   join object o on o.tenant = $1 and o.node = r.node
-                   left join body b on b.tenant = o.tenant and b.id = o.id
-                   where o.log_index < $3
-                   union all
-                   select 1, p.node, p.id, p.log_index, p.wanted, null, null, null, null, null, null, null, null, null, false
-                   from pick p
-                   union all
-                   select 2, '', a.id, a.log_index, a.verified, a.time_us, a.predicate_type, a.builder, a.source_repository,
-                          a.source_commit, a.resource, a.facts, a.mac_key, a.mac,
-                          coalesce(sha256(b.bytes) = a.id, false)
-                   from (select distinct id from pick where id <> all($5::bytea[])) as p
-                   join attestation a on a.tenant = $1 and a.id = p.id
-                   left join body b on b.tenant = a.tenant and b.id = a.id
-                   where a.log_index < $3
+                   )"#,
+                r#"
                    union all
                    select 3, c.node, ''::bytea, 0, false, null, null, null, null, null, null, null, null, null, false
                    from crowded c"#,
@@ -201,8 +214,7 @@ impl Store {
 
     async fn find_few(&self, tenant: &str, asked: &Asked<'_>) -> Result<Vec<Row>, StoreError> {
         retry(|| {
-            sqlx::query_as!(
-                Row,
+            select!(
                 r#"with pick as materialized (
                        select n.node, p.log_index, p.id, p.wanted
                        from unnest($2::text[]) as n (node)
@@ -236,26 +248,8 @@ impl Store {
                            select c.parent from object_child c
                            where c.tenant = $1 and c.child = n.node and c.log_index < $3
                            order by c.log_index limit case when n.node like 'git%' then $8::bigint else $7::bigint end) as p
-                   )
-                   select 0 as "kind!", o.node as "node!", o.id as "id!", o.log_index as "log_index!", true as "flag!",
-                          o.time_us, o.media_type as "text", null as builder, null as source_repository,
-                          null as source_commit, null as resource, o.facts, o.mac_key, o.mac,
-                          coalesce(sha256(b.bytes) = o.id, false) as "intact!"
-                   from related r
-                   join object o on o.tenant = $1 and o.node = r.node
-                   left join body b on b.tenant = o.tenant and b.id = o.id
-                   where o.log_index < $3
-                   union all
-                   select 1, p.node, p.id, p.log_index, p.wanted, null, null, null, null, null, null, null, null, null, false
-                   from pick p
-                   union all
-                   select 2, '', a.id, a.log_index, a.verified, a.time_us, a.predicate_type, a.builder, a.source_repository,
-                          a.source_commit, a.resource, a.facts, a.mac_key, a.mac,
-                          coalesce(sha256(b.bytes) = a.id, false)
-                   from (select distinct id from pick where id <> all($5::bytea[])) as p
-                   join attestation a on a.tenant = $1 and a.id = p.id
-                   left join body b on b.tenant = a.tenant and b.id = a.id
-                   where a.log_index < $3"#,
+                   )"#,
+                "",
                 tenant,
                 asked.nodes,
                 to_sql(asked.before),

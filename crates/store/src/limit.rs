@@ -15,8 +15,7 @@ pub(crate) async fn in_time<T, E: From<sqlx::Error>>(
     within(PATIENCE, work).await
 }
 
-/// The work in a task of its own, as every transaction: a caller that goes away does not leave a connection inside it (see the pool's
-/// `after_release`).
+/// The work in a task of its own, as every transaction: a caller that goes away does not end it half-way.
 pub(crate) async fn own_task<T: Send + 'static, E: From<StoreError> + Send + 'static>(
     work: impl Future<Output = Result<T, E>> + Send + 'static,
 ) -> Result<T, E> {

@@ -367,15 +367,20 @@ mod tests {
         port
     }
 
-    #[tokio::test]
-    async fn forgotten_connections_give_their_places_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+    /// The cluster by way of [`forgetful`], and what makes that forget.
+    async fn over_forgetful(cluster: &PrivateCluster) -> (PgConnectOptions, tokio::sync::watch::Sender<()>) {
         let own = cluster.connect_options();
         let socket = std::path::Path::new(own.get_host()).join(format!(".s.PGSQL.{}", own.get_port()));
         let (forget, forgotten) = tokio::sync::watch::channel(());
         let port = forgetful(socket, forgotten).await;
-        let over = own.host("127.0.0.1").port(port);
+        (own.host("127.0.0.1").port(port), forget)
+    }
+
+    #[tokio::test]
+    async fn forgotten_connections_give_their_places_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let (over, forget) = over_forgetful(&cluster).await;
         let options = StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::default() };
         let reads = readers(1, over, &options);
         let ping = || async { sqlx::query("select 1").execute(&reads).await.map(|_| ()) };
@@ -393,11 +398,7 @@ mod tests {
     async fn a_connection_that_is_forgotten_on_its_way_back_gives_its_place_back() {
         let folder = tempfile::tempdir().unwrap();
         let cluster = PrivateCluster::start(folder.path()).await.unwrap();
-        let own = cluster.connect_options();
-        let socket = std::path::Path::new(own.get_host()).join(format!(".s.PGSQL.{}", own.get_port()));
-        let (forget, forgotten) = tokio::sync::watch::channel(());
-        let port = forgetful(socket, forgotten).await;
-        let over = own.host("127.0.0.1").port(port);
+        let (over, forget) = over_forgetful(&cluster).await;
         let options = StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::default() };
         let one: PgPool = pool(1, &options).connect_lazy_with(over.clone());
         for lender in [readers(1, over, &options), one.into()] {
