@@ -13,25 +13,27 @@ use crate::{dsse::within, json, limits::MAX_ITEMS, refusal::Refusal};
 /// envelopes and bundles (npm, GitHub, PyPI, Cloud Build, CPython releases) are opened the same way; what lies
 /// beside the items in them is not kept. An item may still be malformed: that is the verifier's to say, so that the
 /// batch around it goes in.
-pub fn detect(bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
+pub fn detect<'a>(bytes: &'a [u8]) -> Result<Vec<&'a [u8]>, Refusal> {
     let trimmed = bytes.trim_ascii();
     if trimmed.is_empty() {
         return Err(Refusal::Empty);
     }
-    let outer = if trimmed.starts_with(b"[") {
-        elements(bytes)?
-    } else if is_json(bytes) {
-        vec![bytes]
-    } else {
-        lines(bytes)
-    };
     let mut items = Vec::new();
-    for item in outer {
-        match inside(item)? {
-            Some(inner) => items.extend(inner),
-            None => items.push(item),
+    let mut add = |inner: Inside<'a>, item: &'a [u8]| {
+        match inner {
+            Inside::Items(inner) => items.extend(inner),
+            Inside::Nothing | Inside::NotJson => items.push(item),
         }
-        within("items of one submission", items.len(), MAX_ITEMS)?;
+        within("items of one submission", items.len(), MAX_ITEMS)
+    };
+    if trimmed.starts_with(b"[") {
+        elements(bytes)?.into_iter().try_for_each(|element| add(inside(element)?, element))?;
+    } else {
+        // Most submissions are one document: it is read once.
+        match inside(bytes)? {
+            Inside::NotJson => lines(bytes).into_iter().try_for_each(|line| add(inside(line)?, line))?,
+            one => add(one, bytes)?,
+        }
     }
     if items.is_empty() {
         return Err(Refusal::Empty);
@@ -113,15 +115,28 @@ struct Published<'a> {
     attestations: Vec<&'a RawValue>,
 }
 
-/// The items inside a published document; `None` when it is none.
-fn inside(bytes: &[u8]) -> Result<Option<Vec<&[u8]>>, Refusal> {
-    let text = std::str::from_utf8(bytes).ok();
-    let Some(around) = text.and_then(|text| json::loose::<Around<'_>>(text).ok()) else { return Ok(None) };
+/// What one document holds.
+enum Inside<'a> {
+    /// The items inside a published document.
+    Items(Vec<&'a [u8]>),
+    /// JSON, but no such document: it is an item itself.
+    Nothing,
+    NotJson,
+}
+
+fn inside(bytes: &[u8]) -> Result<Inside<'_>, Refusal> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(Inside::NotJson) };
+    let around = match json::loose::<Around<'_>>(text) {
+        Ok(around) => around,
+        // Of another form as far as it was read: what follows may be anything.
+        Err(e) if e.is_data() && is_json(bytes) => return Ok(Inside::Nothing),
+        Err(_) => return Ok(Inside::NotJson),
+    };
     let summary = around.provenance_summary.as_ref();
     if let Some(why) = cloud_build::contradiction(around.image_summary.as_ref(), summary) {
         return Err(Refusal::Ambiguous { why });
     }
-    Ok(Some(match around {
+    Ok(Inside::Items(match around {
         Around { attestations: Some(list), .. } => {
             list.into_iter().map(|a| a.bundle.get().as_bytes()).collect()
         }
@@ -137,6 +152,6 @@ fn inside(bytes: &[u8]) -> Result<Option<Vec<&[u8]>>, Refusal> {
             // A file that was not signed is in the list with `null`.
             [item].into_iter().map(|item| item.get().as_bytes()).filter(|item| *item != b"null").collect()
         }
-        _ => return Ok(None),
+        _ => return Ok(Inside::Nothing),
     }))
 }
