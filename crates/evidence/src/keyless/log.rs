@@ -84,17 +84,19 @@ fn included(
     let bad = |why: String| Fault::Proof { position, why };
     let note = proof.checkpoint.as_deref().unwrap_or_default();
     let checkpoint = checkpoint::verify(note, log).map_err(|why| Fault::Checkpoint { position, why })?;
-    // Rekor v2 repeats index, size and root outside the checkpoint, where nothing signs them.
+    // Rekor v2 need not repeat index, size and root beside the checkpoint, which says them; what it repeats must be the same.
+    let left_out = |absent: bool| v2 && absent;
     let index = if v2 { entry.log_index } else { proof.log_index };
+    if !left_out(proof.log_index == 0) && proof.log_index != index {
+        return Err(malformed("the proof is of another index than the entry"));
+    }
     let index = u64::try_from(index).map_err(|_| malformed("its index is negative"))?;
-    if !v2 {
-        let size = u64::try_from(proof.tree_size).map_err(|_| malformed("its tree size is negative"))?;
-        if size != checkpoint.tree_size() || proof.root != checkpoint.root_hash().as_bytes() {
-            return Err(Fault::Checkpoint {
-                position,
-                why: "it is about another tree than the proof".into(),
-            });
-        }
+    let size = u64::try_from(proof.tree_size).map_err(|_| malformed("its tree size is negative"))?;
+    let other_size = !left_out(size == 0) && size != checkpoint.tree_size();
+    let other_root = !left_out(proof.root.is_empty()) && proof.root != checkpoint.root_hash().as_bytes();
+    if other_size || other_root {
+        let why = "it is about another tree than the proof".into();
+        return Err(Fault::Checkpoint { position, why });
     }
     if proof.hashes.len() > MAX_PATH {
         return Err(malformed("its path is too long"));

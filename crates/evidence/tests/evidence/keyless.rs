@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
     Attestation, Refusal, Trust,
     attestation::verify,
@@ -345,6 +346,33 @@ fn c27_a_missing_or_foreign_certificate_timestamp() {
     assert_eq!(of(Sct::Missing), "ATT_SCT_MISSING");
     for sct in [Sct::BadSignature, Sct::UnknownLog, Sct::ForgedLogId, Sct::OtherCertificate] {
         assert_eq!(of(sct), "ATT_SCT_INVALID", "{sct:?}");
+    }
+}
+
+#[test]
+fn t10_what_a_proof_of_rekor_v2_repeats_is_the_same() {
+    let authority = Authority::new("acme");
+    let leaf = authority.leaf(&claims()).issue();
+    let trust = trust(&authority);
+    // The second entry, so that no index is 0.
+    good(&authority, &leaf, Kind::DsseV2).to_json();
+    let with = |member: &'static str, value: Option<serde_json::Value>| {
+        let bundle = good(&authority, &leaf, Kind::DsseV2).edit_json(move |bundle| {
+            let proof = &mut bundle["verificationMaterial"]["tlogEntries"][0]["inclusionProof"];
+            let proof = proof.as_object_mut().unwrap();
+            assert!(proof.remove(member).is_some(), "{member}");
+            proof.extend(value.clone().map(|value| (member.to_owned(), value)));
+        });
+        code(&bundle.to_json(), &trust)
+    };
+    for (member, other, expected) in [
+        ("rootHash", json!(STANDARD.encode([7; 32])), "ATT_TLOG_CHECKPOINT"),
+        ("treeSize", json!("999"), "ATT_TLOG_CHECKPOINT"),
+        ("treeSize", json!("-1"), "ATT_TLOG_INVALID"),
+        ("logIndex", json!("998"), "ATT_TLOG_INVALID"),
+    ] {
+        assert_eq!(with(member, Some(other.clone())), expected, "{member} {other}");
+        assert_eq!(with(member, None), "verified", "{member} need not be repeated");
     }
 }
 
