@@ -379,7 +379,10 @@ fn by_key(
         None => keys.iter().find(|key| made(key, content, signature)),
     };
     let Some(key) = key else { return Ok(Err(None)) };
-    let mut found = Signature::by_key(key.id());
+    // An entry of another signature is one whoever knows its log.
+    keyless::entries_are_about(content, signature, key.spki())
+        .map_err(|fault| Refusal::Certificate { position, fault })?;
+    let (mut found, mut broken) = (Signature::by_key(key.id()), None);
     for domain in trust.domains() {
         match keyless::prove_key(content, signature, key.spki(), domain) {
             Ok(proven) => {
@@ -389,9 +392,13 @@ fn by_key(
             }
             // Logs and timestamp authorities that nobody knows add nothing to the key.
             Err(fault) if fault.is_open() => {}
-            Err(keyless::Fault::Timestamp { .. }) => {}
+            // Two domains may know one authority, in different windows.
+            Err(fault @ keyless::Fault::Timestamp { .. }) => broken = broken.or(Some(fault)),
             Err(fault) => return Err(Refusal::Certificate { position, fault }),
         }
+    }
+    if let Some(fault) = broken.filter(|_| found.signed_before.is_none()) {
+        return Err(Refusal::Certificate { position, fault });
     }
     found.vouchers.sort();
     found.vouchers.dedup();

@@ -301,6 +301,18 @@ pub fn prove_key(
     prove(&signed, material, &entry::Key::Bare { spki }, domain)
 }
 
+/// Whether each log entry that comes with a signature by a bare key is about it, whatever its log's word is worth.
+pub(crate) fn entries_are_about(
+    content: &Content,
+    unverified: &Unverified,
+    spki: &[u8],
+) -> Result<(), Fault> {
+    let Some(material) = &unverified.material else { return Ok(()) };
+    let (signed, key) = (Signed::new(content, unverified), entry::Key::Bare { spki });
+    let mut entries = material.entries.iter().enumerate();
+    entries.try_for_each(|(position, found)| entry::verify(position, found, &signed, &key))
+}
+
 fn prove(
     signed: &Signed<'_>,
     material: &Material,

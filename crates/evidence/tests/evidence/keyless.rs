@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
-    Attestation, Refusal, Trust,
+    Attestation, PublicKey, Refusal, Trust,
     attestation::verify,
     object::{Body, GIT_COMMIT, read},
     signer::{AuthorityKind, Logged},
@@ -373,6 +373,39 @@ fn t10_what_a_proof_of_rekor_v2_repeats_is_the_same() {
     ] {
         assert_eq!(with(member, Some(other.clone())), expected, "{member} {other}");
         assert_eq!(with(member, None), "verified", "{member} need not be repeated");
+    }
+}
+
+#[test]
+fn t02_t17_a_key_is_no_excuse_for_a_lying_entry_or_timestamp() {
+    let authority = Authority::new("acme");
+    let key = Key::p256("ci");
+    let bundle = || authority.attest_with_key(&key, &statement());
+    let known = |mut trust: Trust| {
+        trust.insert_key(PublicKey::from_pem(&key.public_pem(), None).unwrap());
+        trust
+    };
+    let (alone, with_root) = (known(Trust::none()), known(trust(&authority)));
+    let stamped = || bundle().timestamp();
+    for trust in [&alone, &with_root] {
+        assert_eq!(code(&stamped().to_json(), trust), "verified");
+        for tamper in [Tamper::EntryOfAnother, Tamper::EntryOfAnotherSignature, Tamper::BodyOfAnotherPayload]
+        {
+            assert_eq!(
+                code(&bundle().tamper(tamper).to_json(), trust),
+                "ATT_TLOG_BODY_MISMATCH",
+                "{tamper:?}"
+            );
+        }
+    }
+    for kinds in [&[][..], &[Kind::DsseV1]] {
+        for tamper in [Tamper::TokenOverAnotherSignature, Tamper::TokenForged, Tamper::TokenByWrongSigner] {
+            let found = code(&bundle().entries(kinds).tamper(tamper).to_json(), &with_root);
+            assert_eq!(found, "ATT_TIMESTAMP_INVALID", "{tamper:?} {kinds:?}");
+        }
+        // A stranger's is as good as none.
+        let stranger = bundle().entries(kinds).tamper(Tamper::TokenByUnknown).to_json();
+        assert_eq!(code(&stranger, &with_root), "verified");
     }
 }
 
