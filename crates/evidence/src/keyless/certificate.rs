@@ -8,7 +8,10 @@ use aws_lc_rs::{
 };
 use const_oid::{
     ObjectIdentifier,
-    db::{rfc5280::ID_CE_BASIC_CONSTRAINTS, rfc5912::ID_KP_CODE_SIGNING},
+    db::{
+        rfc5280::{ID_CE_BASIC_CONSTRAINTS, ID_CE_KEY_USAGE},
+        rfc5912::ID_KP_CODE_SIGNING,
+    },
 };
 use der::{Decode as _, Encode as _, asn1::Utf8StringRef};
 use jiff::Timestamp;
@@ -16,7 +19,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sigstore_crypto::{SigningScheme, VerificationKey, WEBPKI_VERIFICATION_ALGS};
 use sigstore_types::{DerPublicKey, SignatureBytes};
 use webpki::{EndEntityCert, KeyUsage};
-use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName, name::GeneralName};
+use x509_cert::ext::pkix::{self, BasicConstraints, SubjectAltName, name::GeneralName};
 
 use super::{Fault, Signed};
 use crate::{
@@ -75,6 +78,13 @@ impl Certificate {
             let read = BasicConstraints::from_der(constraints.extn_value.as_bytes());
             if read.map_err(|e| malformed(e.to_string()))?.ca {
                 return Err(malformed("an authority's certificate signs no evidence".into()));
+            }
+        }
+        // Path building leaves the key usage to others (RFC 5280 section 4.2.1.3).
+        if let Some(usage) = extensions.iter().find(|e| e.extn_id == ID_CE_KEY_USAGE) {
+            let read = pkix::KeyUsage::from_der(usage.extn_value.as_bytes());
+            if !read.map_err(|e| malformed(e.to_string()))?.digital_signature() {
+                return Err(malformed("its key is not for digital signatures".into()));
             }
         }
         let spki = tbs.subject_public_key_info.to_der().map_err(|e| malformed(e.to_string()))?;
@@ -245,6 +255,10 @@ impl Certificate {
         };
         if san.is_empty() || san.len() + issuer.as_ref().map_or(0, String::len) > MAX_NAME {
             return Err(malformed(format!("its name is empty, or longer than {MAX_NAME} bytes")));
+        }
+        // Programs that end a text at NUL read another name.
+        if san.contains('\0') {
+            return Err(malformed("its name holds NUL".into()));
         }
         Ok(Identity { domain: domain.to_owned(), san_kind, san, issuer, claims: self.claims()? })
     }

@@ -14,6 +14,7 @@ use catenary_testkit::{
     Key,
     authority::{
         Authority, BundleBuilder, Claims, Kind, LIFETIME, Leaf, San, Sct, Tamper, TrustedRoot, Tsa, Version,
+        x509::Extension,
     },
     sha256_hex,
 };
@@ -346,6 +347,30 @@ fn c27_a_missing_or_foreign_certificate_timestamp() {
     assert_eq!(of(Sct::Missing), "ATT_SCT_MISSING");
     for sct in [Sct::BadSignature, Sct::UnknownLog, Sct::ForgedLogId, Sct::OtherCertificate] {
         assert_eq!(of(sct), "ATT_SCT_INVALID", "{sct:?}");
+    }
+}
+
+#[test]
+fn c18_a_certificate_whose_key_is_for_something_else() {
+    let authority = Authority::new("acme");
+    let usage = |extension: Option<Extension>| {
+        let leaf = authority.leaf(&claims()).edit(move |spec| {
+            spec.extensions.retain(|known| known.oid != "2.5.29.15");
+            spec.extensions.extend(extension.clone());
+        });
+        certified(&leaf.issue(), &authority)
+    };
+    assert_eq!(usage(Some(Extension::key_usage(false))), "verified");
+    assert_eq!(usage(None), "verified", "it need not say");
+    assert_eq!(usage(Some(Extension::key_usage(true))), "ATT_MALFORMED", "it signs certificates");
+}
+
+#[test]
+fn c19_a_name_that_goes_on_after_nul() {
+    let authority = Authority::new("acme");
+    for san in [San::Uri("https://ci.test\0.evil.test".into()), San::Email("ci@acme.test\0x".into())] {
+        let claims = claims().with_sans(vec![san]);
+        assert_eq!(certified(&authority.leaf(&claims).issue(), &authority), "ATT_MALFORMED");
     }
 }
 
