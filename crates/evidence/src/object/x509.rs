@@ -6,7 +6,7 @@ use cms::{content_info::ContentInfo, signed_data::SignedData};
 use const_oid::{
     ObjectIdentifier,
     db::{
-        rfc5911::{ID_DATA, ID_MESSAGE_DIGEST, ID_SIGNED_DATA},
+        rfc5911::{ID_CONTENT_TYPE, ID_DATA, ID_MESSAGE_DIGEST, ID_SIGNED_DATA},
         rfc5912::ID_SHA_256,
     },
 };
@@ -87,10 +87,17 @@ fn read(armour: &str, message: &[u8]) -> Option<Signed> {
     }
     // The attributes are signed as a SET OF, whatever tag they travel under (RFC 5652 section 5.4).
     let attributes = signer.signed_attrs.as_ref()?;
-    let mut digests = attributes.iter().filter(|attribute| attribute.oid == ID_MESSAGE_DIGEST);
-    let (digest, None) = (digests.next()?, digests.next()) else { return None };
-    let [value] = digest.values.as_slice() else { return None };
-    let value = value.to_der().ok()?;
+    let only = |oid: ObjectIdentifier| {
+        let mut found = attributes.iter().filter(|attribute| attribute.oid == oid);
+        let (found, None) = (found.next()?, found.next()) else { return None };
+        let [value] = found.values.as_slice() else { return None };
+        value.to_der().ok()
+    };
+    // What kind of content it is stands among what is signed, and must be what it is taken for (RFC 5652 section 5.3).
+    if ObjectIdentifier::from_der(&only(ID_CONTENT_TYPE)?).ok()? != ID_DATA {
+        return None;
+    }
+    let value = only(ID_MESSAGE_DIGEST)?;
     let digest = OctetStringRef::from_der(&value).ok()?;
     let is_about_message = digest.as_bytes() == Sha256::of(message).0;
     let content = attributes.to_der().ok()?;

@@ -499,6 +499,12 @@ fn gitsign_commits_verify_with_and_without_their_log_entry() {
     let signature = signed(&online, &trust).unwrap().unwrap();
     assert_eq!((signature.logged, signature.signed_before), (Logged::No, None));
 
+    // Signed as a timestamp's content, shown as plain bytes.
+    let confused = authority.gitsign(&leaf, unsigned.as_bytes()).edit_message(|message| {
+        message.signed_type = Some("1.2.840.113549.1.9.16.1.4".into());
+    });
+    assert_eq!(signed(&commit(&confused.to_armour(), unsigned), &trust).unwrap(), None);
+
     for good in [&offline, &online] {
         let refusal = signed(&good.replace("Signed\n", "Changed\n"), &trust).unwrap_err();
         assert_eq!(refusal.code(), "ATT_SIGNATURE_INVALID");

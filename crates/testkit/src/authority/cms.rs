@@ -23,6 +23,8 @@ pub struct SignedData {
     pub key: Key,
     /// The bag of certificates.
     pub certificates: Vec<Vec<u8>>,
+    /// What is signed as the content's type, if it is not [`SignedData::content_type`].
+    pub signed_type: Option<String>,
     /// `messageDigest`, if it is not the content's.
     pub message_digest: Option<Vec<u8>>,
     /// Further signed attributes: identifier and the value in DER.
@@ -44,6 +46,7 @@ impl SignedData {
             key: signer.key.clone(),
             certificates: vec![signer.certificate.clone()],
             message_digest: None,
+            signed_type: None,
             signed: Vec::new(),
             unsigned: Vec::new(),
             version: 3,
@@ -54,7 +57,10 @@ impl SignedData {
     pub fn attributes(&self) -> Vec<u8> {
         let digest = self.message_digest.clone().unwrap_or_else(|| digest(&self.key, &self.content));
         let mut attributes = vec![
-            attribute("1.2.840.113549.1.9.3", &der::oid(&self.content_type)),
+            attribute(
+                "1.2.840.113549.1.9.3",
+                &der::oid(self.signed_type.as_ref().unwrap_or(&self.content_type)),
+            ),
             attribute("1.2.840.113549.1.9.4", &der::octets(&digest)),
         ];
         attributes.extend(self.signed.iter().map(|(oid, value)| attribute(oid, value)));
