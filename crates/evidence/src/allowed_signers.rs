@@ -42,6 +42,9 @@ pub enum Fault {
     /// An option that nobody knows may be a restriction.
     #[error("the option `{0}` is not known")]
     Option(String),
+    /// An end or a beginning that is said twice.
+    #[error("the option `{0}` is there twice")]
+    Twice(String),
     /// Not `YYYYMMDD[HHMM[SS]][Z]`.
     #[error("`{0}` is not a time of the form YYYYMMDD[HHMM[SS]][Z]")]
     Time(String),
@@ -77,11 +80,11 @@ fn signer(line: &str) -> Result<Option<AllowedSigner>, Fault> {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let value = value.trim_matches('"');
             match name.to_ascii_lowercase().as_str() {
-                "namespaces" => {
-                    git = value.split(',').any(|namespace| namespace == "git" || namespace == "*")
-                }
-                "valid-after" => from = Some(time(value)?),
-                "valid-before" => until = Some(time(value)?),
+                "namespaces" => git = lists_git(value),
+                "valid-after" if from.is_none() => from = Some(time(value)?),
+                "valid-before" if until.is_none() => until = Some(time(value)?),
+                // Which of two holds would be a guess; OpenSSH refuses them, too.
+                "valid-after" | "valid-before" => return Err(Fault::Twice(name.to_owned())),
                 "cert-authority" => return Err(Fault::CertificateAuthority),
                 _ => return Err(Fault::Option(name.to_owned())),
             }
@@ -93,6 +96,29 @@ fn signer(line: &str) -> Result<Option<AllowedSigner>, Fault> {
     let key = PublicKey::from_openssh(rest)?;
     let principals = principals.trim_matches('"').to_owned();
     Ok(git.then_some(AllowedSigner { principals, key, valid_from: from, valid_until: until }))
+}
+
+/// Whether a pattern list (ssh_config(5), "PATTERNS") takes the namespace `git`: some pattern does, and none that is negated.
+fn lists_git(list: &str) -> bool {
+    let (not, with): (Vec<&str>, Vec<&str>) = list.split(',').partition(|pattern| pattern.starts_with('!'));
+    let takes = |pattern: &str| {
+        let mut pattern = pattern.as_bytes().to_vec();
+        pattern.dedup_by(|a, b| *a == b'*' && *b == b'*');
+        // Longer ones ask for more characters than there are.
+        pattern.len() <= 2 * "git".len() + 1 && matches(&pattern, b"git")
+    };
+    with.into_iter().any(takes) && !not.into_iter().any(|pattern| takes(&pattern[1..]))
+}
+
+/// `*` is any text, `?` any character. For short patterns: it tries every way.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern, text) {
+        ([b'*', rest @ ..], _) => (0..=text.len()).any(|taken| matches(rest, &text[taken..])),
+        ([b'?', pattern @ ..], [_, text @ ..]) => matches(pattern, text),
+        ([p, pattern @ ..], [t, text @ ..]) => p == t && matches(pattern, text),
+        ([], text) => text.is_empty(),
+        (_, []) => false,
+    }
 }
 
 /// The first word, in which quoted spaces do not count, and what follows.
@@ -157,10 +183,38 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_a_negated_namespace_keeps_from_git_signs_no_commits() {
+        for (namespaces, git) in [
+            ("git", true),
+            ("*", true),
+            ("g?t", true),
+            ("file,gi*", true),
+            ("*,!file", true),
+            ("!git,*", false),
+            ("*,!g*", false),
+            ("!file", false),
+            ("gi", false),
+            ("gitx", false),
+            ("", false),
+        ] {
+            let line = format!("a@acme.test namespaces=\"{namespaces}\" {KEY}");
+            assert_eq!(read(&line).unwrap().len(), usize::from(git), "{namespaces}");
+        }
+        for (many, git) in [("*?", 0), ("*", 1)] {
+            let line = format!("a@acme.test namespaces=\"{}t\" {KEY}", many.repeat(20_000));
+            assert_eq!(read(&line).unwrap().len(), git, "and it ends");
+        }
+    }
+
+    #[test]
     fn what_may_be_a_restriction_is_never_passed_over() {
         let fault = |options: &str| read(&format!("a@acme.test {options} {KEY}")).unwrap_err().fault;
         assert_eq!(fault("cert-authority"), Fault::CertificateAuthority);
         assert_eq!(fault("no-touch"), Fault::Option("no-touch".into()));
+        assert_eq!(
+            fault("valid-before=\"20240101\",valid-before=\"20990101\""),
+            Fault::Twice("valid-before".into())
+        );
         assert_eq!(fault("valid-after=\"2024\""), Fault::Time("2024".into()));
         assert_eq!(fault("valid-before=\"20241399\""), Fault::Time("20241399".into()));
         assert_eq!(read("a@acme.test").unwrap_err().fault, Fault::Shape);
