@@ -201,12 +201,12 @@ impl<'a> Signed<'a> {
         Self { content, signature, message }
     }
 
-    /// SHA-256 of what was signed.
-    pub fn digest(&self) -> Option<crate::digest::Sha256> {
+    /// Whether this is the digest of what was signed.
+    pub fn has(&self, digest: &Digest) -> bool {
         match (&self.message, self.content) {
-            (Some(message), _) => Some(crate::digest::Sha256::of(message)),
-            (None, Content::Digest(Digest::Sha256(digest))) => Some(crate::digest::Sha256(*digest)),
-            _ => None,
+            (Some(message), _) => digest.recompute(message) == *digest,
+            (None, Content::Digest(known)) => known == digest,
+            (None, Content::Payload { .. }) => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Fault, Signed};
 use crate::{
-    digest::Sha256,
+    digest::{Digest, Sha256},
     form::{Content, LogEntry},
     json,
 };
@@ -190,7 +190,9 @@ fn hashedrekord_v1(text: &str, signed: &Signed<'_>, key: &Key<'_>) -> Result<(),
         content: String,
     }
     let spec = json::read::<Body<Spec>>(text)?.spec;
-    demand(signed.digest().is_some_and(|digest| spec.data.hash.is(&digest)), "content")?;
+    let hash = &spec.data.hash;
+    let digest = Digest::from_set(&hash.algorithm, &hash.value).and_then(Result::ok);
+    demand(digest.is_some_and(|digest| signed.has(&digest)), "content")?;
     demand(base64(&spec.signature.content)? == signed.signature.bytes, "signature")?;
     demand(key.is_pem(&spec.signature.public_key.content), "signer")
 }
@@ -233,7 +235,18 @@ struct HashV2 {
 
 impl HashV2 {
     fn is(&self, digest: &Sha256) -> Result<bool, Other> {
-        Ok(self.algorithm == "SHA2_256" && base64(&self.digest)? == digest.0)
+        Ok(self.digest()? == Some((*digest).into()))
+    }
+
+    /// The digest, when it is of an algorithm that counts.
+    fn digest(&self) -> Result<Option<Digest>, Other> {
+        let name = match self.algorithm.as_str() {
+            "SHA2_256" => "sha256",
+            "SHA2_384" => "sha384",
+            "SHA2_512" => "sha512",
+            _ => return Ok(None),
+        };
+        Ok(Digest::from_set(name, &hex::encode(base64(&self.digest)?)).and_then(Result::ok))
     }
 }
 
@@ -249,8 +262,7 @@ fn hashedrekord_v2(text: &str, signed: &Signed<'_>, key: &Key<'_>) -> Result<(),
         signature: SignatureV2,
     }
     let spec = json::read::<Body<Spec>>(text)?.spec.inner;
-    let digest = signed.digest().ok_or(Other::About("content"))?;
-    demand(spec.data.is(&digest)?, "content")?;
+    demand(spec.data.digest()?.is_some_and(|digest| signed.has(&digest)), "content")?;
     spec.signature.is(signed, key)
 }
 

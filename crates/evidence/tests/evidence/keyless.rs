@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
-    Attestation, PublicKey, Refusal, Trust,
+    Attestation, Digest, PublicKey, Refusal, Trust,
     attestation::verify,
     object::{Body, GIT_COMMIT, read},
     signer::{AuthorityKind, Logged},
@@ -431,6 +431,37 @@ fn t02_t17_a_key_is_no_excuse_for_a_lying_entry_or_timestamp() {
         // A stranger's is as good as none.
         let stranger = bundle().entries(kinds).tamper(Tamper::TokenByUnknown).to_json();
         assert_eq!(code(&stranger, &with_root), "verified");
+    }
+}
+
+#[test]
+fn a_file_signed_with_a_longer_hash_is_logged_under_it() {
+    let authority = Authority::new("acme");
+    let leaf = authority.leaf(&claims()).key(&Key::p384("long")).issue();
+    let trust = trust(&authority);
+    let digest =
+        |bytes: &[u8]| Digest::Sha384([0; 48]).recompute(bytes).to_string()["sha384:".len()..].to_owned();
+    let base64 = |hex: &str| STANDARD.encode(hex::decode(hex).unwrap());
+    let blob = |kind: Kind, logged: &'static [u8]| {
+        let (of_file, in_log) = (base64(&digest(b"file")), digest(logged));
+        let bundle =
+            authority.sign_blob(&leaf, b"file").entry(kind).timestamp().edit_body(move |body| match kind {
+                Kind::HashedRekordV1 => {
+                    body["spec"]["data"]["hash"] = json!({"algorithm": "sha384", "value": in_log});
+                }
+                _ => {
+                    body["spec"]["hashedRekordV002"]["data"] =
+                        json!({"algorithm": "SHA2_384", "digest": base64(&in_log)});
+                }
+            });
+        let bundle = bundle.edit_json(move |bundle| {
+            bundle["messageSignature"]["messageDigest"] = json!({"algorithm": "SHA2_384", "digest": of_file});
+        });
+        code(&bundle.to_json(), &trust)
+    };
+    for kind in [Kind::HashedRekordV1, Kind::HashedRekordV2] {
+        assert_eq!(blob(kind, b"file"), "verified", "{kind:?}");
+        assert_eq!(blob(kind, b"another"), "ATT_TLOG_BODY_MISMATCH", "{kind:?}");
     }
 }
 
