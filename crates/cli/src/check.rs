@@ -1,19 +1,29 @@
 //! Verifying files offline: no server, no network, no log; only the roots and keys that are given.
 
-use std::{collections::BTreeSet, io::Read as _, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read as _,
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
-    Attestation, Digest, GitOid, Node, PublicKey, Refusal, Scheme, Signature, Trust, attestation, form,
+    Attestation, Digest, GitOid, KeyId, Node, PublicKey, Refusal, Scheme, Signature, Trust, attestation,
+    form,
     object::{self, Body, GIT_COMMIT, GIT_TAG, GitSignature},
     signer::AuthorityKind,
-    trust_root::{Domain, Rules, TrustRootError},
+    statement::DigestSet,
+    trust_root::{Domain, Rules, TrustRootError, Window},
 };
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 pub mod layout;
+#[cfg(test)]
+mod tests;
 
 /// The most bytes that are taken from the standard input: more than any form may have.
 const MAX_INPUT: u64 = 256 * 1024 * 1024;
@@ -29,6 +39,8 @@ pub struct Against {
     nodes: Vec<Node>,
     /// Keys were given and no identity: then a certificate is not what was asked for.
     keys_only: bool,
+    /// When the signatures of a key count, where whoever published the key says so.
+    windows: BTreeMap<KeyId, Vec<Window>>,
 }
 
 /// What came of one file.
@@ -87,6 +99,7 @@ impl Against {
             issuer: None,
             nodes: Vec::new(),
             keys_only: false,
+            windows: BTreeMap::new(),
         }
     }
 
@@ -133,7 +146,10 @@ impl Against {
 
     /// Keys from a file: PEM, OpenSSH, OpenPGP blocks, npm's `keys.json`, or the principals of gittuf root metadata.
     pub fn keys(&mut self, text: &str) -> Result<()> {
-        for key in keys(text)? {
+        for (key, window) in keys(text)? {
+            if let Some(window) = window {
+                self.windows.entry(key.id()).or_default().push(window);
+            }
             if let Ok(pss) = PublicKey::from_spki(key.spki(), Some(Scheme::RsaPssSha256)) {
                 self.pss.insert_key(pss);
             } else {
@@ -174,6 +190,33 @@ impl Against {
                 same(&self.identity, Some(&identity.san)) && same(&self.issuer, identity.issuer.as_deref())
             }
         }
+    }
+
+    /// Whether its key was in use when it signed; without a trusted time nobody can say that it was not.
+    fn is_in_window(&self, signature: &Signature) -> bool {
+        let windows = signature.signer.key().and_then(|key| self.windows.get(&key));
+        let at = signature.signed_before;
+        windows.zip(at).is_none_or(|(windows, at)| windows.iter().any(|window| window.contains(at)))
+    }
+
+    /// Whether nothing says when a certificate signed, though its domain names whose word there could be (T01). Without that,
+    /// whoever finds the key of a certificate that ended long ago signs with it.
+    fn misses_time(&self, signature: &Signature) -> bool {
+        let Some(identity) = signature.signer.identity() else { return false };
+        let mut named = self.trust.domains().iter().filter(|domain| domain.name() == identity.domain);
+        let tells = |kind| matches!(kind, AuthorityKind::Log | AuthorityKind::TimestampAuthority);
+        signature.signed_before.is_none()
+            && named.any(|domain| domain.authorities().keys().any(|(kind, _)| tells(*kind)))
+    }
+
+    /// Whether a subject names what was asked for, and none of its other digests names something else.
+    fn names(&self, subject: &DigestSet) -> bool {
+        let known = |digest: &Digest| {
+            let same = |node: &Node| matches!(node, Node::Content(k) if k.algorithm() == digest.algorithm());
+            self.nodes.iter().any(same)
+        };
+        let other = |digest: &&Digest| known(digest) && !self.nodes.contains(&Node::Content(**digest));
+        subject.nodes().any(|node| self.nodes.contains(&node)) && subject.content.iter().find(other).is_none()
     }
 
     /// Verifies one file; `-` is the standard input.
@@ -260,9 +303,17 @@ impl Against {
         }
         checked.signed(&facts.signatures);
         if facts.is_verified() {
-            let about = self.nodes.is_empty() || facts.subject_nodes().iter().any(|n| self.nodes.contains(n));
-            if !facts.signatures.iter().any(|signature| self.accepts(signature)) {
+            let about = self.nodes.is_empty() || facts.subjects.iter().any(|s| self.names(&s.digests));
+            let mut accepted = facts.signatures.iter().filter(|signature| self.accepts(signature)).peekable();
+            let (asked, mut living) =
+                (accepted.peek().is_some(), accepted.filter(|s| self.is_in_window(s)).peekable());
+            if !asked {
                 checked.fail("IDENTITY_MISMATCH", "it is signed by another than asked for");
+            } else if living.peek().is_none() {
+                checked.fail("KEY_NOT_IN_USE", "it was signed when the key was not in use");
+            } else if living.all(|signature| self.misses_time(signature)) {
+                checked.code = Some("ATT_TIMESTAMP_MISSING".to_owned());
+                checked.message = Some("nothing trusted says when it was signed".to_owned());
             } else if !about {
                 checked.fail("ARTIFACT_MISMATCH", "it is about another artifact than asked for");
             } else {
@@ -403,8 +454,11 @@ pub(crate) fn unsigned(bytes: &[u8]) -> Option<Checked> {
     Some(failed(form, Outcome::Unverified, "ATT_UNSIGNED", "nothing signs it"))
 }
 
-/// Keys of a file, in the forms that publishers use.
-fn keys(text: &str) -> Result<Vec<PublicKey>> {
+/// What npm's keys for attestations are called; its others sign packages in another way.
+const NPM_ATTESTATIONS: &str = "npm:attestations";
+
+/// Keys of a file, in the forms that publishers use, and when they count.
+fn keys(text: &str) -> Result<Vec<(PublicKey, Option<Window>)>> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Npm {
@@ -413,19 +467,31 @@ fn keys(text: &str) -> Result<Vec<PublicKey>> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct NpmKey {
+        key_usage: Option<String>,
         public_key: RawKey,
     }
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct RawKey {
         raw_bytes: String,
+        valid_for: Option<ValidFor>,
+    }
+    #[derive(serde::Deserialize)]
+    struct ValidFor {
+        start: Option<Timestamp>,
+        end: Option<Timestamp>,
     }
     if !text.trim_start().starts_with('{') {
-        return Ok(PublicKey::all_from_text(text, None)?);
+        let keys = PublicKey::all_from_text(text, None)?;
+        return Ok(keys.into_iter().map(|key| (key, None)).collect());
     }
     if let Ok(npm) = serde_json::from_str::<Npm>(text) {
-        let read = |key: NpmKey| Ok(PublicKey::from_spki(&STANDARD.decode(key.public_key.raw_bytes)?, None)?);
-        return npm.keys.into_iter().map(read).collect();
+        let read = |key: RawKey| {
+            let window = key.valid_for.map(|range| Window { from: range.start, until: range.end });
+            Ok((PublicKey::from_spki(&STANDARD.decode(key.raw_bytes)?, None)?, window))
+        };
+        let attests = |key: &NpmKey| key.key_usage.as_ref().is_none_or(|usage| usage == NPM_ATTESTATIONS);
+        return npm.keys.into_iter().filter(attests).map(|key| read(key.public_key)).collect();
     }
     let envelope: Value = serde_json::from_str(text)?;
     let payload = STANDARD.decode(envelope["payload"].as_str().context("neither keys nor metadata")?)?;
@@ -437,7 +503,7 @@ fn keys(text: &str) -> Result<Vec<PublicKey>> {
     ssh.map(|principal| {
         let blob = principal["keyval"]["public"].as_str().unwrap_or_default();
         let kind = principal["scheme"].as_str().unwrap_or_default();
-        Ok(PublicKey::from_openssh(&format!("{kind} {blob}"))?)
+        Ok((PublicKey::from_openssh(&format!("{kind} {blob}"))?, None))
     })
     .collect()
 }
