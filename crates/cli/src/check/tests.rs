@@ -83,6 +83,34 @@ fn s07_a_right_digest_does_not_cover_for_a_wrong_one_beside_it() {
 }
 
 #[test]
+fn a_good_bundle_inside_a_forged_one_does_not_speak_for_it() {
+    let authority = Authority::new("acme");
+    let leaf = leaf(&authority);
+    let mut against = Against::new();
+    against.root("acme", authority.trusted_root_json().as_bytes()).unwrap();
+    let good = authority.attest(&leaf, &about_file());
+    let mut forged = good.to_value();
+    forged["dsseEnvelope"]["payload"] = STANDARD.encode(statement(json!({"sha256": "1".repeat(64)}))).into();
+    let alone = found(&against, &forged.to_string());
+    assert!(alone.starts_with("Refused"), "{alone}");
+    for (member, inside) in [
+        ("bundle", good.to_value()),
+        ("sigstore", good.to_value()),
+        ("raw", json!({"sigstore": good.to_value()})),
+        ("attestations", json!([{"bundle": good.to_value()}])),
+        ("attestation_bundles", json!([{"attestations": [good.to_value()]}])),
+    ] {
+        let mut both = forged.clone();
+        both[member] = inside;
+        assert_eq!(found(&against, &both.to_string()), alone, "{member}");
+        // The other way round: members that nobody knows are passed over.
+        let mut beside = good.to_value();
+        beside[member] = json!([]);
+        assert_eq!(found(&against, &beside.to_string()), "Verified", "{member}");
+    }
+}
+
+#[test]
 fn t24_a_published_key_counts_in_its_window_only() {
     let authority = Authority::new("npm");
     let key = Key::p256("npm");

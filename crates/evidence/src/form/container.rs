@@ -95,6 +95,24 @@ struct Around<'a> {
     #[serde(borrow)]
     raw: Option<Release<'a>>,
     image_summary: Option<Image>,
+    // What makes a document an item itself.
+    payload: Option<IgnoredAny>,
+    signed: Option<IgnoredAny>,
+    #[serde(rename = "dsseEnvelope")]
+    dsse_envelope: Option<IgnoredAny>,
+    #[serde(rename = "messageSignature")]
+    message_signature: Option<IgnoredAny>,
+    #[serde(rename = "verificationMaterial")]
+    verification_material: Option<IgnoredAny>,
+}
+
+impl Around<'_> {
+    /// Whether it is signed itself. Then what lies in it beside that says nothing: a good bundle inside a forged one does not
+    /// speak for it.
+    fn is_item(&self) -> bool {
+        let own = [&self.payload, &self.signed, &self.dsse_envelope, &self.message_signature];
+        own.into_iter().chain([&self.verification_material]).any(Option::is_some)
+    }
 }
 
 #[derive(Deserialize)]
@@ -132,6 +150,9 @@ fn inside(bytes: &[u8]) -> Result<Inside<'_>, Refusal> {
         Err(e) if e.is_data() && is_json(bytes) => return Ok(Inside::Nothing),
         Err(_) => return Ok(Inside::NotJson),
     };
+    if around.is_item() {
+        return Ok(Inside::Nothing);
+    }
     let summary = around.provenance_summary.as_ref();
     if let Some(why) = cloud_build::contradiction(around.image_summary.as_ref(), summary) {
         return Err(Refusal::Ambiguous { why });
