@@ -108,7 +108,7 @@ pub(super) fn read(media_type: &str, bytes: &[u8]) -> Result<Body, Refusal> {
     match kind {
         Kind::Index => index(text, &members, media_type),
         Kind::Manifest => manifest(text, &members, media_type),
-        Kind::Config => config(text),
+        Kind::Config => config(text, &members),
     }
 }
 
@@ -241,8 +241,12 @@ fn manifest(text: &str, members: &Map<String, Value>, media_type: &str) -> Resul
     }))
 }
 
-fn config(text: &str) -> Result<Body, Refusal> {
+fn config(text: &str, members: &Map<String, Value>) -> Result<Body, Refusal> {
     let wire: WireConfig = typed(Kind::Config, text)?;
+    // By these a base image is recognised: a runtime must not read others.
+    if let Some(rootfs) = members.get("rootfs").and_then(Value::as_object) {
+        one_spelling(rootfs, &["type", "diff_ids"])?;
+    }
     if wire.rootfs.kind != "layers" {
         let pointer = Some("/rootfs/type".to_owned());
         return Err(Refusal::Object { kind: "image config", pointer, why: "expected `layers`".into() });

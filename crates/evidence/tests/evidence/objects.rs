@@ -114,6 +114,14 @@ fn g12_a_document_that_two_readers_could_read_in_two_ways_is_refused() {
     let mut twin = index();
     twin["manifests"][0]["Digest"] = json!(format!("sha256:{COMMIT}"));
     assert_eq!(open(INDEX, &twin).unwrap_err().code(), "OBJECT_AMBIGUOUS");
+    // The layers by which a base image is recognised.
+    for member in ["Diff_IDs", "DIFF_IDS", "diff_id\u{17f}", "Type"] {
+        let rootfs = json!({"type": "layers", "diff_ids": [format!("sha256:{}", "1".repeat(64))]});
+        let mut twin = json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs});
+        assert!(open(CONFIG, &twin).is_ok());
+        twin["rootfs"][member] = json!([]);
+        assert_eq!(open(CONFIG, &twin).unwrap_err().code(), "OBJECT_AMBIGUOUS", "{member}");
+    }
     let text = String::from_utf8(bytes(&index())).unwrap().replacen('{', r#"{"manifests":[],"#, 1);
     assert_eq!(read(INDEX, text.as_bytes(), &Trust::none(), None).unwrap_err().code(), "JSON_DUPLICATE_KEY");
 }
