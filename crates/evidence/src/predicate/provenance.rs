@@ -129,8 +129,12 @@ fn project(
     said(reader, &provenance, adapter)?;
     let mut params = flatten(&provenance.external, &layout(adapter))?;
     if let Some(entry_point) = provenance.entry_point.take() {
-        // Beside the parameters, because it chooses what runs; `entryPoint` is no GitHub input at the top.
-        params.entry("entryPoint".to_owned()).or_insert(entry_point);
+        // Beside the parameters, because it chooses what runs. Tekton's parameters are the tenant's and lie at the top: one of this
+        // name must not stand for what ran.
+        let known = params.entry("entryPoint".to_owned()).or_insert_with(|| entry_point.clone());
+        if *known != entry_point {
+            return Err(reader.refuse("", "a parameter `entryPoint` is not the entry point"));
+        }
     }
     let mut descriptors = std::mem::take(&mut provenance.descriptors);
     if adapter == Some(Adapter::SlsaGithubGenerator) {

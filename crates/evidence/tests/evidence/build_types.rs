@@ -310,6 +310,14 @@ fn tekton_v1_has_its_git_input_for_source_and_its_steps_for_builder_images() {
 }
 
 #[test]
+fn s17_a_parameter_does_not_pose_as_the_entry_point() {
+    let named = |name: &str| read(V02, with(tekton_v02(), "/invocation/parameters/entryPoint", json!(name)));
+    assert_eq!(named("p.yaml").unwrap().params["entryPoint"], "p.yaml");
+    let refusal = named("harmless.yaml").unwrap_err();
+    assert!(refusal.starts_with("PREDICATE_INVALID"), "{refusal}");
+}
+
+#[test]
 fn every_tekton_v02_type_has_the_adapter() {
     for uri in [
         "tekton.dev/v1beta1/TaskRun",
