@@ -97,6 +97,18 @@ impl Purl {
     }
 }
 
+/// The qualifiers of a package URL that was read before: on which of the packages of that name it is, where it lies, for what
+/// machine.
+pub fn qualifiers(text: &str) -> Vec<(String, String)> {
+    let text = text.split_once('#').map_or(text, |(before, _)| before);
+    let Some((_, list)) = text.split_once('?') else { return Vec::new() };
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=')?;
+        Some((name.to_ascii_lowercase(), decode(value).ok().filter(|value| !value.is_empty())?))
+    };
+    list.split('&').filter_map(pair).collect()
+}
+
 impl fmt::Display for Purl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let version = self.version.as_ref().map(|version| format!("@{version}")).unwrap_or_default();
@@ -145,6 +157,22 @@ mod tests {
             let purl = Purl::parse(text).unwrap();
             assert_eq!((purl.package().as_str(), purl.version()), (package, version), "{text}");
             assert_eq!(Purl::parse(&purl.package()).unwrap().package(), package, "{text}");
+        }
+    }
+
+    #[test]
+    fn qualifiers_are_read_and_nothing_else() {
+        let of = |text: &str| {
+            qualifiers(text).into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("pkg:oci/app?Repository_url=r.test%2Fapp&arch=&tag=1#a?b=c"),
+            ["repository_url=r.test/app", "tag=1"]
+        );
+        for none in
+            ["pkg:oci/app", "pkg:oci/app@1#x?y=z", "pkg:oci/app?", "pkg:oci/app?arch", "pkg:oci/app?a=%zz"]
+        {
+            assert!(of(none).is_empty(), "{none}");
         }
     }
 

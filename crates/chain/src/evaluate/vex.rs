@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use catenary_evidence::{
     digest::{Digest, Node, Sha256},
     predicate::{Claim, Finding, VexProduct, VexStatement, VexStatus},
-    purl::Purl,
+    purl::{self, Purl},
 };
 use jiff::Timestamp;
 
@@ -25,14 +25,21 @@ pub struct Image {
     pub whole: BTreeSet<Digest>,
     /// Its platforms.
     pub parts: BTreeSet<Digest>,
-    /// The last part of its repository's name.
-    pub name: String,
+    /// Its repository.
+    pub resource: String,
 }
 
 impl Image {
     pub fn new(digests: impl IntoIterator<Item = Digest>, parts: &[Digest], resource: &str) -> Self {
-        let name = resource.rsplit('/').next().unwrap_or_default().to_owned();
-        Self { whole: digests.into_iter().collect(), parts: parts.iter().copied().collect(), name }
+        let resource = resource.to_owned();
+        Self { whole: digests.into_iter().collect(), parts: parts.iter().copied().collect(), resource }
+    }
+
+    /// Whether a name without a digest is that of its repository, or of the last part of it where nobody says whose.
+    fn is_called(&self, name: &str, repository: Option<&str>) -> bool {
+        let Some(repository) = repository else { return self.resource.rsplit('/').next() == Some(name) };
+        let repository = repository.trim_start_matches("https://").trim_end_matches('/');
+        self.resource == repository || self.resource == format!("{repository}/{name}")
     }
 
     fn holds(&self, digest: &str) -> bool {
@@ -252,8 +259,8 @@ fn takes_back(later: &Voice<'_>, earlier: &Voice<'_>, image: &Image) -> bool {
 enum Named {
     /// An image of this digest.
     Image(String),
-    /// An image of this name, whichever.
-    AnyImage(String),
+    /// An image of this name, whichever, in this repository when one is said (`repository_url`).
+    AnyImage(String, Option<String>),
     /// A package.
     Package(Purl),
     /// Nothing that is understood.
@@ -266,7 +273,11 @@ fn read(name: &str) -> Named {
         let is_image = package.starts_with("pkg:oci/") || package.starts_with("pkg:docker/");
         return match (is_image, purl.version()) {
             (true, Some(version)) if version.contains(':') => Named::Image(version.to_owned()),
-            (true, None) => Named::AnyImage(purl.name().to_owned()),
+            (true, None) => {
+                let mut all = purl::qualifiers(name).into_iter();
+                let at = all.find(|(name, _)| name == "repository_url").map(|(_, value)| value);
+                Named::AnyImage(purl.name().to_owned(), at)
+            }
             (true, Some(_)) => Named::Nothing,
             (false, _) => Named::Package(purl),
         };
@@ -282,7 +293,7 @@ fn read(name: &str) -> Named {
 fn is_image(product: &VexProduct, image: &Image) -> bool {
     product.names.iter().any(|name| match read(name) {
         Named::Image(digest) => image.holds(&digest),
-        Named::AnyImage(name) => name == image.name,
+        Named::AnyImage(name, at) => image.is_called(&name, at.as_deref()),
         Named::Package(_) | Named::Nothing => false,
     })
 }
@@ -294,7 +305,7 @@ fn is_other_image(product: &VexProduct, image: &Image) -> bool {
             let part = digest.parse().is_ok_and(|digest: Digest| image.parts.contains(&digest));
             !part && !image.holds(&digest)
         }
-        Named::AnyImage(_) | Named::Package(_) | Named::Nothing => false,
+        Named::AnyImage(..) | Named::Package(_) | Named::Nothing => false,
     };
     product.names.iter().any(other) && !is_image(product, image)
 }
@@ -308,10 +319,18 @@ fn is_package(name: &str, finding: &Finding) -> bool {
     })
 }
 
+/// Whether a name plainly is the package of a finding. Findings do not say their qualifiers: a name that means some of all
+/// versions, those of a distribution for example, may mean another package.
+fn is_plainly(name: &str, finding: &Finding) -> bool {
+    let narrow =
+        || !purl::qualifiers(name).is_empty() && Purl::parse(name).is_ok_and(|p| p.version().is_none());
+    is_package(name, finding) && !narrow()
+}
+
 fn plainly_about(statement: &VexStatement, finding: &Finding, image: &Image) -> bool {
     let about = |product: &VexProduct| match &product.parts {
-        Some(parts) => is_image(product, image) && parts.iter().any(|part| is_package(part, finding)),
-        None => is_image(product, image) || product.names.iter().any(|name| is_package(name, finding)),
+        Some(parts) => is_image(product, image) && parts.iter().any(|part| is_plainly(part, finding)),
+        None => is_image(product, image) || product.names.iter().any(|name| is_plainly(name, finding)),
     };
     statement.products.is_empty() || statement.products.iter().any(about)
 }

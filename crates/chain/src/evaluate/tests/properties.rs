@@ -432,6 +432,13 @@ fn an_excuse_is_about_the_package_of_this_image() {
         ("the image", &[image.as_str()][..], None, true),
         ("the image by its digest", &[&content("app").to_string()], None, true),
         ("the image by its name", &["pkg:oci/app?repository_url=registry.acme.test/acme"], None, true),
+        (
+            "an image of that name elsewhere",
+            &["pkg:oci/app?repository_url=registry.acme.test/shop"],
+            None,
+            false,
+        ),
+        ("some of all its versions", &["pkg:deb/debian/bash?distro=debian-11"], None, false),
         ("another image", &[&other], None, false),
         ("an image of another name", &["pkg:oci/shop"], None, false),
         ("the package", &["pkg:deb/debian/bash"], None, true),
