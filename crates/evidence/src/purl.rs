@@ -18,6 +18,9 @@ pub struct Purl {
 #[error("not a package URL (`pkg:type/namespace/name@version`): {0}")]
 pub struct PurlError(&'static str);
 
+/// Types of which the namespace alone is.
+const LOWER_NAMESPACE: [&str; 2] = ["qpkg", "rpm"];
+
 /// Types whose namespace and name are written in lower case.
 const LOWER: [&str; 15] = [
     "alpm",
@@ -68,6 +71,9 @@ impl Purl {
         let mut namespace = parts.join("/");
         if LOWER.contains(&kind.as_str()) {
             (name, namespace) = (name.to_lowercase(), namespace.to_lowercase());
+        }
+        if LOWER_NAMESPACE.contains(&kind.as_str()) {
+            namespace = namespace.to_lowercase();
         }
         if kind == "pypi" {
             name = name.replace('_', "-");
@@ -152,6 +158,7 @@ mod tests {
             ("pkg:golang/github.com/Acme/x/v2@v2.0.0", "pkg:golang/github.com/acme/x/v2", Some("v2.0.0")),
             ("pkg:maven/org.Apache/Batik@1.9.1", "pkg:maven/org.Apache/Batik", Some("1.9.1")),
             ("pkg:generic/openssl@1.1.1%2Bdfsg", "pkg:generic/openssl", Some("1.1.1+dfsg")),
+            ("pkg:rpm/Fedora/ImageMagick@7.1", "pkg:rpm/fedora/ImageMagick", Some("7.1")),
             ("pkg:oci/app@sha256%3Aabc", "pkg:oci/app", Some("sha256:abc")),
         ] {
             let purl = Purl::parse(text).unwrap();

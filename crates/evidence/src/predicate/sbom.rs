@@ -8,7 +8,12 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{Reader, SPDX, Sbom, Unread};
-use crate::{json, limits::MAX_TEXT, mention::Mention, refusal::Refusal};
+use crate::{
+    json,
+    limits::MAX_TEXT,
+    mention::{MAX_LISTED, Mention},
+    refusal::Refusal,
+};
 
 /// What tells the formats apart.
 #[derive(Deserialize)]
@@ -114,6 +119,12 @@ fn hash(algorithm: &str, value: &str) -> String {
         return String::new();
     }
     format!("{}:{}", algorithm.to_ascii_lowercase().replace('-', ""), value.to_ascii_lowercase())
+}
+
+/// A package is found under each of its package URLs, and under its name when it has none.
+fn each<'a>(purls: impl Iterator<Item = Option<&'a str>>) -> Vec<Option<&'a str>> {
+    let purls: Vec<_> = purls.filter(Option::is_some).take(MAX_LISTED).collect();
+    if purls.is_empty() { vec![None] } else { purls }
 }
 
 /// A licence that says something.

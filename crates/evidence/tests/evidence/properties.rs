@@ -106,6 +106,34 @@ fn spdx_3_is_a_graph() {
 }
 
 #[test]
+fn a_package_is_found_under_each_of_its_names_whatever_else_the_document_leaves_elsewhere() {
+    let other = "pkg:generic/bash@5.2-1";
+    let reference = |locator: &str| json!({"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": locator});
+    let two = json!({
+        "spdxVersion": "SPDX-2.3", "name": "app",
+        "packages": [{"name": "bash", "externalRefs": [reference(PURL), reference(other)]}]
+    });
+    let identifier = |text: &str| json!({"externalIdentifierType": "packageUrl", "identifier": text});
+    let three = json!({"@graph": [
+        {"type": "CreationInfo", "@id": "_:c", "specVersion": "3.0.1"},
+        {"type": "software_Package", "spdxId": "urn:p", "name": "bash", "software_packageUrl": PURL,
+         "externalIdentifier": ["_:i", identifier(other)], "verifiedUsing": ["_:hash"]},
+        {"type": "ai_AIPackage", "spdxId": "urn:m", "name": "model"},
+        {"type": "Annotation", "spdxId": "urn:a", "from": {"type": "Person"}, "to": [{"type": "Hash"}]},
+    ]});
+    let packages = |predicate_type: &str, document| {
+        let (claim, mentions) = read(predicate_type, document).unwrap();
+        let Claim::Sbom(sbom) = claim else { panic!("{claim:?}") };
+        let found: Vec<String> = mentions.into_iter().map(|m| format!("{} {}", m.package, m.name)).collect();
+        (sbom.components, found)
+    };
+    let both = ["pkg:deb/debian/bash bash", "pkg:generic/bash bash"].map(str::to_owned);
+    assert_eq!(packages(SPDX, &two), (1, both.to_vec()));
+    let (count, found) = packages("https://spdx.dev/Document/v3", &three);
+    assert_eq!((count, &found[1..]), (2, &both[..]), "{found:?}");
+}
+
+#[test]
 fn cyclonedx_1_3_to_1_7_lists_components_in_each_other() {
     for minor in 3..=7 {
         let document = json!({

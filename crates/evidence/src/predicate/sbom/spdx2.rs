@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Document, hash, licence};
+use super::{Document, each, hash, licence};
 use crate::{
     mention::{MAX_LISTED, Mention, Mentions, list},
     predicate::Sbom,
@@ -61,7 +61,7 @@ pub(super) fn read(document: &Document<'_>, version: &str) -> Result<(Sbom, Ment
         let is_purl = |r: &&ExternalRef| {
             r.reference_type.as_deref().is_some_and(|kind| kind == "purl" || kind.ends_with("/purl"))
         };
-        let purl = package.external_refs.iter().find(is_purl).and_then(|r| r.reference_locator.as_deref());
+        let purls = package.external_refs.iter().filter(is_purl).map(|r| r.reference_locator.as_deref());
         let name = package.name.as_deref().unwrap_or_default();
         let licence =
             licence(package.license_concluded.as_deref()).or(licence(package.license_declared.as_deref()));
@@ -71,8 +71,10 @@ pub(super) fn read(document: &Document<'_>, version: &str) -> Result<(Sbom, Ment
             .take(MAX_LISTED)
             .map(|c| hash(&c.algorithm, &c.checksum_value))
             .collect();
-        let mention = Mention::package(purl, name, package.version_info.as_deref());
-        mentions.push(mention.licensed(licence).hashed(hashes.iter().map(String::as_str)))?;
+        for purl in each(purls) {
+            let mention = Mention::package(purl, name, package.version_info.as_deref());
+            mentions.push(mention.licensed(licence).hashed(hashes.iter().map(String::as_str)))?;
+        }
     }
     let sbom = Sbom {
         format: format!("spdx-2.{version}"),
