@@ -20,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    source,
+    source, voice,
     world::{Statement, World},
 };
 
@@ -228,7 +228,7 @@ fn signed(
         let verified = signature.verified.as_ref().filter(|v| accepts(world, v, object.received_at, asked));
         if let Some(verified) = verified {
             ids.push(object.fact.id);
-            signers.insert(verified.signer.to_string());
+            signers.insert(voice::name_of(world, &verified.signer));
         }
     }
     if signatures == 0 {

@@ -155,6 +155,10 @@ fn a_tag_may_need_two_release_managers() {
     check("a stranger", &scene.ask("app"), &[SrcSignerNotTrusted]);
     scene.tag("t4", "v1", "c1", Some("ci2"));
     check("two", &scene.ask("app"), &[]);
+    for name in ["ci", "ci2"] {
+        scene.control.keys.get_mut(&key(name)).unwrap().key.service = Some("robot".into());
+    }
+    check("two keys of one service", &scene.ask("app"), &[SrcSignerNotTrusted]);
     for (more, path) in [
         (", principals: nobody", "spec.source.signatures.tag.principals"),
         (", principals: rm, atLeast: 3", "spec.source.signatures.tag.atLeast"),
