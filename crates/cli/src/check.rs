@@ -144,9 +144,14 @@ impl Against {
         self.pss.insert_domain(domain);
     }
 
-    /// Keys from a file: PEM, OpenSSH, OpenPGP blocks, npm's `keys.json`, or the principals of gittuf root metadata.
-    pub fn keys(&mut self, text: &str) -> Result<()> {
-        for (key, window) in keys(text)? {
+    /// Keys from a file: PEM, DER, OpenSSH, OpenPGP blocks, npm's `keys.json`, or the principals of gittuf root metadata.
+    pub fn keys(&mut self, file: &[u8]) -> Result<()> {
+        let found = match file.first() {
+            // A SubjectPublicKeyInfo is a SEQUENCE; no text of a key begins so.
+            Some(0x30) => vec![(PublicKey::from_spki(file, None)?, None)],
+            _ => keys(std::str::from_utf8(file).context("neither text nor DER")?)?,
+        };
+        for (key, window) in found {
             if let Some(window) = window {
                 self.windows.entry(key.id()).or_default().push(window);
             }

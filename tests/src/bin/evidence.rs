@@ -182,7 +182,9 @@ fn material(folder: &Path, row: &Row) -> Found {
             true => against.root(file, &bytes),
             // Certificates, client configuration and update metadata lie beside the root.
             false if text.contains("\"signed\"") || text.contains("-----BEGIN CERTIFICATE") => continue,
-            false if text.contains("-----BEGIN") || text.contains("\"keys\"") => against.keys(&text),
+            false if text.contains("-----BEGIN") || text.contains("\"keys\"") => {
+                against.keys(text.as_bytes())
+            }
             false => continue,
         };
         match result {
@@ -209,7 +211,7 @@ fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error
         }
     }
     for key in row.keys.iter().chain(row.key.iter().filter(|key| !row.keys.contains(key))) {
-        if let Err(error) = against.keys(&String::from_utf8_lossy(&std::fs::read(folder.join(key))?)) {
+        if let Err(error) = against.keys(&std::fs::read(folder.join(key))?) {
             notes.push(format!("{key}: {error:#}"));
         }
     }
@@ -217,7 +219,7 @@ fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error
     // Where no allowed signers are known, what can be checked is that the key in the signature made it.
     if row.kind == "git-commit-ssh" && row.keys.is_empty() {
         let key = catenary_evidence::object::carried_ssh_key(&std::fs::read(&path)?);
-        against.keys(&key.ok_or("no SSH key in the signature")?.to_pem())?;
+        against.keys(key.ok_or("no SSH key in the signature")?.to_pem().as_bytes())?;
     }
     against.identity(row.identity.san.as_deref(), row.identity.issuer.as_deref());
     if !row.kind.starts_with("git-commit") {
@@ -261,7 +263,7 @@ fn broken_link(folder: &Path, row: &Row) -> Result<Option<String>, Box<dyn std::
     let signed = catenary_evidence::attestation::payload(&std::fs::read(folder.join(&row.file))?)?;
     let mut against = Against::new();
     for key in catenary_evidence::layout::functionaries(&signed)? {
-        against.keys(&key.to_pem())?;
+        against.keys(key.to_pem().as_bytes())?;
     }
     let is_link = |file: &&String| {
         let payload = std::fs::read(folder.join(file))

@@ -125,11 +125,25 @@ fn t24_a_published_key_counts_in_its_window_only() {
     let with = |keys: &str| {
         let mut against = Against::new();
         against.root("npm", authority.trusted_root_json().as_bytes()).unwrap();
-        against.keys(keys).unwrap();
+        against.keys(keys.as_bytes()).unwrap();
         found(&against, &bundle.to_json())
     };
     assert_eq!(with(&keys("npm:attestations", at(-60), at(60))), "Verified");
     assert_eq!(with(&keys("npm:attestations", at(-60), at(-30))), "Refused KEY_NOT_IN_USE");
     assert_eq!(with(&keys("npm:attestations", at(30), at(60))), "Refused KEY_NOT_IN_USE");
     assert_eq!(with(&keys("npm:signatures", at(-60), at(60))), "Unverified ATT_UNVERIFIED");
+}
+
+#[test]
+fn a_key_is_read_as_pem_and_as_der() {
+    let key = Key::p256("release");
+    let signed = Authority::new("acme").attest_with_key(&key, &about_file()).to_json();
+    for file in [key.public_pem().as_bytes(), key.spki_der()] {
+        let mut against = Against::new();
+        against.keys(file).unwrap();
+        assert_eq!(found(&against, &signed), "Verified");
+    }
+    for file in [&b""[..], b"0", b"\xff\xfe", &key.spki_der()[1..], &[key.spki_der(), b"\0"].concat()] {
+        assert!(Against::new().keys(file).is_err(), "{file:x?}");
+    }
 }

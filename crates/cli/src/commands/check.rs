@@ -25,7 +25,7 @@ pub struct Check {
     /// A `trusted_root.json`, instead of the built-in public instances; may be given several times.
     #[arg(long, value_name = "FILE")]
     trust_root: Vec<PathBuf>,
-    /// Public keys: PEM, OpenSSH, OpenPGP; may be given several times.
+    /// Public keys: PEM, DER, OpenSSH, OpenPGP; may be given several times.
     #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
     /// The certificate's subject alternative name, exactly.
@@ -55,8 +55,8 @@ impl Check {
             read.with_context(|| file.display().to_string())?;
         }
         for file in &self.key {
-            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-            against.keys(&text).with_context(|| file.display().to_string())?;
+            let key = std::fs::read(file).with_context(|| file.display().to_string())?;
+            against.keys(&key).with_context(|| file.display().to_string())?;
         }
         against.identity(self.identity.as_deref(), self.issuer.as_deref());
         if let Some(file) = &self.artifact {
@@ -116,7 +116,7 @@ pub struct VerifyBundle {
     #[arg(long, requires = "certificate_identity", conflicts_with = "key")]
     certificate_oidc_issuer: Option<String>,
     /// The public key that signed.
-    #[arg(long, value_name = "PEM")]
+    #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// The trust root, instead of the public good instance.
     #[arg(long, value_name = "FILE")]
@@ -143,7 +143,7 @@ impl VerifyBundle {
             None => against.public_good(),
         }
         match (&self.key, &self.certificate_identity) {
-            (Some(file), None) => against.keys(&std::fs::read_to_string(file)?)?,
+            (Some(file), None) => against.keys(&std::fs::read(file)?)?,
             (None, Some(_)) => {
                 let (identity, issuer) = (&self.certificate_identity, &self.certificate_oidc_issuer);
                 against.identity(identity.as_deref(), issuer.as_deref());
