@@ -62,7 +62,11 @@ impl Purl {
         let slash = rest.rfind('/').map_or(0, |at| at + 1);
         let (path, version) = match rest[slash..].split_once('@') {
             Some((name, version)) => (format!("{}{name}", &rest[..slash]), Some(decode(version)?)),
-            None => (rest.to_owned(), None),
+            // Or a `/`, as the name of a branch does. A part that begins with `@` is a namespace.
+            None => match rest.match_indices('@').find(|(at, _)| *at > 0 && !rest[..*at].ends_with('/')) {
+                Some((at, _)) => (rest[..at].to_owned(), Some(decode(&rest[at + 1..])?)),
+                None => (rest.to_owned(), None),
+            },
         };
         // An escaped `/` is no border between parts, and stays escaped.
         let part = |part| decode(part).map(|part| part.replace('/', "%2F"));
@@ -158,6 +162,8 @@ mod tests {
             ("pkg:golang/github.com/Acme/x/v2@v2.0.0", "pkg:golang/github.com/acme/x/v2", Some("v2.0.0")),
             ("pkg:maven/org.Apache/Batik@1.9.1", "pkg:maven/org.Apache/Batik", Some("1.9.1")),
             ("pkg:generic/openssl@1.1.1%2Bdfsg", "pkg:generic/openssl", Some("1.1.1+dfsg")),
+            ("pkg:github/Acme/app@feature/x", "pkg:github/acme/app", Some("feature/x")),
+            ("pkg:npm/@angular/animation", "pkg:npm/@angular/animation", None),
             ("pkg:rpm/Fedora/ImageMagick@7.1", "pkg:rpm/fedora/ImageMagick", Some("7.1")),
             ("pkg:oci/app@sha256%3Aabc", "pkg:oci/app", Some("sha256:abc")),
         ] {
