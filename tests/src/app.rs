@@ -120,6 +120,13 @@ impl App {
         Client::new(&self.url, None)
     }
 
+    /// A metric, by its name with labels as it is written; none while nothing was counted.
+    pub async fn metric(&self, series: &str) -> Option<u64> {
+        let metrics = String::from_utf8(self.anonymous().get("/metrics").await.body.to_vec()).unwrap();
+        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        metrics.lines().find_map(value)
+    }
+
     fn token(&self, file: &str) -> String {
         std::fs::read_to_string(self.data.join(file)).unwrap().trim().to_owned()
     }

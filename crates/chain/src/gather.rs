@@ -217,7 +217,7 @@ impl<'a> Gather<'a> {
     }
 
     /// What was asked for.
-    pub fn read_set(self) -> ReadSet {
-        ReadSet { nodes: self.asked }
+    pub fn read_set(&self) -> ReadSet {
+        ReadSet { nodes: self.asked.clone() }
     }
 }

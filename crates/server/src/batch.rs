@@ -18,9 +18,10 @@ use catenary_evidence::{
     digest::{Node, Sha256},
 };
 use catenary_store::{
-    StoreError,
+    Reading, StoreError,
     follow::Snapshot,
     gather::{MAX_PER_NODE, NEAR_MISSES, Picked},
+    reading,
 };
 use jiff::Timestamp;
 use tokio::{
@@ -32,7 +33,7 @@ use tokio::{
 use crate::{App, problem::Fault};
 
 /// Questions that are gathered together: their evidence is in memory at once.
-const GROUP: usize = 128;
+pub const GROUP: usize = 128;
 /// Groups of one caller at a time.
 const LANES: usize = 2;
 /// Groups of all callers at a time: what is in memory at once is bounded.
@@ -62,13 +63,15 @@ pub struct Bench {
     pub now: Timestamp,
     /// When whatever is not evaluated yet is left out.
     pub deadline: Option<Instant>,
+    /// For whom it is read.
+    pub reading: Reading,
 }
 
 impl Bench {
     /// What is known and trusted at a snapshot.
     pub fn at(snapshot: &Arc<Snapshot>, now: Timestamp) -> Self {
         let controls = vec![snapshot.control.clone()];
-        Self { snapshot: snapshot.clone(), controls, now, deadline: None }
+        Self { snapshot: snapshot.clone(), controls, now, deadline: None, reading: Reading::Browse }
     }
 }
 
@@ -105,12 +108,32 @@ pub async fn evaluate(
     }
 }
 
+/// Evaluates at most [`GROUP`] questions under the snapshot's control state, and tells each answer as soon as it is there, by the
+/// question's place. What cannot share is not told. Blocks: not for an async thread.
+pub fn each(
+    app: &App,
+    bench: &Bench,
+    questions: &[Question],
+    tell: impl FnMut(usize, Evaluated),
+) -> Result<(), Fault> {
+    Group { app, bench, runtime: &Handle::current() }.together(questions, tell).map(|_| ())
+}
+
 /// The questions in groups, each with the place of its first.
 fn groups(questions: Vec<Question>) -> Vec<(usize, Vec<Question>)> {
     questions.chunks(GROUP).enumerate().map(|(at, some)| (at * GROUP, some.to_vec())).collect()
 }
 
 impl Bench {
+    /// Whom questions under a control state want to hear.
+    fn wanted(&self, control: &Arc<Control>) -> Wanted {
+        if Arc::ptr_eq(control, &self.snapshot.control) {
+            self.snapshot.wanted().clone()
+        } else {
+            Wanted::under(control)
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
@@ -135,42 +158,76 @@ struct Asking<'a> {
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     /// It wants more.
     Open,
-    /// It had everything: the verdict, and when time alone can change it.
-    Answered(Box<Verdict>, Option<Timestamp>),
+    /// It had everything.
+    Answered,
     /// It cannot share.
+    Alone,
+}
+
+/// Where a question is after what is known was told to it.
+enum Progress {
+    Wants(Want),
+    Answered(Box<Verdict>, Option<Timestamp>),
     Alone,
 }
 
 impl Group<'_> {
     fn answers(&self, questions: &[Question]) -> Result<Vec<Option<Vec<Evaluated>>>, Fault> {
         let controls = &self.bench.controls;
-        let wanted: Vec<Wanted> = controls.iter().map(|control| Wanted::under(control)).collect();
-        let each = || controls.iter().zip(&wanted);
-        let mut askings: Vec<Asking<'_>> = questions
-            .iter()
-            .flat_map(|question| each().map(move |(control, by)| Asking::new(question, control, by)))
-            .collect();
-        self.gather(&mut askings, &together(&wanted))?;
-        let mut evaluated = Vec::with_capacity(askings.len());
-        for asking in askings {
-            evaluated.push(self.answer(asking)?);
+        let mut evaluated: Vec<Option<Evaluated>> = vec![None; questions.len() * controls.len()];
+        let states = self.together(questions, |at, answer| evaluated[at] = Some(answer))?;
+        for (at, _) in states.iter().enumerate().filter(|(_, state)| **state == State::Alone) {
+            evaluated[at] = self.alone(&questions[at / controls.len()], &controls[at % controls.len()])?;
         }
         let mut evaluated = evaluated.into_iter();
         let mut under = || -> Vec<_> { evaluated.by_ref().take(controls.len()).collect() };
         Ok(questions.iter().map(|_| under().into_iter().collect()).collect())
     }
 
+    /// Tells each answer as soon as it is there: by place, a question's control states one after the other. Where it left them.
+    fn together(
+        &self,
+        questions: &[Question],
+        mut tell: impl FnMut(usize, Evaluated),
+    ) -> Result<Vec<State>, Fault> {
+        let controls = &self.bench.controls;
+        let wanted: Vec<Wanted> = controls.iter().map(|control| self.bench.wanted(control)).collect();
+        let each = || controls.iter().zip(&wanted);
+        let mut askings: Vec<Asking<'_>> = questions
+            .iter()
+            .flat_map(|question| each().map(move |(control, by)| Asking::new(question, control, by)))
+            .collect();
+        self.gather(&mut askings, &together(&wanted), &mut tell)?;
+        Ok(askings.into_iter().map(|asking| asking.state).collect())
+    }
+
     /// Round by round, until every question has all that it asks for or must be answered alone.
-    fn gather(&self, askings: &mut [Asking<'_>], by: &Wanted) -> Result<(), Fault> {
+    fn gather(
+        &self,
+        askings: &mut [Asking<'_>],
+        by: &Wanted,
+        tell: &mut impl FnMut(usize, Evaluated),
+    ) -> Result<(), Fault> {
         let mut shared = Shared::default();
         loop {
             let mut wanted: Option<Want> = None;
-            for asking in askings.iter_mut().filter(|asking| matches!(asking.state, State::Open)) {
-                let Some(want) = asking.advance(&shared, self.bench) else { continue };
+            for (at, asking) in askings.iter_mut().enumerate().filter(|(_, asking)| asking.is_open()) {
+                let want = match asking.advance(&shared, self.bench) {
+                    Progress::Wants(want) => want,
+                    Progress::Answered(verdict, ends) => {
+                        asking.state = State::Answered;
+                        tell(at, asking.evaluated(*verdict, ends));
+                        continue;
+                    }
+                    Progress::Alone => {
+                        asking.state = State::Alone;
+                        continue;
+                    }
+                };
                 let all = wanted.get_or_insert_with(|| Want { nodes: Vec::new(), by: by.clone() });
                 all.nodes.extend(want.nodes.into_iter().filter(|node| !shared.known.contains(node)));
             }
@@ -178,9 +235,7 @@ impl Group<'_> {
             want.nodes.sort_unstable();
             want.nodes.dedup();
             if shared.known.len() + want.nodes.len() > MAX_SHARED {
-                for asking in askings.iter_mut().filter(|asking| matches!(asking.state, State::Open)) {
-                    asking.state = State::Alone;
-                }
+                askings.iter_mut().filter(|asking| asking.is_open()).for_each(|one| one.state = State::Alone);
                 return Ok(());
             }
             let (store, snapshot) = (&self.app.backend.store, &self.bench.snapshot);
@@ -194,6 +249,7 @@ impl Group<'_> {
 
     /// Nothing when the deadline comes first.
     fn in_time<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<Option<T>, Fault> {
+        let work = reading(self.bench.reading, work);
         let done = self.runtime.block_on(async {
             match self.bench.deadline {
                 Some(deadline) => timeout_at(deadline, work).await.ok(),
@@ -203,21 +259,10 @@ impl Group<'_> {
         Ok(done.transpose()?)
     }
 
-    fn answer(&self, asking: Asking<'_>) -> Result<Option<Evaluated>, Fault> {
-        let Asking { question, control, gather, state, .. } = asking;
-        match state {
-            State::Open => Ok(None),
-            State::Answered(verdict, ends) => {
-                Ok(Some(Evaluated { verdict: *verdict, reads: gather.read_set(), ends }))
-            }
-            State::Alone => self.alone(question, control),
-        }
-    }
-
-    fn alone(&self, question: &Question, control: &Control) -> Result<Option<Evaluated>, Fault> {
+    fn alone(&self, question: &Question, control: &Arc<Control>) -> Result<Option<Evaluated>, Fault> {
         let (store, snapshot) = (&self.app.backend.store, &self.bench.snapshot);
         let at = snapshot.prefix();
-        let mut asking = Asking::new(question, control, &Wanted::under(control));
+        let mut asking = Asking::new(question, control, &self.bench.wanted(control));
         loop {
             match asking.step(self.bench) {
                 Step::Want(want) => {
@@ -226,10 +271,7 @@ impl Group<'_> {
                         return Ok(None);
                     }
                 }
-                Step::Verdict(verdict, ends) => {
-                    let reads = asking.gather.read_set();
-                    return Ok(Some(Evaluated { verdict: *verdict, reads, ends }));
-                }
+                Step::Verdict(verdict, ends) => return Ok(Some(asking.evaluated(*verdict, ends))),
             }
         }
     }
@@ -263,26 +305,29 @@ impl<'a> Asking<'a> {
         evaluate::step(self.question, self.control, &self.evidence, log, bench.now, &mut self.gather)
     }
 
-    /// Takes what is known of what it wanted, and says what it wants that is not known. Nothing, when it is answered or
-    /// cannot share.
-    fn advance(&mut self, shared: &Shared, bench: &Bench) -> Option<Want> {
+    fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    fn evaluated(&self, verdict: Verdict, ends: Option<Timestamp>) -> Evaluated {
+        Evaluated { verdict, reads: self.gather.read_set(), ends }
+    }
+
+    /// Takes what is known of what it wanted, until it wants what is not known.
+    fn advance(&mut self, shared: &Shared, bench: &Bench) -> Progress {
         loop {
             for node in std::mem::take(&mut self.wanted) {
                 if !shared.tell(node, &mut self.evidence) {
-                    self.state = State::Alone;
-                    return None;
+                    return Progress::Alone;
                 }
             }
             let want = match self.step(bench) {
                 Step::Want(want) => want,
-                Step::Verdict(verdict, ends) => {
-                    self.state = State::Answered(verdict, ends);
-                    return None;
-                }
+                Step::Verdict(verdict, ends) => return Progress::Answered(verdict, ends),
             };
             self.wanted.clone_from(&want.nodes);
             if !want.nodes.iter().all(|node| shared.known.contains(node)) {
-                return Some(want);
+                return Progress::Wants(want);
             }
         }
     }

@@ -21,6 +21,7 @@ mod ingest;
 mod listen;
 mod load;
 mod metrics;
+mod misses;
 pub mod openapi;
 mod page;
 mod pins;
@@ -78,6 +79,8 @@ pub(crate) struct Parts {
     pub(crate) issuers: auth::oidc::Issuers,
     pub(crate) collector: Arc<collector::Collector>,
     pub(crate) answers: Arc<cache::Answers>,
+    /// Questions that it does not answer.
+    pub(crate) misses: misses::Misses,
     pub(crate) workers: ingest::Workers,
     pub(crate) places: extract::BodyPlaces,
     pub(crate) metrics: Arc<metrics::Metrics>,
@@ -283,6 +286,7 @@ impl App {
             issuers: auth::oidc::Issuers::new(&config.oidc)?,
             collector: Arc::new(collector::Collector::new(&config.registry)?),
             answers,
+            misses: misses::Misses::default(),
             workers: ingest::Workers::default(),
             places: extract::BodyPlaces::default(),
             metrics: Arc::default(),

@@ -130,6 +130,11 @@ impl Metrics {
         });
     }
 
+    /// A verdict for which the database was read together with others.
+    pub fn shared(&self) {
+        with_local_recorder(&self.recorder, || counter!("catenary_verdict_shared_total").increment(1));
+    }
+
     /// How many entries of the log the watched answers do not take into account yet.
     pub fn watched(&self, lag: u64) {
         with_local_recorder(&self.recorder, || gauge!("catenary_watcher_lag_entries").set(lag as f64));

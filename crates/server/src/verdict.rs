@@ -22,6 +22,7 @@ use crate::{
     App,
     batch::{self, Bench},
     cache::{self, Ready},
+    misses,
     problem::Fault,
     when::When,
 };
@@ -120,6 +121,11 @@ async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Res
         return Ok(answer);
     }
     app.metrics.cache(false);
+    misses::answer(app, tenant, question).await
+}
+
+/// Answers a question for itself, at the newest snapshot.
+pub(crate) async fn alone(app: &App, tenant: &str, question: &Question) -> Result<Answer, Fault> {
     let snapshot = app.backend.snapshot(tenant).await?;
     app.answers.start(tenant, snapshot.size);
     let (verdict, read_set, _) = compute(app, tenant, &snapshot, question, Timestamp::now()).await?;
@@ -129,7 +135,7 @@ async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Res
 }
 
 /// Keeps an answer for who asks next, and watches the question.
-fn keep(app: &App, snapshot: &Snapshot, question: &Question, ready: &Arc<Ready>) {
+pub(crate) fn keep(app: &App, snapshot: &Snapshot, question: &Question, ready: &Arc<Ready>) {
     let tenant = &snapshot.tenant;
     app.answers.insert(tenant, cache::key(tenant, snapshot.control.epoch, question), ready);
     app.asked.note(tenant, question, &ready.verdict, &ready.read_set);

@@ -60,18 +60,6 @@ impl Store {
         want: &Want,
         at: &Prefix,
         into: &mut Evidence,
-    ) -> Result<(), StoreError> {
-        self.gather_shared(tenant, want, at, into).await.map(|_| ())
-    }
-
-    /// The same for several questions at once: which attestations belong to which of the nodes, so that each question can be
-    /// told what it would have been told alone.
-    pub async fn gather_shared(
-        &self,
-        tenant: &str,
-        want: &Want,
-        at: &Prefix,
-        into: &mut Evidence,
     ) -> Result<Picked, StoreError> {
         let mut known: Vec<Vec<u8>> =
             into.attestations.keys().chain(&into.damaged).map(|id| id.0.to_vec()).collect();

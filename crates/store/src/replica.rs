@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use crate::{
     Prefix, Store, StoreError,
     entry::from_sql,
+    gather::Picked,
     pool::{self, StoreOptions},
     pooler,
 };
@@ -205,11 +206,23 @@ impl Store {
         at: &Prefix,
         into: &mut Evidence,
     ) -> Result<(), StoreError> {
+        self.gather_shared(tenant, want, at, into).await.map(|_| ())
+    }
+
+    /// The same for several questions at once: which attestations belong to which of the nodes, so that each question can be
+    /// told what it would have been told alone.
+    pub async fn gather_shared(
+        &self,
+        tenant: &str,
+        want: &Want,
+        at: &Prefix,
+        into: &mut Evidence,
+    ) -> Result<Picked, StoreError> {
         if !self.replicas().all.is_empty() {
-            if let Some(found) = self.ask_a_replica(tenant, want, at, into).await {
+            if let Some((found, picked)) = self.ask_a_replica(tenant, want, at, into).await {
                 self.replicas().served.fetch_add(1, Ordering::Relaxed);
                 *into = found;
-                return Ok(());
+                return Ok(picked);
             }
             self.replicas().passed_on.fetch_add(1, Ordering::Relaxed);
         }
@@ -227,7 +240,7 @@ impl Store {
         want: &Want,
         at: &Prefix,
         before: &Evidence,
-    ) -> Option<Evidence> {
+    ) -> Option<(Evidence, Picked)> {
         let (replica, store) = self.replicas().pick()?;
         let asked = async {
             replica.check().await?;
@@ -257,20 +270,20 @@ impl Store {
         want: &Want,
         at: &Prefix,
         before: &Evidence,
-    ) -> Result<Evidence, Declined> {
+    ) -> Result<(Evidence, Picked), Declined> {
         let begun = self.standing(tenant).await?;
         if !begun.has(at) {
             return Err(Declined::Behind);
         }
         let mut found = before.clone();
-        self.gather_here(tenant, want, at, &mut found).await?;
+        let picked = self.gather_here(tenant, want, at, &mut found).await?;
         let ended = self.standing(tenant).await?;
         let same = (ended.connection, &ended.started) == (begun.connection, &begun.started);
         // What is damaged is the primary's to judge and to mend.
         if !same || !ended.has(at) || found.damaged != before.damaged {
             return Err(Declined::Behind);
         }
-        Ok(found)
+        Ok((found, picked))
     }
 
     async fn standing(&self, tenant: &str) -> Result<Standing, StoreError> {

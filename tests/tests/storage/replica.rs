@@ -18,13 +18,11 @@ async fn replicated() -> (Cluster, Standby, App, Stage) {
 
 /// How many reads a replica served, and how many were passed on.
 async fn reads(app: &App) -> (u64, u64) {
-    let metrics = String::from_utf8(app.anonymous().get("/metrics").await.body.to_vec()).unwrap();
-    let value = |answer: &str| {
-        let start = format!("catenary_replica_reads_total{{answer=\"{answer}\"}} ");
-        let line = metrics.lines().find_map(|line| line.strip_prefix(&start));
-        line.unwrap_or_else(|| panic!("{start}\n{metrics}")).parse().unwrap()
+    let count = async |answer| {
+        let series = format!("catenary_replica_reads_total{{answer=\"{answer}\"}}");
+        app.metric(&series).await.unwrap_or_else(|| panic!("{series} is not counted"))
     };
-    (value("served"), value("passed_on"))
+    (count("served").await, count("passed_on").await)
 }
 
 /// Something new about the image, so that the next verdict is not one from memory.

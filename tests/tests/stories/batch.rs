@@ -1,14 +1,15 @@
 //! Many questions at once: each gets the answer that it gets alone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use acceptance::{Stage, http::escape};
+use acceptance::{App, Stage, http::escape};
 use catenary_testkit::{
     Statement, Subject,
     oci::{Image, Index, layer},
     world::{BASE_RESOURCE, RESOURCE},
 };
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 /// What a stranger says of images, and indexes that nobody speaks about: more than is read for near misses, and some of it found
 /// only by way of another image.
@@ -88,6 +89,33 @@ async fn questions_that_are_answered_together_get_the_answers_that_they_get_alon
     let second = stage.post("/v1/verdicts", &now).await.is(200).list("verdicts");
     assert_eq!(first[0], second[0]);
     assert_eq!(first[0]["id"], stage.judge().await.is(200).0["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_that_are_asked_at_the_same_time_get_the_answers_that_they_get_alone() {
+    let app = App::start().await;
+    let stage = Stage::in_app(&app).await.play_honest().await;
+    crowd(&stage).await;
+    let stage = Arc::new(stage);
+    // Each is asked by two at once.
+    let asked: Vec<Value> = questions(&stage).into_iter().flat_map(|one| [one.clone(), one]).collect();
+    let mut crowd = JoinSet::new();
+    for question in asked {
+        let stage = stage.clone();
+        crowd.spawn(async move { (alone(&stage, &question, "").await, question) });
+    }
+    for (answer, question) in crowd.join_all().await {
+        let text = |pointer: &str| answer.pointer(pointer).unwrap_or_else(|| panic!("{answer}")).to_string();
+        let as_of = text("/asOf").replace('"', "");
+        let then = format!("&asOf={}&knownAt={}", escape(&as_of), text("/log/size"));
+        let mut again = alone(&stage, &question, &then).await;
+        // When it was computed and the digest over that are its own.
+        for own in ["evaluatedAt", "id"] {
+            again[own] = answer[own].clone();
+        }
+        assert_eq!(answer, again, "{question}");
+    }
+    assert!(app.metric("catenary_verdict_shared_total").await.is_some(), "nobody shared anything");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,196 @@
+//! Questions that no cache answers: those that are asked while others are worked on wait, and are answered together.
+//!
+//! As with a group commit, nobody waits while there is a free turn: a question that comes alone is answered alone. Under load the
+//! waiting ones share their round trips ([`batch::each`]), which costs the database a fraction of what they cost one by one, and a
+//! question that is asked twice is evaluated once. Each is answered from a snapshot that is taken after it was asked.
+//!
+//! A turn that takes long is no longer counted, so that a slow question holds up nobody; and whoever gets no answer from its group is
+//! answered alone. So waiting can make an answer later, never another.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use catenary_chain::Question;
+use catenary_store::{Reading, follow::Snapshot};
+use jiff::Timestamp;
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+
+use crate::{
+    App,
+    batch::{self, Bench},
+    cache::{self, Key, Ready},
+    problem::Fault,
+    verdict::{self, Answer},
+};
+
+/// Turns of one tenant at a time.
+const TURNS: usize = 2;
+/// A turn that has taken so long is not counted any more.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// The questions of each tenant that wait.
+#[derive(Debug, Default)]
+pub struct Misses {
+    lines: Mutex<HashMap<String, Line>>,
+}
+
+/// Of one tenant; there is none while nobody works for it.
+#[derive(Debug, Default)]
+struct Line {
+    turns: usize,
+    /// In the order in which they were asked.
+    waiting: VecDeque<Waiting>,
+    places: HashMap<Key, usize>,
+    /// How many were taken from the front, ever: a place less this is an index.
+    taken: usize,
+}
+
+/// A question, and who asked it.
+#[derive(Debug)]
+struct Waiting {
+    key: Key,
+    question: Question,
+    askers: Vec<oneshot::Sender<Answer>>,
+}
+
+/// What somebody who asks has to do.
+enum Place {
+    Work(Turn),
+    Wait(oneshot::Receiver<Answer>),
+}
+
+/// The right to work for a tenant; whoever waits has the next.
+struct Turn {
+    app: App,
+    tenant: String,
+}
+
+impl Misses {
+    fn lines(&self) -> MutexGuard<'_, HashMap<String, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, app: &App, tenant: &str, question: &Question) -> Place {
+        let mut lines = self.lines();
+        let line = lines.entry(tenant.to_owned()).or_default();
+        if line.turns < TURNS {
+            line.turns += 1;
+            return Place::Work(Turn { app: app.clone(), tenant: tenant.to_owned() });
+        }
+        Place::Wait(line.join(tenant, question))
+    }
+
+    /// The questions of the next turn. Without any, the turn is over.
+    fn next(&self, tenant: &str) -> Option<Vec<Waiting>> {
+        let mut lines = self.lines();
+        let line = lines.get_mut(tenant)?;
+        let group = line.take();
+        if group.is_empty() {
+            line.turns -= 1;
+            if line.turns == 0 {
+                lines.remove(tenant);
+            }
+            return None;
+        }
+        Some(group)
+    }
+}
+
+impl Line {
+    fn join(&mut self, tenant: &str, question: &Question) -> oneshot::Receiver<Answer> {
+        let (asker, answer) = oneshot::channel();
+        // Of one tenant, at whatever snapshot comes next.
+        let key = cache::key(tenant, 0, question);
+        let same = self.places.get(&key).and_then(|place| self.waiting.get_mut(place - self.taken));
+        match same {
+            Some(same) => same.askers.push(asker),
+            None => {
+                self.places.insert(key, self.taken + self.waiting.len());
+                self.waiting.push_back(Waiting { key, question: question.clone(), askers: vec![asker] });
+            }
+        }
+        answer
+    }
+
+    /// The next group; empty only when nobody waits.
+    fn take(&mut self) -> Vec<Waiting> {
+        let mut group = Vec::new();
+        while group.len() < batch::GROUP
+            && let Some(waiting) = self.waiting.pop_front()
+        {
+            self.taken += 1;
+            self.places.remove(&waiting.key);
+            // Who hung up needs no answer.
+            if waiting.askers.iter().any(|asker| !asker.is_closed()) {
+                group.push(waiting);
+            }
+        }
+        group
+    }
+}
+
+/// Answers a question that the cache does not answer.
+pub async fn answer(app: &App, tenant: &str, question: &Question) -> Result<Answer, Fault> {
+    match app.misses.place(app, tenant, question) {
+        Place::Work(turn) => counted(turn, verdict::alone(app, tenant, question)).await,
+        Place::Wait(answer) => match answer.await {
+            Ok(answer) => Ok(answer),
+            Err(_) => verdict::alone(app, tenant, question).await,
+        },
+    }
+}
+
+/// Works, and gives the turn back when that is done or takes too long.
+async fn counted<T>(turn: Turn, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    match timeout(SLOW, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            drop(turn);
+            work.await
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Without a runtime the service has ended, and nobody waits.
+        let (Some(group), Ok(_)) = (self.app.misses.next(&self.tenant), Handle::try_current()) else {
+            return;
+        };
+        let turn = Self { app: self.app.clone(), tenant: std::mem::take(&mut self.tenant) };
+        self.app.tasks.spawn(async move {
+            let (app, tenant) = (turn.app.clone(), turn.tenant.clone());
+            counted(turn, together(app, tenant, group)).await;
+        });
+    }
+}
+
+/// Answers a group. Whom it does not answer asks alone, and learns then what is wrong.
+async fn together(app: App, tenant: String, group: Vec<Waiting>) {
+    let Ok(snapshot) = app.backend.snapshot(&tenant).await else { return };
+    app.answers.start(&tenant, snapshot.size);
+    let work = move || answer_each(&app, &snapshot, group);
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
+        tracing::debug!(%error, "a group of questions is answered one by one");
+    }
+}
+
+fn answer_each(app: &App, snapshot: &Arc<Snapshot>, mut group: Vec<Waiting>) -> Result<(), Fault> {
+    let questions: Vec<Question> = group.iter().map(|waiting| waiting.question.clone()).collect();
+    let mut bench = Bench::at(snapshot, Timestamp::now());
+    bench.deadline = Some(tokio::time::Instant::now() + verdict::DEADLINE);
+    bench.reading = Reading::Verdict;
+    batch::each(app, &bench, &questions, |at, evaluated| {
+        let ready = Arc::new(Ready::new(evaluated.verdict, evaluated.reads));
+        verdict::keep(app, snapshot, &questions[at], &ready);
+        app.metrics.shared();
+        for asker in group[at].askers.drain(..) {
+            // Who hung up is not told.
+            let _ = asker.send(Answer { ready: ready.clone(), log_size: snapshot.size });
+        }
+    })
+}
