@@ -180,15 +180,19 @@ fn pointer_at(text: &str, end: usize) -> String {
 }
 
 /// One step from a container to a member.
-enum Step<'de> {
-    Member(Cow<'de, str>),
+#[derive(Clone, Copy)]
+enum Step {
+    /// The place of its name in [`Walk::names`].
+    Member(usize),
     Element(usize),
 }
 
 /// Where the pre-pass is, and what it found.
 #[derive(Default)]
 struct Walk<'de> {
-    path: Vec<Step<'de>>,
+    path: Vec<Step>,
+    /// The names of the members so far of the objects on the path: one list for all, as most objects are small.
+    names: Vec<Cow<'de, str>>,
     /// Values so far.
     values: usize,
     fault: Option<JsonFault>,
@@ -205,7 +209,10 @@ impl Walk<'_> {
         for step in &self.path {
             text.push('/');
             match step {
-                Step::Member(name) => text.push_str(&shorten(name).replace('~', "~0").replace('/', "~1")),
+                Step::Member(place) => {
+                    let name = self.names.get(*place).map(|name| shorten(name)).unwrap_or_default();
+                    text.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                }
                 Step::Element(index) => text.push_str(&index.to_string()),
             }
         }
@@ -301,19 +308,23 @@ impl<'de> Visitor<'de> for Strict<'_, 'de> {
         if walk.path.len() >= MAX_DEPTH {
             return Err(walk.fail(JsonFault::TooDeep));
         }
-        let mut seen = Seen::default();
+        let mut seen = Seen { first: walk.names.len(), many: BTreeSet::new() };
         while let Some(Key(name)) = members.next_key::<Key<'de>>()? {
             walk.text(&name)?;
-            walk.path.push(Step::Member(name.clone()));
-            if seen.many.len() >= MAX_MEMBERS - FEW {
+            let place = walk.names.len();
+            walk.path.push(Step::Member(place));
+            walk.names.push(name);
+            if place - seen.first >= MAX_MEMBERS {
                 return Err(walk.fail(JsonFault::TooMany));
             }
-            if !seen.insert(name.clone()) {
-                return Err(walk.fail(JsonFault::DuplicateKey { key: name.into_owned() }));
+            if !seen.insert(&walk.names) {
+                let key = walk.names[place].clone().into_owned();
+                return Err(walk.fail(JsonFault::DuplicateKey { key }));
             }
             members.next_value_seed(Strict { walk: &mut *walk })?;
             walk.path.pop();
         }
+        walk.names.truncate(seen.first);
         Ok(())
     }
 }
@@ -322,24 +333,19 @@ impl<'de> Visitor<'de> for Strict<'_, 'de> {
 const FEW: usize = 16;
 
 /// The names of an object's members so far.
-#[derive(Default)]
 struct Seen<'de> {
-    few: Vec<Cow<'de, str>>,
-    /// Ordered, not hashed: a sender cannot choose keys that collide.
+    /// The place of the first.
+    first: usize,
+    /// Those beyond the first few. Ordered, not hashed: a sender cannot choose keys that collide.
     many: BTreeSet<Cow<'de, str>>,
 }
 
 impl<'de> Seen<'de> {
-    /// `false` when the name was there.
-    fn insert(&mut self, name: Cow<'de, str>) -> bool {
-        if self.few.contains(&name) {
-            return false;
-        }
-        if self.few.len() < FEW {
-            self.few.push(name);
-            return true;
-        }
-        self.many.insert(name)
+    /// Takes in the last of `names`; `false` when it was there.
+    fn insert(&mut self, names: &[Cow<'de, str>]) -> bool {
+        let Some((name, before)) = names[self.first..].split_last() else { return true };
+        let few = &before[..before.len().min(FEW)];
+        !few.contains(name) && (before.len() < FEW || self.many.insert(name.clone()))
     }
 }
 
