@@ -261,8 +261,15 @@ mod tests {
         let root = EffectiveRoot { domain: "acme".into(), version: 1 };
         let (domain, document) = (root.domain.clone(), String::new());
         let digest = Sha256::of(b"");
-        let added =
-            RootVersion { domain, version: 1, digest, rules: Rules::default(), added_on: None, document };
+        let added = RootVersion {
+            domain,
+            version: 1,
+            digest,
+            rules: Rules::default(),
+            added_on: None,
+            document,
+            witnesses: None,
+        };
         log.push(Entry::TrustAdded(Added::Root(added)));
         let effective = |log: &mut Log| {
             log.push(Entry::TrustEffective(Effective::Root(root.clone())));

@@ -13,6 +13,7 @@ use catenary_evidence::{
     digest::{Node, Sha256},
     signer::{AuthorityKind, Voucher},
     trust_root::{self, Authorities, Domain, Rules},
+    witness::Witnesses,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -193,14 +194,18 @@ pub struct RootVersion {
     /// When it was added; unknown of the first ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub added_on: Option<Timestamp>,
-    /// The `trusted_root.json`, exactly as it was sent.
+    /// The `trusted_root.json`, exactly as it was sent; nothing for a domain of witnesses alone.
     pub document: String,
+    /// The witnesses and their quorum, as a tlog-policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<String>,
 }
 
 impl RootVersion {
     /// The domain, ready to verify with.
     pub fn read(&self) -> Result<Domain, String> {
-        let domain = Domain::read(&self.domain, self.document.as_bytes(), self.rules);
+        let document = self.document.as_bytes();
+        let domain = Domain::read_with(&self.domain, document, self.rules, self.witnesses.as_deref());
         let domain = domain.map_err(|error| error.to_string())?;
         if domain.digest() != self.digest {
             return Err(format!("the document is {}, not {}", domain.digest(), self.digest));
@@ -315,6 +320,8 @@ pub struct RootState {
     pub root: RootVersion,
     /// Its authorities.
     pub authorities: Arc<Authorities>,
+    /// Its witnesses and their quorum.
+    pub witnesses: Option<Arc<Witnesses>>,
     /// Index of its `trust.added`.
     pub added_at: u64,
     /// Index of its `trust.effective`; until then it is not used.
@@ -352,10 +359,16 @@ impl Control {
             Entry::TrustAdded(Added::Root(root)) => {
                 let versions = &mut self.domains.entry(root.domain.clone()).or_default().versions;
                 // One that cannot be read vouches for nobody.
-                let authorities =
-                    Arc::new(root.read().map(|domain| domain.authorities()).unwrap_or_default());
-                let state =
-                    RootState { root: root.clone(), authorities, added_at: index, effective_at: None };
+                let read = root.read().ok();
+                let authorities = read.as_ref().map(Domain::authorities).unwrap_or_default();
+                let witnesses = read.as_ref().and_then(|domain| domain.witnesses().cloned());
+                let state = RootState {
+                    root: root.clone(),
+                    authorities: Arc::new(authorities),
+                    witnesses: witnesses.map(Arc::new),
+                    added_at: index,
+                    effective_at: None,
+                };
                 if versions.iter().all(|known| known.root.version != root.version) {
                     versions.push(state);
                 }
@@ -427,9 +440,7 @@ impl Control {
         let Some(authorities) = self.authorities(&identity.domain) else { return false };
         !signature.vouchers.is_empty()
             && signature.vouchers.iter().all(|voucher| {
-                let windows = authorities.get(&(voucher.kind, voucher.authority));
-                windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
-                    && !self.authority_is_revoked(voucher, signature, received)
+                is_among(authorities, voucher) && !self.authority_is_revoked(voucher, signature, received)
             })
     }
 
@@ -438,10 +449,7 @@ impl Control {
     pub fn is_pinned(&self, pins: &[RootPin], signature: &Signature) -> bool {
         let Some(identity) = signature.signer.identity() else { return false };
         let holds = |authorities: &Authorities| {
-            signature.vouchers.iter().all(|voucher| {
-                let windows = authorities.get(&(voucher.kind, voucher.authority));
-                windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
-            })
+            signature.vouchers.iter().all(|voucher| is_among(authorities, voucher))
         };
         pins.iter().filter(|pin| pin.domain == identity.domain).any(|pin| match pin.version {
             None => true,
@@ -459,21 +467,48 @@ impl Control {
         found.effective_at.map(|_| &*found.authorities)
     }
 
-    /// From how many different logs of a trust domain the signatures have a proof, and how many the domain asks for.
-    pub fn quorum(&self, domain: &str, signatures: &[&Signature]) -> (usize, usize) {
+    /// What the quorum of a trust domain asks for, and what the signatures have of it: of a domain with witnesses, their
+    /// quorum on the checkpoints of so many different logs; of another, proofs of so many of its logs.
+    pub fn quorum(&self, domain: &str, signatures: &[&Signature]) -> Quorum {
         let state = self.domains.get(domain);
         let newest = state.and_then(|s| s.versions.iter().rev().find(|known| known.effective_at.is_some()));
         let wanted = newest.map_or(1, |known| usize::from(known.root.rules.logs));
-        let Some(authorities) = self.authorities(domain) else { return (0, wanted) };
+        let mut quorum = Quorum { wanted, logs: 0, witnesses: None, cosigned: Vec::new() };
+        let Some(authorities) = self.authorities(domain) else { return quorum };
+        let Some(witnesses) = newest.and_then(|known| known.witnesses.as_deref()) else {
+            quorum.logs = self.logs(&[authorities], signatures).len();
+            return quorum;
+        };
+        quorum.witnesses = Some(witnesses.to_string());
+        let logs = match authorities.keys().any(|(kind, _)| *kind == AuthorityKind::Log) {
+            true => self.logs(&[authorities], signatures),
+            // A domain of witnesses alone is about the logs that others name.
+            false => self.logs(&self.all_authorities(), signatures),
+        };
+        let mut checkpoints: BTreeMap<(Sha256, Sha256), Vec<Sha256>> = BTreeMap::new();
+        for seen in signatures.iter().flat_map(|signature| &signature.cosigned) {
+            let revoked = |id| self.revocations.authority(id).is_some();
+            if logs.contains(&seen.log) && !revoked(&seen.witness) {
+                checkpoints.entry((seen.log, seen.checkpoint)).or_default().push(seen.witness);
+            }
+        }
+        let all: Vec<Sha256> = checkpoints.values().flatten().copied().collect();
+        quorum.cosigned = witnesses.names(&all).into_iter().map(str::to_owned).collect();
+        let met = checkpoints.iter().filter(|((log, _), ids)| witnesses.is_reached(log, ids));
+        quorum.logs = met.map(|((log, _), _)| *log).collect::<BTreeSet<_>>().len();
+        quorum
+    }
+
+    /// The logs among any of `domains` that vouch for the signatures, in their windows and not revoked.
+    fn logs(&self, domains: &[&Authorities], signatures: &[&Signature]) -> BTreeSet<Sha256> {
         let vouchers = signatures.iter().flat_map(|signature| &signature.vouchers);
-        let of_domain = vouchers.filter(|voucher| {
-            let windows = authorities.get(&(voucher.kind, voucher.authority));
+        let trusted = vouchers.filter(|voucher| {
             let revoked = self.revocations.authority(&voucher.authority).is_some();
             voucher.kind == AuthorityKind::Log
                 && !revoked
-                && windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
+                && domains.iter().any(|authorities| is_among(authorities, voucher))
         });
-        (of_domain.map(|voucher| voucher.authority).collect::<BTreeSet<_>>().len(), wanted)
+        trusted.map(|voucher| voucher.authority).collect()
     }
 
     /// Whether an authority is revoked for a signature. One that proves times cannot prove that it did so in time: for it,
@@ -481,7 +516,10 @@ impl Control {
     fn authority_is_revoked(&self, voucher: &Voucher, signature: &Signature, received: Timestamp) -> bool {
         let latest = match voucher.kind {
             AuthorityKind::CertificateAuthority => latest(signature, received),
-            AuthorityKind::CtLog | AuthorityKind::Log | AuthorityKind::TimestampAuthority => received,
+            AuthorityKind::CtLog
+            | AuthorityKind::Log
+            | AuthorityKind::TimestampAuthority
+            | AuthorityKind::Witness => received,
         };
         self.revocations.authority(&voucher.authority).is_some_and(|revoked| revoked.covers(latest))
     }
@@ -502,16 +540,20 @@ impl Control {
 
     /// When a signature by a bare key was made at the latest, if every authority that says so is trusted by some domain.
     fn proven(&self, signature: &Signature, received: Timestamp) -> Option<Timestamp> {
-        let builtin = [trust_root::SIGSTORE, trust_root::GITHUB];
-        let domains = || builtin.into_iter().chain(self.domains.keys().map(String::as_str));
+        let domains = self.all_authorities();
         let trusted = |voucher: &Voucher| {
-            domains().filter_map(|domain| self.authorities(domain)).any(|authorities| {
-                let windows = authorities.get(&(voucher.kind, voucher.authority));
-                windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
-            }) && !self.authority_is_revoked(voucher, signature, received)
+            domains.iter().any(|authorities| is_among(authorities, voucher))
+                && !self.authority_is_revoked(voucher, signature, received)
         };
         let all = !signature.vouchers.is_empty() && signature.vouchers.iter().all(trusted);
         signature.signed_before.filter(|_| all)
+    }
+
+    /// The authorities of every domain that is not withdrawn.
+    fn all_authorities(&self) -> Vec<&Authorities> {
+        let builtin = [trust_root::SIGSTORE, trust_root::GITHUB];
+        let names = builtin.into_iter().chain(self.domains.keys().map(String::as_str));
+        names.filter_map(|domain| self.authorities(domain)).collect()
     }
 
     /// When the newest effective version of a domain's root was added; unknown of what is compiled in.
@@ -536,6 +578,25 @@ impl Control {
         self.keys.get(key).is_some_and(|k| k.effective_at.is_some())
             && !self.revocations.key(key).is_some_and(|revoked| revoked.covers(received))
     }
+}
+
+/// Whether an authority was trusted at the moment that it was needed for.
+fn is_among(authorities: &Authorities, voucher: &Voucher) -> bool {
+    let windows = authorities.get(&(voucher.kind, voucher.authority));
+    windows.is_some_and(|windows| windows.iter().any(|w| w.contains(voucher.at)))
+}
+
+/// The quorum of a trust domain, and how much of it there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quorum {
+    /// From how many different logs.
+    pub wanted: usize,
+    /// From how many there is enough.
+    pub logs: usize,
+    /// The witnesses that each of their checkpoints must have, for people; none are asked for when absent.
+    pub witnesses: Option<String>,
+    /// The witnesses of the domain that cosigned any.
+    pub cosigned: Vec<String>,
 }
 
 /// The latest moment at which a signature was made: proven by an authority, or when we received it.

@@ -245,8 +245,8 @@ codes! {
         "Sign with a timestamp authority or a log that proves a time, or set evidence.timestamp: receivedAt.";
     AttTlogMissing "ATT_TLOG_MISSING" "The build statement is in no transparency log that its trust root vouches for.",
         "Sign with a transparency log, or leave evidence.tlog out.";
-    AttWitnessQuorum "ATT_WITNESS_QUORUM" "Fewer transparency logs hold the build statement than evidence.tlog.quorum asks for.",
-        "Log the statement in more of the logs, or ask for a smaller quorum.";
+    AttWitnessQuorum "ATT_WITNESS_QUORUM" "Fewer transparency logs hold the build statement, or fewer witnesses cosigned their checkpoints, than evidence.tlog.quorum asks for.",
+        "Log the statement in more of the logs and keep the cosigned checkpoint with it, or ask for a smaller quorum.";
     BldThreshold "BLD_THRESHOLD" "Fewer independent builders agree than build.builders.atLeast asks for.",
         "Add a build by a builder of another trust domain.";
     BldRebuildMismatch "BLD_REBUILD_MISMATCH" "Another trusted builder made other images of the same commit.",

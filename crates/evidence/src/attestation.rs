@@ -333,8 +333,9 @@ fn by_certificate(
     trust: &Trust,
 ) -> Result<Found, Refusal> {
     let (mut open, mut broken) = (None, None);
+    let witnesses = trust.witnesses();
     for domain in trust.domains() {
-        match keyless::verify(content, signature, domain) {
+        match keyless::verify(content, signature, domain, &witnesses) {
             Ok(signature) => return Ok(Ok(signature)),
             Err(fault @ keyless::Fault::UnknownAuthority { .. }) => open = open.or(Some(fault)),
             // The domain knows the authority: what it misses says more than that others are strangers.
@@ -383,12 +384,14 @@ fn by_key(
     keyless::entries_are_about(content, signature, key.spki())
         .map_err(|fault| Refusal::Certificate { position, fault })?;
     let (mut found, mut broken) = (Signature::by_key(key.id()), None);
+    let witnesses = trust.witnesses();
     for domain in trust.domains() {
-        match keyless::prove_key(content, signature, key.spki(), domain) {
+        match keyless::prove_key(content, signature, key.spki(), domain, &witnesses) {
             Ok(proven) => {
                 found.signed_before = proven.times.into_iter().chain(found.signed_before).min();
                 found.logged = found.logged.max(proven.logged);
                 found.vouchers.extend(proven.vouchers);
+                found.cosigned.extend(proven.cosigned);
             }
             // Logs and timestamp authorities that nobody knows add nothing to the key.
             Err(fault) if fault.is_open() => {}
@@ -402,6 +405,8 @@ fn by_key(
     }
     found.vouchers.sort();
     found.vouchers.dedup();
+    found.cosigned.sort();
+    found.cosigned.dedup();
     Ok(Ok(found))
 }
 

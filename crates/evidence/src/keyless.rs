@@ -1,7 +1,7 @@
 //! Certificate ("keyless") signatures: who held the certificate, when it signed, and what proves both.
 //!
 //! One trust domain at a time, in this order: trusted times, certificate, certificate timestamp, signature,
-//! transparency log. Whatever a bundle brings must verify, asked for or not; what it lacks is forgiven only by the
+//! transparency log and its witnesses. Whatever a bundle brings must verify, asked for or not; what it lacks is forgiven only by the
 //! domain's [`Rules`](crate::trust_root::Rules). Nothing here reads a clock: a time in the future is for the chain to
 //! see, which knows when the evidence was received.
 
@@ -21,6 +21,7 @@ use crate::{
     form::{Content, Material, Over, Unverified},
     signer::{AuthorityKind, Logged, Signature, Signer, Voucher},
     trust_root::{Domain, Rules},
+    witness::{Cosignature, Witnesses},
 };
 
 pub use certificate::Certificate;
@@ -211,9 +212,14 @@ impl<'a> Signed<'a> {
     }
 }
 
-/// Verifies one certificate signature in one trust domain.
-pub fn verify(content: &Content, unverified: &Unverified, domain: &Domain) -> Result<Signature, Fault> {
-    verify_with(content, unverified, domain, domain.rules())
+/// Verifies one certificate signature in one trust domain. Cosignatures are by `witnesses` of any domain.
+pub fn verify(
+    content: &Content,
+    unverified: &Unverified,
+    domain: &Domain,
+    witnesses: &[&Witnesses],
+) -> Result<Signature, Fault> {
+    verify_with(content, unverified, domain, domain.rules(), witnesses)
 }
 
 /// The same with other demands: a form that never carries a log entry cannot be asked for one.
@@ -222,6 +228,7 @@ pub(crate) fn verify_with(
     unverified: &Unverified,
     domain: &Domain,
     rules: Rules,
+    witnesses: &[&Witnesses],
 ) -> Result<Signature, Fault> {
     let empty = Material::default();
     let material = unverified.material.as_ref().unwrap_or(&empty);
@@ -232,7 +239,7 @@ pub(crate) fn verify_with(
 
     let signed = Signed::new(content, unverified);
     let key = entry::Key::Certificate { der: leaf, spki: certificate.spki() };
-    let proven = prove(&signed, material, &key, domain)?;
+    let proven = prove(&signed, material, &key, domain, witnesses)?;
 
     let mut vouchers = proven.vouchers;
     let moments = if proven.times.is_empty() { vec![certificate.not_before()] } else { proven.times.clone() };
@@ -274,6 +281,7 @@ pub(crate) fn verify_with(
         expires: Some(certificate.not_after()),
         logged: proven.logged,
         vouchers,
+        cosigned: proven.cosigned,
     })
 }
 
@@ -286,6 +294,8 @@ pub struct Proven {
     pub logged: Logged,
     /// Who says so.
     pub vouchers: Vec<Voucher>,
+    /// Which witnesses saw the logs' checkpoints.
+    pub cosigned: Vec<Cosignature>,
 }
 
 /// Verifies log entries and timestamps of a signature by a bare key, in one trust domain. Entries of logs that the
@@ -295,10 +305,11 @@ pub fn prove_key(
     unverified: &Unverified,
     spki: &[u8],
     domain: &Domain,
+    witnesses: &[&Witnesses],
 ) -> Result<Proven, Fault> {
     let Some(material) = &unverified.material else { return Ok(Proven::default()) };
     let signed = Signed::new(content, unverified);
-    prove(&signed, material, &entry::Key::Bare { spki }, domain)
+    prove(&signed, material, &entry::Key::Bare { spki }, domain, witnesses)
 }
 
 /// Whether each log entry that comes with a signature by a bare key is about it, whatever its log's word is worth.
@@ -318,8 +329,10 @@ fn prove(
     material: &Material,
     key: &entry::Key<'_>,
     domain: &Domain,
+    witnesses: &[&Witnesses],
 ) -> Result<Proven, Fault> {
     let mut proven = Proven::default();
+    let mut witnessed = Vec::new();
     for (position, token) in material.timestamps.iter().enumerate() {
         let found = timestamp::verify(position, token, &signed.signature.bytes, domain)?;
         if let Some((time, voucher)) = found {
@@ -329,10 +342,23 @@ fn prove(
     }
     for (position, found) in material.entries.iter().enumerate() {
         entry::verify(position, found, signed, key)?;
-        let logged = log::verify(position, found, domain)?;
+        let logged = log::verify(position, found, domain, witnesses)?;
+        let of_log = |own: &Witnesses| own.since(&logged.voucher.authority, &logged.cosigned);
+        witnessed.extend(domain.witnesses().and_then(of_log));
+        proven.cosigned.extend(logged.cosigned);
         proven.logged = proven.logged.max(logged.logged);
         proven.times.extend(logged.time);
         proven.vouchers.push(logged.voucher);
+    }
+    proven.cosigned.sort();
+    proven.cosigned.dedup();
+    // Whoever cosigns a checkpoint late says nothing new of an entry that has an earlier time.
+    let earliest = proven.times.iter().min();
+    let sooner = witnessed.into_iter().min().filter(|(at, _)| earliest.is_none_or(|known| at < known));
+    if let Some((at, ids)) = sooner {
+        proven.times.push(at);
+        let voucher = |authority| Voucher { kind: AuthorityKind::Witness, authority, at };
+        proven.vouchers.extend(ids.into_iter().map(voucher));
     }
     // A log key is needed for the moment of signing, which only a trusted time tells.
     let moment = proven.times.iter().min().copied();

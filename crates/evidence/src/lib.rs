@@ -32,6 +32,7 @@ mod tagged;
 pub mod trust;
 pub mod trust_root;
 pub mod version;
+pub mod witness;
 
 pub use attestation::Attestation;
 pub use digest::{Digest, GitOid, Node, Sha256};

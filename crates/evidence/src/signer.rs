@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Sha256, key::KeyId};
+use crate::{digest::Sha256, key::KeyId, witness::Cosignature};
 
 /// A verified signer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -216,6 +216,9 @@ pub struct Signature {
     /// The authorities on which it rests: withdrawing any of them withdraws it. Empty for registered keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vouchers: Vec<Voucher>,
+    /// Which witnesses saw the checkpoints of its log entries. It does not rest on them, unless they are vouchers, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cosigned: Vec<Cosignature>,
 }
 
 impl Signature {
@@ -228,6 +231,7 @@ impl Signature {
             expires: None,
             logged: Logged::No,
             vouchers: Vec::new(),
+            cosigned: Vec::new(),
         }
     }
 }
@@ -251,7 +255,7 @@ pub enum Logged {
 pub struct Voucher {
     /// What it does.
     pub kind: AuthorityKind,
-    /// SHA-256 of its certificate (CA, timestamp authority) or of its SPKI (logs).
+    /// SHA-256 of its certificate (CA, timestamp authority) or of its SPKI (logs, witnesses).
     pub authority: Sha256,
     /// The moment at which it had to be valid.
     pub at: Timestamp,
@@ -269,4 +273,6 @@ pub enum AuthorityKind {
     Log,
     /// RFC 3161 timestamp authority.
     TimestampAuthority,
+    /// Cosigns checkpoints of transparency logs.
+    Witness,
 }

@@ -6,6 +6,7 @@ use crate::{
     key::{KeyRing, PublicKey},
     signer::{Signature, Signer},
     trust_root::Domain,
+    witness::Witnesses,
 };
 
 /// Everything that can vouch for a signature. Cheap to clone.
@@ -39,6 +40,11 @@ impl Trust {
     /// The trust domains.
     pub fn domains(&self) -> &[Arc<Domain>] {
         &self.domains
+    }
+
+    /// The witnesses of every domain: whose cosignature a checkpoint has is a fact, whatever domain asks for it.
+    pub fn witnesses(&self) -> Vec<&Witnesses> {
+        self.domains.iter().filter_map(|domain| domain.witnesses()).collect()
     }
 
     /// Whether what vouches for a signature is here: facts that were verified under more trust may name others.

@@ -10,7 +10,11 @@ use sigstore_crypto::{SigningScheme, VerificationKey};
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
 use sigstore_types::{DerCertificate, DerPublicKey, TimeRange, TsaAuthority};
 
-use crate::{digest::Sha256, signer::AuthorityKind};
+use crate::{
+    digest::Sha256,
+    signer::AuthorityKind,
+    witness::{PolicyError, Witnesses},
+};
 
 /// What a domain demands of a bundle besides certificate and signature. Set when the root is added, never by a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +69,21 @@ pub enum TrustRootError {
     /// A root that names nobody vouches for nothing. One of logs alone is a root: it proves when a key signed.
     #[error("it names no certificate authority, no log and no timestamp authority")]
     Empty,
+    /// The policy of its witnesses cannot be read.
+    #[error("the witness policy, {0}")]
+    Witnesses(#[from] PolicyError),
+    /// A log cannot watch itself.
+    #[error("a witness has the key of one of the domain's logs, {log}")]
+    WitnessIsLog {
+        /// SHA-256 of the key.
+        log: Sha256,
+    },
+    /// The policy is about logs that the root does not name.
+    #[error("the witness policy is about a log that the root does not name, {log}")]
+    ForeignLog {
+        /// SHA-256 of the key.
+        log: Sha256,
+    },
 }
 
 /// Largest trusted root.
@@ -84,6 +103,7 @@ pub struct Domain {
     logs: Vec<Log>,
     ct_logs: Vec<CtLog>,
     timestamp_authorities: Vec<Tsa>,
+    witnesses: Option<Witnesses>,
 }
 
 impl fmt::Debug for Domain {
@@ -131,6 +151,45 @@ pub(crate) struct Tsa {
 }
 
 impl Domain {
+    /// Reads a `trusted_root.json` and a tlog-policy. A domain of witnesses alone has an empty document: it vouches for
+    /// nobody, and policies ask for its quorum.
+    pub fn read_with(
+        name: &str,
+        document: &[u8],
+        rules: Rules,
+        witnesses: Option<&str>,
+    ) -> Result<Self, TrustRootError> {
+        let Some(text) = witnesses else { return Self::read(name, document, rules) };
+        let witnesses = Witnesses::read(text)?;
+        let mut domain = match document {
+            [] => Self::empty(name, document, rules),
+            _ => Self::read(name, document, rules)?,
+        };
+        let names = |id: &Sha256| domain.logs.iter().any(|log| log.authority == *id);
+        if let Some(log) = witnesses.ids().find(&names) {
+            return Err(TrustRootError::WitnessIsLog { log });
+        }
+        let foreign = witnesses.logs().iter().find(|log| !domain.logs.is_empty() && !names(log));
+        if let Some(&log) = foreign {
+            return Err(TrustRootError::ForeignLog { log });
+        }
+        domain.witnesses = Some(witnesses);
+        Ok(domain)
+    }
+
+    fn empty(name: &str, document: &[u8], rules: Rules) -> Self {
+        Self {
+            name: name.to_owned(),
+            digest: Sha256::of(document),
+            rules,
+            anchors: Vec::new(),
+            logs: Vec::new(),
+            ct_logs: Vec::new(),
+            timestamp_authorities: Vec::new(),
+            witnesses: None,
+        }
+    }
+
     /// Reads a `trusted_root.json`.
     pub fn read(name: &str, document: &[u8], rules: Rules) -> Result<Self, TrustRootError> {
         if document.len() > MAX_ROOT {
@@ -142,15 +201,7 @@ impl Domain {
         if !root.media_type.starts_with("application/vnd.dev.sigstore.trustedroot") {
             return Err(malformed(format!("its media type is `{}`", root.media_type)));
         }
-        let mut domain = Self {
-            name: name.to_owned(),
-            digest: Sha256::of(document),
-            rules,
-            anchors: Vec::new(),
-            logs: Vec::new(),
-            ct_logs: Vec::new(),
-            timestamp_authorities: Vec::new(),
-        };
+        let mut domain = Self::empty(name, document, rules);
         for (position, ca) in root.certificate_authorities.iter().enumerate() {
             domain.add_ca(position, &ca.cert_chain.certificates, ca.valid_for)?;
         }
@@ -272,7 +323,15 @@ impl Domain {
         for tsa in &self.timestamp_authorities {
             add(AuthorityKind::TimestampAuthority, tsa.id, Window::of(tsa.authority.valid_for));
         }
+        for id in self.witnesses.iter().flat_map(Witnesses::ids) {
+            add(AuthorityKind::Witness, id, Window { from: None, until: None });
+        }
         all
+    }
+
+    /// Its witnesses and their quorum.
+    pub fn witnesses(&self) -> Option<&Witnesses> {
+        self.witnesses.as_ref()
     }
 
     pub(crate) fn anchors_at(&self, at: Timestamp) -> impl Iterator<Item = (&TrustAnchor<'static>, Sha256)> {

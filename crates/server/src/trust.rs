@@ -98,7 +98,7 @@ pub async fn add_root(
         }
         let (version, new) = version_of(control, &wanted);
         let versions = control.domains.get(&wanted.domain).map(|state| &state.versions);
-        let same = |known: &&RootState| (known.root.digest, known.root.rules) == (wanted.digest, wanted.rules);
+        let same = |known: &&RootState| is_same_root(&known.root, &wanted);
         let newest = control.domains.get(&wanted.domain).and_then(|state| state.versions.last());
         let renewed = newest.is_some_and(|newest| same(&newest));
         if let Some(old) = versions.into_iter().flatten().find(same).filter(|_| new && !renewed) {
@@ -116,13 +116,17 @@ pub async fn add_root(
     Ok((approve(app, tenant, who, what, patience).await?, version))
 }
 
+fn is_same_root(a: &RootVersion, b: &RootVersion) -> bool {
+    (a.digest, a.rules, &a.witnesses) == (b.digest, b.rules, &b.witnesses)
+}
+
 /// How long the same document is the same version.
 const RENEWED_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
 /// The version that the root has or gets, and whether it is new.
 fn version_of(control: &Control, root: &RootVersion) -> (u64, bool) {
     match control.domains.get(&root.domain).and_then(|state| state.versions.last()) {
-        Some(newest) if (newest.root.digest, newest.root.rules) == (root.digest, root.rules) => {
+        Some(newest) if is_same_root(&newest.root, root) => {
             // Who adds the same again after a day has looked again: that is a version of its own.
             let since = newest.root.added_on.zip(root.added_on).map(|(then, now)| now.duration_since(then));
             match since.is_some_and(|since| since > RENEWED_AFTER) {

@@ -38,6 +38,7 @@ impl Vouches {
             Self::Domain(name) => {
                 signature.signer.identity().is_some_and(|identity| identity.domain == *name)
                     || signature.signer.key().is_some() && !signature.vouchers.is_empty()
+                    || !signature.cosigned.is_empty()
             }
         }
     }

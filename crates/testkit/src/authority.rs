@@ -70,6 +70,7 @@ mod rekor;
 mod tamper;
 mod trusted_root;
 mod tsa;
+mod witness;
 pub mod x509;
 
 pub use bundle::{BundleBuilder, Content, Parts, Signer, Version};
@@ -82,6 +83,7 @@ pub use rekor::{Entry, Generation, Proof, Rekor, promised};
 pub use tamper::{Tamper, mirrored};
 pub use trusted_root::{MEDIA_TYPE, TrustedRoot, key_details};
 pub use tsa::{Token, Tsa};
+pub use witness::Witness;
 
 use self::x509::{Issuer, name};
 use crate::{key::Key, time::NOON};

@@ -8,7 +8,7 @@ use acceptance::{
 };
 use catenary_cli::check::layout;
 use catenary_testkit::{
-    authority::{Authority, Claims},
+    authority::{Authority, Claims, Kind, Witness},
     sha256_hex,
 };
 use serde_json::{Value, json};
@@ -146,6 +146,64 @@ async fn a_newer_root_without_an_authority_ends_its_trust_at_once() {
     let version = stage.post("/v1/trust", &root(&Authority::new("another"))).await.is(201).number("version");
     assert_eq!(version, 2);
     stage.verdict(&image).await.denies("BLD_SIGNER_NOT_TRUSTED");
+    app.log_is_clean();
+}
+
+/// Two of three witnesses must have seen the checkpoint; the domain is one of witnesses alone.
+#[tokio::test]
+async fn a_policy_demands_a_quorum_of_witnesses_by_name() {
+    let app = App::start().await;
+    let stage = Stage::in_app(&app).await;
+    let authority = Authority::new("acme");
+    let witnesses = ["w1.test", "w2.test", "w3.test"].map(Witness::new);
+    let lines: String = witnesses.iter().map(|w| format!("witness {} {}\n", w.name, w.vkey())).collect();
+    let quorum = format!("{lines}group ours 2 w1.test w2.test w3.test\nquorum ours\n");
+    let root = json!({"domain": "acme", "document": authority.trusted_root().to_json()});
+    stage.post("/v1/trust", &root).await.is(201);
+    let tlog = "evidence: {tlog: {quorum: acme-witnesses}}\n        buildTypes";
+    stage.admin.apply("keyless", &policy().replace("buildTypes", tlog)).await.is(201);
+    let (manifest, config) = image();
+    let image = post_image(&stage.admin, &manifest, &config).await;
+    let leaf = authority.leaf(&claims()).issue();
+    let bundle = |by: &[&Witness]| {
+        let bundle = authority.attest(&leaf, &provenance(&manifest)).entry(Kind::DsseV2).timestamp();
+        by.iter().fold(bundle, |bundle, witness| bundle.cosigned_by(witness, authority.now + 9))
+    };
+    let [w1, w2, w3] = &witnesses;
+    stage.submit(bundle(&[w1, w3]).to_json()).await.is(201);
+    stage.verdict(&image).await.denies("ATT_WITNESS_QUORUM");
+
+    // Stored evidence is cosigned as soon as its witnesses are known.
+    let broken = json!({"domain": "acme-witnesses", "witnesses": lines});
+    stage.post("/v1/trust", &broken).await.is_problem(422, "TRUST_ROOT_INVALID");
+    let added = json!({"domain": "acme-witnesses", "witnesses": quorum});
+    let added = stage.post("/v1/trust", &added).await.is(201);
+    let kinds = added.list("authorities");
+    assert!(kinds.len() == 3 && kinds.iter().all(|one| one["kind"] == "witness"), "{kinds:?}");
+    stage.verdict(&image).await.passes();
+
+    let (manifest, config) = self::image();
+    let image = post_image(&stage.admin, &manifest, &config).await;
+    let bundle = |by: &[&Witness]| {
+        let bundle = authority.attest(&leaf, &provenance(&manifest)).entry(Kind::DsseV2).timestamp();
+        by.iter().fold(bundle, |bundle, witness| bundle.cosigned_by(witness, authority.now + 9))
+    };
+    stage.submit(bundle(&[w2]).to_json()).await.is(201);
+    let verdict = stage.verdict(&image).await.denies("ATT_WITNESS_QUORUM");
+    let reasons = verdict.list("reasons");
+    let reason = reasons.iter().find(|reason| reason["code"] == "ATT_WITNESS_QUORUM").unwrap();
+    assert_eq!(
+        (&reason["expected"], &reason["actual"]),
+        (&json!("2 of (w1.test, w2.test, w3.test)"), &json!("w2.test"))
+    );
+    assert!(reason["remediation"]["hint"].as_str().is_some_and(|mend| mend.contains("cosigned")), "{reason}");
+    let forged = bundle(&[w2]).edit_checkpoint(|checkpoint| {
+        let line = w3.line(&checkpoint.replace("log", "lag"), authority.now + 9);
+        checkpoint.push_str(&line);
+    });
+    stage.submit(forged.to_json()).await.is_problem(422, "ATT_TLOG_CHECKPOINT");
+    stage.submit(bundle(&[w2, w1]).to_json()).await.is(201);
+    stage.verdict(&image).await.passes();
     app.log_is_clean();
 }
 

@@ -10,7 +10,7 @@ use catenary_evidence::{
 };
 
 use crate::{
-    control::Control,
+    control::{Control, Quorum},
     policy::{
         Signer, Spec,
         builds::{Timestamping, Tlog},
@@ -40,7 +40,7 @@ pub(super) fn signing(
     }
     let logged = signatures.iter().any(|signature| signature.logged != Logged::No);
     let at = "trust.builders.evidence.tlog";
-    let (found, wanted) = match &rule.evidence.tlog {
+    let quorum = match &rule.evidence.tlog {
         None => return reasons,
         Some(_) if !logged => {
             let message = "the build statement is in no transparency log";
@@ -48,14 +48,34 @@ pub(super) fn signing(
             return reasons;
         }
         Some(Tlog::Required) => return reasons,
-        Some(Tlog::Logs(wanted)) => (logs(signatures), usize::from(*wanted)),
+        Some(Tlog::Logs(wanted)) => Quorum {
+            wanted: usize::from(*wanted),
+            logs: logs(signatures),
+            witnesses: None,
+            cosigned: Vec::new(),
+        },
         Some(Tlog::Quorum(domain)) => control.quorum(domain, signatures),
     };
-    if found < wanted {
-        let message = format!("{found} log(s) of the quorum hold the build statement, {wanted} must");
-        reasons.push(Reason::error(Code::AttWitnessQuorum, node, at, message).because(wanted, found));
-    }
+    reasons.extend(short_of(quorum, node, at));
     reasons
+}
+
+/// The quorum is not reached.
+fn short_of(quorum: Quorum, node: Digest, at: &str) -> Option<Reason> {
+    let Quorum { wanted, logs, witnesses, cosigned } = quorum;
+    if logs >= wanted {
+        return None;
+    }
+    let code = Code::AttWitnessQuorum;
+    let Some(witnesses) = witnesses else {
+        let message = format!("{logs} log(s) of the quorum hold the build statement, {wanted} must");
+        return Some(Reason::error(code, node, at, message).because(wanted, logs));
+    };
+    let message = format!(
+        "the checkpoints of {logs} log(s) that hold the build statement were cosigned by {witnesses}, of {wanted} must be"
+    );
+    let found = if cosigned.is_empty() { "none".to_owned() } else { cosigned.join(", ") };
+    Some(Reason::error(code, node, at, message).because(witnesses, found))
 }
 
 /// The roots that vouch for the signatures were added too long ago, for each of them: whoever has not looked for so long does not

@@ -74,7 +74,7 @@ pub enum Tlog {
     Required,
     /// So many different ones.
     Logs(u8),
-    /// As many of a trust domain's logs as its rules ask for.
+    /// What a trust domain asks for: its witnesses' quorum, or as many of its logs as its rules say.
     Quorum(String),
 }
 

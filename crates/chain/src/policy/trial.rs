@@ -258,6 +258,8 @@ struct RootLine {
     domain: String,
     rules: Rules,
     document: String,
+    #[serde(default)]
+    witnesses: Option<String>,
 }
 
 /// Bytes in base64. Of an export, the leaf says when they were received.
@@ -443,10 +445,17 @@ impl<'a> Reader<'a> {
     }
 
     fn root(&mut self, line: RootLine) -> Result<(), String> {
-        let RootLine { domain, rules, document } = line;
+        let RootLine { domain, rules, document, witnesses } = line;
         let digest = Sha256::of(document.as_bytes());
-        let root =
-            RootVersion { domain: domain.clone(), version: 1, digest, rules, added_on: None, document };
+        let root = RootVersion {
+            domain: domain.clone(),
+            version: 1,
+            digest,
+            rules,
+            added_on: None,
+            document,
+            witnesses,
+        };
         self.entry(Entry::TrustAdded(Added::Root(root)))?;
         let effective = crate::control::EffectiveRoot { domain, version: 1 };
         self.entry(Entry::TrustEffective(crate::control::Effective::Root(effective)))

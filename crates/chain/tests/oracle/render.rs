@@ -547,6 +547,7 @@ fn certificate(c: &Certificate) -> Signature {
         expires: Some(at(c.until)),
         logged: Logged::No,
         vouchers: vec![Voucher { kind: *kind, authority, at: moment }],
+        cosigned: Vec::new(),
     }
 }
 

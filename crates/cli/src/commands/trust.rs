@@ -22,7 +22,7 @@ use crate::{
 pub enum Trust {
     /// Add a version of a trust root, or a single key.
     ///
-    /// FILE is a `trusted_root.json`, or a public key; or there is none, and the root is made of PEM files.
+    /// FILE is a `trusted_root.json`, or a public key; or there is none, and the root is made of PEM files, or of witnesses alone.
     Add {
         /// The trust domain; for a single key its name. `sigstore` and `github` are built in, and can be replaced.
         #[arg(long, visible_alias = "name")]
@@ -34,6 +34,9 @@ pub enum Trust {
         parts: Parts,
         #[command(flatten)]
         demands: Demands,
+        /// The domain's witnesses and their quorum, as a C2SP tlog-policy: policies ask for it by `evidence.tlog.quorum: DOMAIN`.
+        #[arg(long, value_name = "FILE")]
+        witnesses: Option<PathBuf>,
         /// A `trusted_root.json`, or a public key.
         file: Option<PathBuf>,
     },
@@ -126,7 +129,11 @@ impl Trust {
     /// Runs it.
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         match self {
-            Self::Add { domain, scheme, parts, demands, file } => {
+            Self::Add { domain, scheme, parts, demands, witnesses, file } => {
+                let witnesses = witnesses
+                    .as_ref()
+                    .map(|file| std::fs::read_to_string(file).with_context(|| file.display().to_string()));
+                let witnesses = witnesses.transpose()?;
                 let text = match &file {
                     Some(_) if !parts.is_empty() => {
                         bail!("a file holds the whole root; --ca and the like make one without")
@@ -134,10 +141,11 @@ impl Trust {
                     Some(file) => {
                         std::fs::read_to_string(file).with_context(|| file.display().to_string())?
                     }
+                    None if parts.is_empty() && witnesses.is_some() => String::new(),
                     None => parts.compose()?,
                 };
-                if text.trim_start().starts_with('{') {
-                    add(client, output, &domain, text, &demands).await?;
+                if witnesses.is_some() || text.trim_start().starts_with('{') {
+                    add(client, output, &domain, text, &demands, witnesses).await?;
                 } else {
                     add_key(client, output, &domain, text, scheme, &parts).await?;
                 }
@@ -163,7 +171,7 @@ impl Trust {
                     Some(file) => {
                         std::fs::write(&file, document).with_context(|| file.display().to_string())?
                     }
-                    None => add(client, output, &domain, document, &demands).await?,
+                    None => add(client, output, &domain, document, &demands, None).await?,
                 }
             }
             Self::List => {
@@ -208,8 +216,12 @@ async fn add(
     domain: &str,
     document: String,
     demands: &Demands,
+    witnesses: Option<String>,
 ) -> Result<()> {
     let mut body = json!({"domain": domain, "document": document});
+    if let Some(policy) = witnesses {
+        body["witnesses"] = json!(policy);
+    }
     for (member, relaxed) in [("log", demands.no_log), ("sct", demands.no_sct)] {
         if relaxed {
             body[member] = json!(false);

@@ -7,7 +7,7 @@ use crate::trust_root::Log;
 /// The most bytes of a checkpoint: a log and a dozen witnesses.
 const MAX_CHECKPOINT: usize = 16 * 1024;
 
-/// A checkpoint that the log signed. Signatures of others, witnesses among them, say nothing here.
+/// A checkpoint that the log signed. Signatures of others say nothing here: witnesses are for [`crate::witness`].
 pub(super) fn verify(note: &str, log: &Log) -> Result<Checkpoint, String> {
     if note.is_empty() {
         return Err("there is none".into());

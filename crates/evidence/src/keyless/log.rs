@@ -2,13 +2,14 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use sigstore_types::{Sha256Hash, SignatureBytes};
+use sigstore_types::{Checkpoint, Sha256Hash, SignatureBytes};
 
 use super::{Fault, checkpoint, entry};
 use crate::{
     form::{InclusionProof, LogEntry},
     signer::{AuthorityKind, Logged, Voucher},
     trust_root::{Domain, Log},
+    witness::{self, Cosignature, Witnesses},
 };
 
 /// The most hashes of a path: a tree of 2^63 leaves.
@@ -20,10 +21,17 @@ pub(super) struct Found {
     pub time: Option<Timestamp>,
     /// `at` is the epoch when the log says no time.
     pub voucher: Voucher,
+    /// Who cosigned the checkpoint of its proof.
+    pub cosigned: Vec<Cosignature>,
 }
 
 /// Verifies everything that the entry brings; an entry that brings neither promise nor proof proves nothing and is refused.
-pub(super) fn verify(position: usize, entry: &LogEntry, domain: &Domain) -> Result<Found, Fault> {
+pub(super) fn verify(
+    position: usize,
+    entry: &LogEntry,
+    domain: &Domain,
+    witnesses: &[&Witnesses],
+) -> Result<Found, Fault> {
     let unknown = || Fault::UnknownLog { log: hex::encode(&entry.log_id), domain: domain.name().to_owned() };
     let log = domain.log(&entry.log_id).ok_or_else(unknown)?;
     let v2 = entry::is_v2(&entry.canonicalized_body);
@@ -31,6 +39,7 @@ pub(super) fn verify(position: usize, entry: &LogEntry, domain: &Domain) -> Resu
         logged: Logged::No,
         time: None,
         voucher: Voucher { kind: AuthorityKind::Log, authority: log.authority, at: Timestamp::UNIX_EPOCH },
+        cosigned: Vec::new(),
     };
     if let Some(promise) = &entry.promise {
         // Only the promise says when, and only Rekor v1 makes one.
@@ -42,7 +51,9 @@ pub(super) fn verify(position: usize, entry: &LogEntry, domain: &Domain) -> Resu
     // Bundles v0.1 carry proofs without a checkpoint: their root is nobody's word, and only the promise counts.
     let signed = |proof: &&InclusionProof| v2 || entry.promise.is_none() || proof.checkpoint.is_some();
     if let Some(proof) = entry.proof.as_ref().filter(signed) {
-        included(position, entry, proof, v2, log)?;
+        let checkpoint = included(position, entry, proof, v2, log)?;
+        let cosigned = witness::cosignatures(&checkpoint, log.authority, witnesses);
+        found.cosigned = cosigned.map_err(|why| Fault::Checkpoint { position, why })?;
         found.logged = Logged::Proof;
     }
     if found.logged == Logged::No {
@@ -79,7 +90,7 @@ fn included(
     proof: &InclusionProof,
     v2: bool,
     log: &Log,
-) -> Result<(), Fault> {
+) -> Result<Checkpoint, Fault> {
     let malformed = |why: &str| Fault::EntryMalformed { position, why: why.into() };
     let bad = |why: String| Fault::Proof { position, why };
     let note = proof.checkpoint.as_deref().unwrap_or_default();
@@ -112,5 +123,6 @@ fn included(
         &hashes,
         checkpoint.root_hash(),
     )
-    .map_err(|e| bad(e.to_string()))
+    .map_err(|e| bad(e.to_string()))?;
+    Ok(checkpoint)
 }

@@ -40,9 +40,10 @@ const TIMESTAMP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549
 pub(super) fn verify(armour: &str, message: &[u8], trust: &Trust) -> Result<Option<Signature>, Refusal> {
     let Some(signed) = read(armour, message) else { return Ok(None) };
     let mut broken = None;
+    let witnesses = trust.witnesses();
     for domain in trust.domains() {
         let rules = Rules { log: false, ..domain.rules() };
-        match keyless::verify_with(&signed.content, &signed.signature, domain, rules) {
+        match keyless::verify_with(&signed.content, &signed.signature, domain, rules, &witnesses) {
             Ok(_) if !signed.is_about_message => broken = broken.or(Some(keyless::Fault::Signature)),
             Ok(signature) => return Ok(Some(signature)),
             Err(fault) if fault.is_open() => {}

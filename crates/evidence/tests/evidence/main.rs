@@ -17,3 +17,4 @@ mod samples;
 mod schemas;
 mod second_opinion;
 mod source_claims;
+mod witness;

@@ -34,8 +34,13 @@ pub(crate) struct NewRoot {
     /// of the built-in one.
     #[schema(min_length = 1, max_length = 128)]
     domain: String,
-    /// The text of a `trusted_root.json`.
+    /// The text of a `trusted_root.json`. Only a domain of witnesses alone has none.
+    #[serde(default)]
     document: String,
+    /// The witnesses of checkpoints and their quorum: the text of a C2SP tlog-policy. Policies ask for it by the domain's
+    /// name (`evidence.tlog.quorum`).
+    #[schema(max_length = 65536)]
+    witnesses: Option<String>,
     /// Whether bundles must have a transparency log entry. Default: true when the root names a log.
     log: Option<bool>,
     /// From how many distinct logs, when there must be an entry: 1 to 8. Default: 1.
@@ -75,7 +80,7 @@ struct TrustDomain {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Authority {
-    /// `certificate-authority`, `log`, `ct-log` or `timestamp-authority`.
+    /// `certificate-authority`, `log`, `ct-log`, `timestamp-authority` or `witness`.
     kind: String,
     /// SHA-256 of its certificate, of its key for logs.
     id: String,
@@ -167,14 +172,15 @@ pub(crate) async fn add(
 ) -> Result<Response, Fault> {
     let domain = tokens::text("/domain", body.domain, 128)?;
     let bare = Rules::NONE;
-    let names = Domain::read(&domain, body.document.as_bytes(), bare)?.authorities();
+    let witnesses = body.witnesses.as_deref();
+    let names = Domain::read_with(&domain, body.document.as_bytes(), bare, witnesses)?.authorities();
     let has = |kind| names.keys().any(|(known, _)| *known == kind);
     let rules = Rules {
         log: body.log.unwrap_or_else(|| has(AuthorityKind::Log)),
         sct: body.sct.unwrap_or_else(|| has(AuthorityKind::CtLog)),
         logs: body.logs.unwrap_or(1),
     };
-    if !(1..=8).contains(&rules.logs) || (rules.logs > 1 && !rules.log) {
+    if !(1..=8).contains(&rules.logs) || (rules.logs > 1 && !rules.log && witnesses.is_none()) {
         let why = "is 1 to 8, and more than 1 only where there must be an entry".into();
         return Err(Fault::Member { pointer: "/logs", why });
     }
@@ -186,6 +192,7 @@ pub(crate) async fn add(
         rules,
         added_on: Some(jiff::Timestamp::now()),
         document: body.document,
+        witnesses: body.witnesses,
     };
     let (progress, version) =
         trust::add_root(&app, &who.tenant, (who.submitter(), &who.identity), root, patience).await?;

@@ -14,6 +14,7 @@ use super::{
     leaf::Leaf,
     rekor::{Entry, Rekor},
     tsa::{Token, Tsa},
+    witness::Witness,
 };
 use crate::{
     dsse::{self, Envelope},
@@ -186,6 +187,17 @@ impl<'a> BundleBuilder<'a> {
     pub fn without_proof(mut self) -> Self {
         self.proof = false;
         self
+    }
+
+    /// Every checkpoint is cosigned by this witness.
+    pub fn cosigned_by(self, witness: &Witness, time: i64) -> Self {
+        let witness = witness.clone();
+        self.edit_checkpoint(move |checkpoint| *checkpoint = witness.cosign(checkpoint, time))
+    }
+
+    /// Changes every checkpoint after the log signed it.
+    pub fn edit_checkpoint(self, edit: impl Fn(&mut String) + 'a) -> Self {
+        self.edit_entry(move |entry| entry.proof.iter_mut().for_each(|proof| edit(&mut proof.checkpoint)))
     }
 
     /// Adds a timestamp by the authority.

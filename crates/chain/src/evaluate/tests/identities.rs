@@ -55,6 +55,7 @@ pub fn signature(identity: Identity) -> Signature {
         expires: Some(at(18)),
         logged: Logged::Proof,
         vouchers: vec![Voucher { kind: *kind, authority: *authority, at: at(9) }],
+        cosigned: Vec::new(),
     }
 }
 

@@ -126,9 +126,15 @@ fn a_root_that_nobody_renewed_decides_nothing() {
             rules: Rules::default(),
             added_on: added,
             document: String::new(),
+            witnesses: None,
         };
-        let state =
-            RootState { root, authorities: Arc::new(authorities), added_at: 1, effective_at: Some(1) };
+        let state = RootState {
+            root,
+            authorities: Arc::new(authorities),
+            witnesses: None,
+            added_at: 1,
+            effective_at: Some(1),
+        };
         let domain = DomainState { versions: vec![state], withdrawn: None };
         scene.control.domains.insert(trust_root::SIGSTORE.into(), domain);
         scene.ask("app")

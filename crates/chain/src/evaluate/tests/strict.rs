@@ -12,6 +12,7 @@ use catenary_evidence::{
     signer::{AuthorityKind, Claims, SanKind, Voucher},
     statement::{DigestSet, Subject},
     trust_root::{self, Authorities, Rules},
+    witness::Cosignature,
 };
 use jiff::Timestamp;
 
@@ -21,7 +22,7 @@ use super::{
     scene::*,
 };
 use crate::{
-    control::{DomainState, Entry, GroupSet, RootState, RootVersion, TrustedKey},
+    control::{DomainState, Entry, GroupSet, Quorum, RootState, RootVersion, TrustedKey},
     policy::Policy,
     reason::Code::{self, *},
     verdict::{Outcome, Verdict},
@@ -63,8 +64,15 @@ fn domain(scene: &mut Scene, name: &str, version: u64, authorities: Authorities)
         rules: Rules::default(),
         added_on: None,
         document: String::new(),
+        witnesses: None,
     };
-    let state = RootState { root, authorities: Arc::new(authorities), added_at: 1, effective_at: Some(1) };
+    let state = RootState {
+        root,
+        authorities: Arc::new(authorities),
+        witnesses: None,
+        added_at: 1,
+        effective_at: Some(1),
+    };
     scene.control.domains.insert(name.into(), DomainState { versions: vec![state], withdrawn: None });
 }
 
@@ -449,4 +457,85 @@ fn an_exception_is_approved_by_the_tenant_group_that_the_policy_names() {
     assert!(!scene.ask_in("app", IMAGE).allowed, "who left it approves nothing");
     scene.apply(&group(&[]));
     assert!(!scene.control.groups.contains_key("security"));
+}
+
+/// Three witnesses of `acme-witnesses`, of whom two must have seen a checkpoint. Their ids are known by what reads it.
+const WITNESSES: &str = "\
+witness w1 w1.test+c5ac7fc1+BBAjFbpOuKrLrTHSQUujb/dQmyYkaICNlyFGxL79ecel
+witness w2 w2.test+73f27aee+BBso/+NMwG+41OCurcsdHwGsjH4JZPLApesiZYSLWe1K
+witness w3 w3.test+0b26430f+BNGoomGTAFuNaCYEuRDYLGWBX+xbvu2K4I2PadwD2Eqe
+group two 2 w1 w2 w3
+quorum two
+";
+
+/// The good chain under the quorum of witnesses; each cosignature is a witness (from 0), a log and a checkpoint.
+fn cosigned(seen: &[(usize, Sha256, u8)], change: impl Fn(&mut Scene, &[Sha256])) -> (Verdict, Quorum) {
+    let mut scene = Story(Scene::empty(), "").tell();
+    let document = WITNESSES.to_owned();
+    let mut root = scene.control.domains["acme-witnesses"].versions[0].root.clone();
+    root.document = String::new();
+    root.witnesses = Some(document);
+    let read = root.read().unwrap();
+    let witnesses = read.witnesses().unwrap().clone();
+    let ids: Vec<Sha256> = witnesses.ids().collect();
+    let state = scene.control.domains.get_mut("acme-witnesses").unwrap();
+    let version = &mut state.versions[0];
+    version.authorities = Arc::new(read.authorities());
+    version.witnesses = Some(Arc::new(witnesses));
+    let cosigned = seen.iter().map(|&(witness, log, checkpoint)| Cosignature {
+        log,
+        checkpoint: Sha256([checkpoint; 32]),
+        witness: ids.get(witness).copied().unwrap_or(Sha256([99; 32])),
+        at: at(9),
+    });
+    let cosigned: Vec<Cosignature> = cosigned.collect();
+    for statement in scene.evidence.attestations.values_mut() {
+        for signature in &mut Arc::make_mut(statement).fact.signatures {
+            if signature.signer.identity().is_some_and(|identity| identity.san == BUILDER) {
+                signature.cosigned.clone_from(&cosigned);
+            }
+        }
+    }
+    change(&mut scene, &ids);
+    let signature = Signature { cosigned, ..builder() };
+    let quorum = scene.control.quorum("acme-witnesses", &[&signature]);
+    (scene.ask_in("app", IMAGE), quorum)
+}
+
+#[test]
+fn a_quorum_of_witnesses_saw_one_checkpoint_of_a_log_that_vouches() {
+    let (ours, other) = (log().authority, Sha256([7; 32]));
+    let ask = |seen: &[(usize, Sha256, u8)]| cosigned(seen, |_, _| {});
+    let (verdict, quorum) = ask(&[(0, ours, 1), (2, ours, 1)]);
+    check("two of three", &verdict, &[]);
+    assert_eq!((quorum.logs, quorum.wanted), (1, 1));
+    assert_eq!(quorum.cosigned, ["w1", "w3"]);
+    check("and a stranger", &ask(&[(0, ours, 1), (2, ours, 1), (9, ours, 1)]).0, &[]);
+    let short = [
+        ("none", ask(&[])),
+        ("one too few", ask(&[(0, ours, 1)])),
+        ("a stranger is none", ask(&[(0, ours, 1), (9, ours, 1)])),
+        ("the same one twice", ask(&[(0, ours, 1), (0, ours, 1)])),
+        ("each another checkpoint", ask(&[(0, ours, 1), (1, ours, 2)])),
+        ("of a log that vouches for nothing here", ask(&[(0, other, 1), (1, other, 1)])),
+    ];
+    for (story, (verdict, quorum)) in &short {
+        check(story, verdict, &[BldThreshold]);
+        assert_eq!(quorum.logs, 0, "{story}");
+        assert_eq!(quorum.witnesses.as_deref(), Some("2 of (w1, w2, w3)"), "{story}");
+    }
+    let (revoked, _) = cosigned(&[(0, ours, 1), (1, ours, 1)], |scene, ids| {
+        let target = crate::control::Target::Authority(ids[0]);
+        scene.apply(&Entry::Revocation(crate::control::Revocation {
+            target,
+            from: Some(at(1000)),
+            reason: "its key leaked".into(),
+        }));
+    });
+    check("who was revoked once is no witness any more", &revoked, &[BldThreshold]);
+    let (withdrawn, _) = cosigned(&[(0, ours, 1), (1, ours, 1)], |scene, _| {
+        let (domain, reason) = ("acme-witnesses".into(), "gone".into());
+        scene.apply(&Entry::TrustWithdrawn { domain, reason });
+    });
+    check("withdrawn", &withdrawn, &[BldThreshold]);
 }
