@@ -18,7 +18,10 @@ use catenary_evidence::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Policy, identity::RootPin};
+use crate::{
+    evaluate::{SKEW, later},
+    policy::{Policy, identity::RootPin},
+};
 
 pub use crate::{
     consent::{Change, Consent, TrustApproved, TrustRules},
@@ -442,6 +445,19 @@ impl Control {
             && signature.vouchers.iter().all(|voucher| {
                 is_among(authorities, voucher) && !self.authority_is_revoked(voucher, signature, received)
             })
+    }
+
+    /// Whether a signature on what was received at `received` counts for anybody: by a key that is effective, or one that is
+    /// vouched for, and not revoked. What a rule makes of it is another matter.
+    pub fn counts(&self, signature: &Signature, received: Timestamp) -> bool {
+        let known = match &signature.signer {
+            Signer::Key(key) => self.keys.get(key).is_some_and(|state| state.effective_at.is_some()),
+            Signer::Certificate(_) => {
+                let latest = later(received, SKEW);
+                self.vouches(signature, received) && signature.signed_before.is_none_or(|at| at <= latest)
+            }
+        };
+        known && self.revoked(signature, received).is_none()
     }
 
     /// Whether one of the roots that a policy lists vouches for a certificate signature: by the version that it names, if it

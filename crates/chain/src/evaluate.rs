@@ -46,6 +46,7 @@ use crate::{
         Link, LogView, NearMiss, Outcome, PolicyView, Question, Status, SubjectView, Verdict, unsealed,
     },
 };
+pub(crate) use time::SKEW;
 use world::World;
 
 /// Verifier and evaluator, as a verdict names them.

@@ -117,6 +117,7 @@ pub const TABLE: &[(&str, &str, Access)] = &[
     ("GET", "/v1/artifacts/{digest}", READ),
     ("GET", "/v1/artifacts/{digest}/graph", READ),
     ("GET", "/v1/artifacts/{digest}/evidence", AUDIT),
+    ("GET", "/v1/facts", READ),
     ("GET", "/v1/verdict", READ),
     ("POST", "/v1/verdicts", READ),
     ("GET", "/v1/gate", READ),

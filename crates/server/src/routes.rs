@@ -12,6 +12,7 @@ mod deployments;
 mod events;
 mod exceptions;
 mod export;
+mod facts;
 mod feed;
 mod groups;
 mod impact;
@@ -70,6 +71,7 @@ pub(crate) fn all() -> OpenApiRouter<App> {
         .routes(routes!(artifacts::get))
         .routes(routes!(artifacts::graph))
         .routes(routes!(artifacts::evidence))
+        .routes(routes!(facts::facts))
         .routes(routes!(verdicts::get))
         .routes(routes!(verdicts::many))
         .routes(routes!(verdicts::gate))

@@ -311,6 +311,71 @@ async fn a_public_log_is_read_without_a_credential_and_its_bodies_are_not() {
 }
 
 #[tokio::test]
+async fn whoever_evaluates_by_itself_gets_evidence_and_facts_of_a_digest() {
+    let (stage, other) = (honest().await, honest().await);
+    let image = stage.world.image();
+    let digest = image.split_once('@').unwrap().1;
+    let path = format!("/v1/facts?digest={digest}");
+    let facts = stage.get(&path).await.is(200);
+    assert_eq!(facts.text("digest"), digest);
+    assert_eq!(facts.0["object"]["kind"], "index", "{}", facts.0);
+    assert!(facts.0["object"]["facts"].is_object() && facts.0.get("revoked").is_none(), "{}", facts.0);
+    let items = facts.list("items");
+    let sent = [stage.world.push_envelope(), stage.world.build_envelope()];
+    assert_eq!(items.len(), sent.len(), "{}", facts.0);
+    for (item, envelope) in items.iter().zip(&sent) {
+        let sent: serde_json::Value = serde_json::from_slice(&envelope.to_bytes()).unwrap();
+        assert_eq!(item["evidence"]["payload"], sent["payload"], "newest first");
+        let raw = stage.get(&format!("/v1/attestations/{}/raw", item["id"].as_str().unwrap())).await.is(200);
+        assert_eq!(item["evidence"], raw.0, "as it was sent");
+        assert_eq!(item["status"], "verified");
+        assert_eq!((&item["signatures"][0]["trusted"], &item["revoked"]), (&json!(true), &json!(false)));
+    }
+    let builds: Vec<_> = items.iter().filter(|item| item["claim"].to_string().contains("builder")).collect();
+    assert_eq!(builds.len(), 1, "{}", facts.0);
+    // The commit that the build names is asked for by itself.
+    let commit = format!("gitCommit:{}", stage.world.commit.oid());
+    let source = stage.get(&format!("/v1/facts?digest={commit}")).await.is(200);
+    assert_eq!(source.0["object"]["kind"], "commit");
+
+    // A stranger's word is there, and is not trusted.
+    let about = Subject::new("x", "sha256", digest.trim_start_matches("sha256:"));
+    let statement = Statement::new("https://acme.test/note/v1", json!({})).subject(about);
+    stage.submit(statement.signed_by(&catenary_testkit::Key::ed25519("nobody")).to_bytes()).await.is(201);
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = stage.get(&format!("{path}&limit=1{cursor}")).await.is(200);
+        assert_eq!(page.0["object"].is_object(), cursor.is_empty(), "on the first page alone");
+        seen.extend(page.list("items"));
+        let Some(next) = page.0["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+        let elsewhere = format!("/v1/facts?digest={commit}{cursor}");
+        assert!((400..500).contains(&stage.get(&elsewhere).await.status), "a cursor is for one list");
+    }
+    assert_eq!((seen.len(), &seen[1..]), (3, items.as_slice()));
+    assert_eq!((&seen[0]["status"], &seen[0]["signatures"]), (&json!("unverified"), &json!([])));
+
+    stage.revoke_key(&stage.world.k_ci.id(), "it leaked").await.is(200);
+    let facts = stage.get(&path).await.is(200);
+    let trusted: Vec<_> =
+        facts.list("items").iter().map(|item| item["signatures"][0]["trusted"].clone()).collect();
+    assert_eq!(trusted, [json!(null), json!(true), json!(false)], "{}", facts.0);
+    let why = json!({"artifact": digest, "reason": "malware"});
+    stage.post("/v1/revocations", &why).await.is(201);
+    assert_eq!(stage.get(&path).await.is(200).text("revoked"), "malware");
+
+    other.get(&path).await.is(404);
+    for bad in ["/v1/facts", "/v1/facts?digest=sha256:00", &format!("{path}&limit=0"), &format!("{path}&x=1")]
+    {
+        let answer = stage.get(bad).await;
+        assert!([400, 422].contains(&answer.status), "{bad}: {}", answer.show());
+    }
+    stage.anonymous().get(&path).await.is(401);
+    let token = stage.token(&json!({"name": "ci", "role": "submitter", "expiresIn": "1d"})).await.is(201);
+    stage.with(token.text("token")).get(&path).await.is_problem(403, "AUTH_ROLE");
+}
+
+#[tokio::test]
 async fn tokens_are_listed_without_their_secrets_and_revoked() {
     let stage = honest().await;
     let made = stage.token(&json!({"name": "ci", "role": "submitter", "expiresIn": "30d"})).await.is(201);

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// How far clocks may be apart when the policy does not say.
-pub(super) const SKEW: SignedDuration = SignedDuration::from_secs(120);
+pub(crate) const SKEW: SignedDuration = SignedDuration::from_secs(120);
 
 /// The result of R7 for the chain.
 pub struct Timed {

@@ -77,7 +77,7 @@ pub(crate) struct Summary {
     signers: Vec<String>,
     /// The signatures that verified: signer (a key, or a certificate's identity), time, and who vouches.
     #[schema(value_type = Vec<Object>)]
-    signatures: Vec<Value>,
+    pub(crate) signatures: Vec<Value>,
     /// Why nothing vouches for it, when more is known than that: `{code, message}`.
     #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]

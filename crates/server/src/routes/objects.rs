@@ -27,7 +27,7 @@ pub(crate) struct SubmitQuery {
 /// An object that is in the log.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct KnownObject {
+pub(crate) struct KnownObject {
     id: String,
     /// The node that the bytes prove.
     node: String,
@@ -118,15 +118,21 @@ pub(crate) async fn facts(
     ApiPath(node): ApiPath<String>,
 ) -> Result<Response, Fault> {
     let row = find(&app, &who, &node).await?;
-    let known = KnownObject {
-        id: row.facts.id.to_string(),
-        node: row.facts.node.to_string(),
-        index: row.index,
-        time: row.time.to_string(),
-        kind: kind(&row.facts),
-        media_type: row.media_type,
-        size: row.facts.size,
-        facts: serde_json::to_value(&row.facts.body).ok(),
-    };
-    Ok(super::json(&known))
+    Ok(super::json(&KnownObject::with_facts(row)))
+}
+
+impl KnownObject {
+    /// With what was read from its bytes.
+    pub(crate) fn with_facts(row: ObjectRow) -> Self {
+        Self {
+            id: row.facts.id.to_string(),
+            node: row.facts.node.to_string(),
+            index: row.index,
+            time: row.time.to_string(),
+            kind: kind(&row.facts),
+            media_type: row.media_type,
+            size: row.facts.size,
+            facts: serde_json::to_value(&row.facts.body).ok(),
+        }
+    }
 }
