@@ -1,13 +1,15 @@
 //! The collector: a registry reports a push, we fetch what was pushed, hash it, keep it, and sign what we saw.
 //!
 //! It talks to configured registries only, and to nothing that an event names. Lost, doubled and reordered events
-//! are harmless: there is one statement for a digest, a repository and a tag.
+//! are harmless: there is one statement for a digest, a repository and a tag, and one more when the tag comes back to it.
 
 mod fetch;
+mod tags;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use catenary_evidence::{
+    KeyId,
     digest::{Digest, Node},
     object::{Body, Object},
     predicate::{Claim, REGISTRY_EVENT_V1, RegistryAction, RegistryEvent},
@@ -18,7 +20,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use self::fetch::Registry;
+use self::{
+    fetch::Registry,
+    tags::{Pointed, Tags},
+};
 use crate::{
     App,
     auth::{Principal, Role, bearer, scope::Scope},
@@ -55,8 +60,8 @@ pub(crate) struct Push {
 /// The configured registries.
 pub(crate) struct Collector {
     registries: Vec<Registry>,
-    /// One statement at a time, so that doubled events find each other's.
-    stating: Mutex<()>,
+    /// One statement at a time, so that doubled events find each other's. What tags pointed to is read before each.
+    stating: Mutex<Tags>,
 }
 
 impl Collector {
@@ -104,7 +109,8 @@ impl Collector {
             identity: "service:collector".into(),
             token: None,
         };
-        if is_stated(app, &who, &resource, push).await? {
+        let known = known(app, &who, &resource, push, &mut *self.stating.lock().await).await?;
+        if known.is_stated {
             return Ok(false);
         }
         let manifest = match push.deleted {
@@ -116,11 +122,12 @@ impl Collector {
             },
             false => Some(self.keep(app, &who, registry, push, MAX_DEPTH).await?),
         };
-        let _one = self.stating.lock().await;
-        if is_stated(app, &who, &resource, push).await? {
+        let mut one = self.stating.lock().await;
+        let known = self::known(app, &who, &resource, push, &mut one).await?;
+        if known.is_stated {
             return Ok(false);
         }
-        let item = state(app, registry, push, manifest.as_ref())?;
+        let item = state(app, registry, push, manifest.as_ref(), known.previous)?;
         let result = ingest::attestations(app, &who, vec![item]).await.pop();
         let kept = result.unwrap_or(Err(Fault::Internal))?;
         tracing::info!(resource, digest = %push.digest, tag = push.tag, deleted = push.deleted, id = %kept.entry.id, "collected an event");
@@ -179,8 +186,21 @@ fn is_image_config(media_type: &str) -> bool {
     )
 }
 
-/// Whether our collector already stated this digest in this repository under this tag.
-async fn is_stated(app: &App, who: &Principal, resource: &str, push: &Push) -> Result<bool, Fault> {
+/// What our collector stated before.
+struct Known {
+    /// This digest in this repository under this tag.
+    is_stated: bool,
+    /// The other image to which the tag pointed.
+    previous: Option<Digest>,
+}
+
+async fn known(
+    app: &App,
+    who: &Principal,
+    resource: &str,
+    push: &Push,
+    tags: &mut Tags,
+) -> Result<Known, Fault> {
     let head = app.backend.store.head(&who.tenant).await?.ok_or(Fault::NotFound { what: "tenant" })?;
     let filter = Filter {
         subject: Some(push.digest.into()),
@@ -188,7 +208,7 @@ async fn is_stated(app: &App, who: &Principal, resource: &str, push: &Push) -> R
         verified: Some(true),
         ..Filter::default()
     };
-    let ours: Vec<_> = (app.backend.keys.public_parts().iter())
+    let ours: Vec<KeyId> = (app.backend.keys.public_parts().iter())
         .filter(|part| part.purpose == Purpose::Collector)
         .map(|part| part.key_id)
         .collect();
@@ -201,19 +221,34 @@ async fn is_stated(app: &App, who: &Principal, resource: &str, push: &Push) -> R
     let is_deletion = |event: &&&RegistryEvent| event.event == RegistryAction::Delete;
     let deleted = here.iter().filter(is_deletion).map(|event| event.occurred_at).max();
     let pushed = here.iter().filter(|event| !is_deletion(event)).map(|event| event.occurred_at).max();
-    Ok(match push.deleted {
+    let last = match &push.tag {
+        Some(tag) => tags.last(app, &ours, (&who.tenant, resource), tag, head.size).await?,
+        None => None,
+    };
+    // What the registry says of an earlier moment says nothing of where the tag pointed before it.
+    let moved = last.filter(|last| last.digest != push.digest && last.at <= push.occurred_at);
+    let is_current = |event: &RegistryEvent| moved.is_none_or(|Pointed { at, .. }| event.occurred_at >= at);
+    let is_stated = match push.deleted {
         // Nothing that was never here is deleted, and what was is deleted once.
         true => pushed.is_none_or(|pushed| deleted.is_some_and(|deleted| deleted >= pushed)),
         false => here.iter().any(|event| {
             event.event == RegistryAction::Push
                 && event.tag == push.tag
+                && is_current(event)
                 && deleted.is_none_or(|deleted| deleted < event.occurred_at)
         }),
-    })
+    };
+    Ok(Known { is_stated, previous: moved.map(|moved| moved.digest) })
 }
 
 /// The signed statement.
-fn state(app: &App, registry: &Registry, push: &Push, manifest: Option<&Object>) -> Result<Bytes, Fault> {
+fn state(
+    app: &App,
+    registry: &Registry,
+    push: &Push,
+    manifest: Option<&Object>,
+    previous: Option<Digest>,
+) -> Result<Bytes, Fault> {
     let digest = push.digest.to_string();
     let (algorithm, hex) = digest.split_once(':').unwrap_or_default();
     let media_type = match manifest.map(|manifest| &manifest.body) {
@@ -234,6 +269,9 @@ fn state(app: &App, registry: &Registry, push: &Push, manifest: Option<&Object>)
     }
     if let Some(tag) = &push.tag {
         predicate["tag"] = json!(tag);
+    }
+    if let Some(previous) = previous.filter(|_| !push.deleted) {
+        predicate["previousDigest"] = json!(previous.to_string());
     }
     if let Some(actor) = push.actor.as_ref().filter(|actor| !actor.is_empty() && actor.len() <= 256) {
         predicate["actor"] = json!({ "name": actor });

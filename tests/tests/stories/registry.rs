@@ -146,6 +146,73 @@ async fn what_was_deleted_from_a_registry_is_not_deployed_from_it() {
     app.log_is_clean();
 }
 
+/// What the collector stated of a digest, newest first: the tag, and what it pointed to before.
+async fn pushes_of(stage: &Stage, digest: &str) -> Vec<(serde_json::Value, serde_json::Value)> {
+    let path = format!("/v1/facts?digest={digest}");
+    let items = stage.get(&path).await.is(200).list("items");
+    let events =
+        items.iter().filter(|item| item["predicateType"].as_str().unwrap().contains("registry-event"));
+    events.map(|item| item["claim"].clone()).map(|e| (e["tag"].clone(), e["previous"].clone())).collect()
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moved_is_said_of_the_image_that_it_moved_to() {
+    let name = "a_tag_that_moved_is_said_of_the_image_that_it_moved_to";
+    if !installed("docker-registry") {
+        return skip(name, "docker-registry is not installed");
+    }
+    let host = Registry::host();
+    let (app, stage) = service(&host).await;
+    let registry = Registry::start(Some(&host), &format!("{}/v1/events/distribution", app.url), BEARER).await;
+    let document = stage.get("/v1/policies/prod").await.is(200).text("document").to_owned();
+    let strict = document.replacen("  registry: {", "  registry: {movedTags: deny, ", 1);
+    assert_ne!(strict, document, "{document}");
+    stage.admin.apply("prod", &strict).await.is(201);
+    let (ours, other) = (&stage.world.index, World::golden(acceptance::unique(), acceptance::now()).index);
+    let (own, foreign) = (json!(ours.digest()), json!(other.digest()));
+
+    registry.push("acme/app", &other, "1.0.0").await;
+    until("the first", async || {
+        stage.get(&format!("/v1/facts?digest={}", other.digest())).await.status == 200
+    })
+    .await;
+    registry.push("acme/app", ours, "1.0.1").await;
+    passes_soon(&stage).await;
+    // Another tag of the repository is no tag that moved, and the same push again is no move.
+    registry.push("acme/app", ours, "1.0.1").await;
+    assert_eq!(pushes_of(&stage, &ours.digest()).await, [(json!("1.0.1"), json!(null))]);
+
+    registry.push("acme/app", ours, "1.0.0").await;
+    until("the tag moved", async || stage.judge().await.codes().contains(&"REG_TAG_MOVED".to_owned())).await;
+    let pushes = pushes_of(&stage, &ours.digest()).await;
+    assert_eq!(pushes, [(json!("1.0.0"), foreign), (json!("1.0.1"), json!(null))]);
+    // Back again, which no notification tells: the tag was ours before.
+    app.run(&["registry", "reconcile"]);
+    let before = pushes_of(&stage, &other.digest()).await;
+    assert_eq!(before.len(), 1, "nothing new: {before:?}");
+    registry.push("acme/app", &other, "1.0.0").await;
+    until("it came back", async || pushes_of(&stage, &other.digest()).await.len() == 2).await;
+    assert_eq!(pushes_of(&stage, &other.digest()).await[0], (json!("1.0.0"), own));
+
+    // What happened before says nothing of where the tag pointed.
+    let notify = stage.with(BEARER);
+    let late = json!({"events": [{"id": "late", "timestamp": "2020-01-01T00:00:00Z", "action": "push",
+        "target": {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": ours.digest(), "repository": "acme/app", "tag": "1.0.0"},
+        "request": {"host": host}, "actor": {}, "source": {}}]});
+    notify.post("/v1/events/distribution", &late).await.is(202);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(pushes_of(&stage, &ours.digest()).await.len(), 2);
+    app.log_is_clean();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_notifications_are_caught_up_by_reconciling() {
     if !installed("docker-registry") {
