@@ -294,13 +294,26 @@ impl Scene {
         let log = LogView { size: 100, root: Sha256([7; 32]) };
         let verdict = evaluate(&question, &self.control, &self.evidence, log, now);
 
+        let Gathered { evidence: mut gathered, verdict: stepped, .. } = self.gather(&question, log, now);
+        gathered.damaged.clone_from(&self.evidence.damaged);
+        assert_eq!(evaluate(&question, &self.control, &gathered, log, now), verdict, "gathering is complete");
+        if self.evidence.damaged.is_empty() {
+            assert_eq!(stepped, verdict, "step by step it is the same");
+        }
+        verdict
+    }
+
+    /// Frontier by frontier, as the service asks its store.
+    pub fn gather(&self, question: &Question, log: LogView, now: Timestamp) -> Gathered {
         let mut gathered = Evidence::default();
-        let mut gather = Gather::new(&question, &self.control);
-        let stepped = loop {
-            let want = match step(&question, &self.control, &gathered, log, now, &mut gather) {
+        let mut gather = Gather::new(question, &self.control);
+        let mut frontiers = Vec::new();
+        let verdict = loop {
+            let want = match step(question, &self.control, &gathered, log, now, &mut gather) {
                 Step::Want(want) => want,
                 Step::Verdict(verdict, _) => break *verdict,
             };
+            frontiers.push(want.nodes.len());
             for node in want.nodes {
                 let about =
                     self.evidence.attestations.values().filter(|a| a.fact.subject_nodes().contains(&node));
@@ -325,13 +338,16 @@ impl Scene {
                 }
             }
         };
-        gathered.damaged.clone_from(&self.evidence.damaged);
-        assert_eq!(evaluate(&question, &self.control, &gathered, log, now), verdict, "gathering is complete");
-        if self.evidence.damaged.is_empty() {
-            assert_eq!(stepped, verdict, "step by step it is the same");
-        }
-        verdict
+        Gathered { evidence: gathered, verdict, frontiers }
     }
+}
+
+/// What was gathered for a question.
+pub struct Gathered {
+    pub evidence: Evidence,
+    pub verdict: Verdict,
+    /// How many nodes each round trip asked for.
+    pub frontiers: Vec<usize>,
 }
 
 fn content_512(name: &str) -> Digest {

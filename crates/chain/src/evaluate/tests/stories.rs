@@ -1,16 +1,17 @@
 //! One link broken at a time, each named after its attack.
 
 use catenary_evidence::{
-    digest::{Digest, Node},
+    digest::{Digest, Node, Sha256},
     object::Body,
     predicate::*,
+    reference::ImageReference,
     statement::Subject,
 };
 
 use super::scene::*;
 use crate::{
     reason::Code::*,
-    verdict::{Outcome, Status},
+    verdict::{LogView, Outcome, Question, Status},
 };
 
 #[test]
@@ -228,6 +229,25 @@ fn g20_a_chain_ten_thousand_deep_ends_without_a_yes() {
         assert_eq!(verdict.reasons[0].code, SysLimitExceeded);
         assert!(!verdict.allowed);
     }
+}
+
+#[test]
+fn g20_what_lies_beyond_the_depth_is_never_read() {
+    let read = |n: usize, depth: u32| {
+        let question = Question {
+            image: ImageReference { resource: APP.into(), digest: content("x0") },
+            environment: Some("prod".into()),
+            platform: None,
+            context: Default::default(),
+        };
+        let log = LogView { size: 100, root: Sha256([7; 32]) };
+        let gathered = tower(n, depth, None).gather(&question, log, at(30));
+        assert!(!gathered.verdict.allowed);
+        gathered.frontiers
+    };
+    let ten = read(10, 8);
+    assert!(ten.len() <= 10 && ten.iter().sum::<usize>() <= 11, "a round trip for each image: {ten:?}");
+    assert_eq!(read(2_000, 8), ten, "as much as for the first image that is too deep");
 }
 
 #[test]
