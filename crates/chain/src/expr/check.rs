@@ -13,6 +13,7 @@ pub enum Type {
     Any,
     Bool,
     Int,
+    Uint,
     Double,
     Text,
     Time,
@@ -47,6 +48,7 @@ impl Type {
             Self::Any => "anything",
             Self::Bool => "a bool",
             Self::Int => "an int",
+            Self::Uint => "a uint",
             Self::Double => "a double",
             Self::Text => "a text",
             Self::Time => "a timestamp",
@@ -57,7 +59,7 @@ impl Type {
     }
 
     fn is_number(self) -> bool {
-        matches!(self, Self::Int | Self::Double)
+        matches!(self, Self::Int | Self::Uint | Self::Double)
     }
 
     /// Whether a value of this type may stand where the other is wanted.
@@ -203,6 +205,7 @@ fn of(value: &Value) -> Type {
         Value::Null => Type::Any,
         Value::Bool(_) => Type::Bool,
         Value::Int(_) => Type::Int,
+        Value::Uint(_) => Type::Uint,
         Value::Double(_) => Type::Double,
         Value::Text(_) => Type::Text,
         Value::Time(_) => Type::Time,
@@ -252,6 +255,7 @@ fn binary(operator: Operator, a: Type, b: Type) -> Inferred {
         _ if a == Type::Any || b == Type::Any => Ok(Type::Any),
         Plus | Minus | Times | Over | Modulo => match (operator, a, b) {
             (_, Type::Int, Type::Int) => Ok(Type::Int),
+            (_, Type::Uint, Type::Uint) => Ok(Type::Uint),
             (Plus | Minus | Times | Over, Type::Double, Type::Double) => Ok(Type::Double),
             (Plus, Type::Text, Type::Text) => Ok(Type::Text),
             (Plus, Type::List(a), Type::List(b)) => Ok(Type::List(if a == b { a } else { &Type::Any })),

@@ -291,6 +291,17 @@ fn arithmetic(operator: Operator, a: &Value, b: &Value) -> Option<Result<Value, 
     let checked = |value: Option<Value>| Some(value.ok_or(OVERFLOW));
     match (operator, a, b) {
         (Over | Modulo, Value::Int(_), Value::Int(0)) => Some(Err(Fault::Arithmetic("division by zero"))),
+        (Over | Modulo, Value::Uint(_), Value::Uint(0)) => Some(Err(Fault::Arithmetic("division by zero"))),
+        (_, Value::Uint(a), Value::Uint(b)) => {
+            let value = match operator {
+                Plus => a.checked_add(*b),
+                Minus => a.checked_sub(*b),
+                Times => a.checked_mul(*b),
+                Over => a.checked_div(*b),
+                _ => a.checked_rem(*b),
+            };
+            checked(value.map(Value::Uint))
+        }
         (Plus, Value::Int(a), Value::Int(b)) => checked(a.checked_add(*b).map(Value::Int)),
         (Minus, Value::Int(a), Value::Int(b)) => checked(a.checked_sub(*b).map(Value::Int)),
         (Times, Value::Int(a), Value::Int(b)) => checked(a.checked_mul(*b).map(Value::Int)),

@@ -20,9 +20,11 @@ pub enum Function {
     Contains,
     /// `text.lowerAscii()`
     LowerAscii,
-    /// `int(x)`: of a text (decimal), a double (cut off), a timestamp (seconds since 1970).
+    /// `int(x)`: of a text (decimal), a uint, a double (cut off), a timestamp (seconds since 1970).
     Int,
-    /// `double(x)`: of a text or an int.
+    /// `uint(x)`: of a text (decimal), an int, a double (cut off).
+    Uint,
+    /// `double(x)`: of a text, an int or a uint.
     Double,
     /// `string(x)`: of anything that is no list and no map.
     Str,
@@ -63,13 +65,14 @@ pub enum Part {
 
 impl Function {
     /// Every function.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Size,
         Self::StartsWith,
         Self::EndsWith,
         Self::Contains,
         Self::LowerAscii,
         Self::Int,
+        Self::Uint,
         Self::Double,
         Self::Str,
         Self::SemverCompare,
@@ -96,6 +99,7 @@ impl Function {
             Self::Contains => "contains",
             Self::LowerAscii => "lowerAscii",
             Self::Int => "int",
+            Self::Uint => "uint",
             Self::Double => "double",
             Self::Str => "string",
             Self::Get(part) => part.name(),
@@ -114,9 +118,13 @@ impl Function {
     /// The types of its arguments.
     pub fn parameters(self) -> &'static [Type] {
         match self {
-            Self::Size | Self::Int | Self::Double | Self::Str | Self::Timestamp | Self::Get(_) => {
-                &[Type::Any]
-            }
+            Self::Size
+            | Self::Int
+            | Self::Uint
+            | Self::Double
+            | Self::Str
+            | Self::Timestamp
+            | Self::Get(_) => &[Type::Any],
             Self::StartsWith | Self::EndsWith | Self::Contains | Self::SemverCompare => {
                 &[Type::Text, Type::Text]
             }
@@ -128,6 +136,7 @@ impl Function {
     pub fn gives(self) -> Type {
         match self {
             Self::Size | Self::Int | Self::SemverCompare | Self::Get(_) => Type::Int,
+            Self::Uint => Type::Uint,
             Self::Double => Type::Double,
             Self::StartsWith | Self::EndsWith | Self::Contains => Type::Bool,
             Self::LowerAscii | Self::Str => Type::Text,
@@ -158,9 +167,22 @@ impl Function {
                 text.parse().map(Value::Int).map_err(|_| format!("`{}` is no int", short(text)))
             }
             (Self::Int, [value @ Value::Int(_)]) => Ok(value.clone()),
+            (Self::Int, [Value::Uint(value)]) => {
+                i64::try_from(*value).map(Value::Int).map_err(|_| RANGE.to_owned())
+            }
             (Self::Int, [Value::Double(value)]) => whole(*value),
             (Self::Int, [Value::Time(time)]) => Ok(Value::Int(time.as_second())),
+            (Self::Uint, [value @ Value::Uint(_)]) => Ok(value.clone()),
+            (Self::Uint, [Value::Int(value)]) => {
+                u64::try_from(*value).map(Value::Uint).map_err(|_| RANGE.to_owned())
+            }
+            (Self::Uint, [Value::Double(value)]) => unsigned(*value),
+            (Self::Uint, [Value::Text(text)]) => {
+                text.parse().map(Value::Uint).map_err(|_| format!("`{}` is no uint", short(text)))
+            }
             (Self::Double, [value @ Value::Double(_)]) => Ok(value.clone()),
+            #[expect(clippy::cast_precision_loss, reason = "CEL rounds")]
+            (Self::Double, [Value::Uint(value)]) => Ok(Value::Double(*value as f64)),
             #[expect(clippy::cast_precision_loss, reason = "CEL rounds")]
             (Self::Double, [Value::Int(value)]) => Ok(Value::Double(*value as f64)),
             (Self::Double, [Value::Text(text)]) => {
@@ -174,7 +196,7 @@ impl Function {
             }
             (Self::Timestamp, [value @ Value::Time(_)]) => Ok(value.clone()),
             (Self::Timestamp, [Value::Int(seconds)]) => {
-                Timestamp::from_second(*seconds).map(Value::Time).map_err(|_| "it is out of range".to_owned())
+                Timestamp::from_second(*seconds).map(Value::Time).map_err(|_| RANGE.to_owned())
             }
             (Self::SemverCompare, [Value::Text(a), Value::Text(b)]) => {
                 Ok(Value::Int(match semver(a)?.cmp(&semver(b)?) {
@@ -240,12 +262,29 @@ impl Part {
     }
 }
 
+const RANGE: &str = "it is out of range";
+
+/// A double without its fraction, if that is not negative.
+fn unsigned(value: f64) -> Result<Value, String> {
+    // 2^64 is exact as a double.
+    if !(0.0..18_446_744_073_709_551_616.0).contains(&value) {
+        return Err(RANGE.to_owned());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within the range, just checked"
+    )]
+    let whole = value as u64;
+    Ok(Value::Uint(whole))
+}
+
 /// A double without its fraction.
 fn whole(value: f64) -> Result<Value, String> {
     // 2^63 is exact as a double.
     let edge = 9_223_372_036_854_775_808.0;
     if !(-edge..edge).contains(&value) {
-        return Err("it is out of range".to_owned());
+        return Err(RANGE.to_owned());
     }
     #[expect(clippy::cast_possible_truncation, reason = "within the range, just checked")]
     let whole = value as i64;
@@ -258,6 +297,7 @@ fn written(value: &Value) -> Option<String> {
         Value::Text(text) => Some(text.to_string()),
         Value::Bool(value) => Some(value.to_string()),
         Value::Int(value) => Some(value.to_string()),
+        Value::Uint(value) => Some(value.to_string()),
         Value::Double(value) => Some(value.to_string()),
         Value::Time(time) => Some(time.to_string()),
         Value::Duration(span) => Some(format!("{}s", span.as_secs_f64())),

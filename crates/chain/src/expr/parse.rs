@@ -382,6 +382,7 @@ impl Parser<'_> {
         };
         let literal = match token {
             Token::Int(value) => Value::Int(*value),
+            Token::Uint(value) => Value::Uint(*value),
             Token::Double(value) => Value::Double(*value),
             Token::Text(text) => Value::text(text),
             Token::Name(name) => return self.named(name.clone()),

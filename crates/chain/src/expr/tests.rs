@@ -47,6 +47,11 @@ fn expressions_mean_what_they_say() {
         "r'a\\b' == 'a\\\\b' && '\\u00e4' == 'ä' && \"'\" == '\\''",
         "false || false || true",
         "0x10 == 16 && 7u == 7 && 1u < 1.5 && [1, 2,].size() == 2 // a comment",
+        "build.big == 18446744073709551615u && build.big > 9223372036854775807 && build.big < 18446744073709551616.0 && -1 < 0u",
+        "18446744073709551615u > 18446744073709549568.0 && 9007199254740993u != 9007199254740992.0 && build.half < 1u && 1u > build.half",
+        "1 in [1u, 2.0] && [1, 2u] == [1.0, 2] && {'a': 1u} == {'a': 1} && 0xffffffffffffffffu == build.big && 1u != 2",
+        "uint('7') == 7u && uint(2.9) + 1u == 3 && int(7u) - 8 == -1 && double(3u) == 3.0 && string(uint(9)) == '9'",
+        "7u / 2u == 3u && 7u % 4u == 3u && 2u * 3u - 6u == 0u",
         "build.trigger.matches('^pu') && !build.trigger.matches('^u') && matches(build.trigger, 'us')",
         "build.dependencies.map(d, d.uri > 'a', d.uri + '!') == ['b!']",
         "int(2.9) == 2 && int(-2.9) == -2 && double('1.5') == 1.5 && double(3) == 3 && string(3) + string(true) == '3true'",
@@ -79,7 +84,20 @@ fn p14_an_evaluation_error_is_never_true_and_never_false() {
         "build.trigger != 1",
         "build.trigger in [1]",
         "build.hermetic < build.trigger",
-        "build.big > 1",
+        "build.big > build.trigger",
+        "build.big == '18446744073709551615'",
+        "build.big + 1u > 0u",
+        "0u - 1u < 1u",
+        "1u / 0u == 1u",
+        "1u % 0u == 1u",
+        "build.big - 1 > 0",
+        "-build.big < 0",
+        "int(build.big) > 0",
+        "uint(-1) == 0u",
+        "uint(-0.5) == 0u",
+        "uint(18446744073709551616.0) > 0u",
+        "uint('-1') == 0u",
+        "uint(build.hermetic) == 1u",
         "1 + build.trigger == 2",
         "build.trigger",
         "build.dependencies",
@@ -172,6 +190,9 @@ fn what_is_not_an_expression_is_refused_with_its_place() {
         ("0x == 16", "no int"),
         ("0xfffffffffffffffff == 16", "no int"),
         ("99999999999999999999 == 1", "too large"),
+        ("9223372036854775808 == 1", "too large"),
+        ("18446744073709551616u == 1", "too large"),
+        ("0x10000000000000000u == 1", "no int"),
         ("a = b", "`=` means nothing"),
         ("a < b < c", "should end"),
         ("a ? b", "`:` is missing"),
@@ -222,6 +243,9 @@ fn names_and_types_are_checked_when_the_policy_is_saved() {
         ("ctx.a.exists(x, y)", Site::Deny, "no variable `y`"),
         ("size(1) + 'x' == 1", Site::Deny, "`+` does not take"),
         ("att.findings.exists(f, f.level == 'high')", Site::Require, "no member `level`"),
+        ("1u + 1 == 2", Site::Deny, "`+` does not take a uint and an int"),
+        ("-1u == 1", Site::Deny, "does not take"),
+        ("1u == '1'", Site::Deny, "`==` does not take a uint and a text"),
         ("now.matches('2026')", Site::Deny, "a timestamp stands where a text is wanted"),
     ] {
         let error = check(source, site).expect_err(source);
@@ -239,6 +263,21 @@ proptest! {
     }
 
     /// What passes the check fails with missing values and ranges only, never with a name.
+    #[test]
+    fn numbers_are_on_one_line(a in any::<i64>(), b in any::<u64>(), c in any::<f64>()) {
+        let (int, uint, double) = (Value::Int(a), Value::Uint(b), Value::Double(c));
+        prop_assert_eq!(int.compare(&uint), Some(i128::from(a).cmp(&i128::from(b))));
+        prop_assert_eq!(uint.compare(&int), int.compare(&uint).map(std::cmp::Ordering::reverse));
+        prop_assert_eq!(uint.compare(&double), double.compare(&uint).map(std::cmp::Ordering::reverse));
+        prop_assert_eq!(uint.compare(&double).is_none(), c.is_nan());
+        // A double between two integers is between them, whatever it is beside the one.
+        let near = Value::Double(b as f64);
+        let below = Value::Uint(b.saturating_sub(4096));
+        let above = Value::Uint(b.saturating_add(4096));
+        prop_assert!(b < 4096 || below.compare(&near) == Some(std::cmp::Ordering::Less));
+        prop_assert!(b > u64::MAX - 4096 || above.compare(&near) == Some(std::cmp::Ordering::Greater));
+    }
+
     #[test]
     fn integers_and_doubles_compare_exactly(a in any::<i64>(), b in any::<f64>()) {
         let order = Value::Int(a).compare(&Value::Double(b));

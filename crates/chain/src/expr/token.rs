@@ -9,6 +9,8 @@ pub enum Token {
     Name(String),
     /// An integer.
     Int(i64),
+    /// An integer with the suffix `u`.
+    Uint(u64),
     /// A number with a fraction or exponent.
     Double(f64),
     /// A text, its escapes read.
@@ -92,13 +94,13 @@ fn number(text: &str) -> Result<(Token, usize), String> {
         }
     }
     let number = &text[..end];
-    // Unsigned integers are integers here.
-    if whole && matches!(bytes.get(end), Some(b'u' | b'U')) {
-        end += 1;
-    }
+    let unsigned = whole && matches!(bytes.get(end), Some(b'u' | b'U'));
+    end += usize::from(unsigned);
     ends(&text[end..])?;
+    let large = |_| format!("{number} is too large");
     let token = match whole {
-        true => Token::Int(number.parse().map_err(|_| format!("{number} is too large"))?),
+        true if unsigned => Token::Uint(number.parse().map_err(large)?),
+        true => Token::Int(number.parse().map_err(large)?),
         false => Token::Double(number.parse().map_err(|_| format!("{number} is no number"))?),
     };
     Ok((token, end))
@@ -115,11 +117,15 @@ fn ends(rest: &str) -> Result<(), String> {
 /// What follows `0x`.
 fn hexadecimal(text: &str) -> Result<(Token, usize), String> {
     let end = text.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(text.len());
-    let rest = text[end..].strip_prefix(['u', 'U']).unwrap_or(&text[end..]);
+    let unsigned = text[end..].strip_prefix(['u', 'U']);
+    let rest = unsigned.unwrap_or(&text[end..]);
     ends(rest)?;
-    let number =
-        i64::from_str_radix(&text[..end], 16).map_err(|_| format!("0x{} is no int", &text[..end]))?;
-    Ok((Token::Int(number), 2 + text.len() - rest.len()))
+    let wrong = |_| format!("0x{} is no int", &text[..end]);
+    let token = match unsigned {
+        Some(_) => Token::Uint(u64::from_str_radix(&text[..end], 16).map_err(wrong)?),
+        None => Token::Int(i64::from_str_radix(&text[..end], 16).map_err(wrong)?),
+    };
+    Ok((token, 2 + text.len() - rest.len()))
 }
 
 /// A quoted text, and how long it is with its quotes.

@@ -13,6 +13,8 @@ pub enum Value {
     Bool(bool),
     /// An integer.
     Int(i64),
+    /// An integer that is not negative.
+    Uint(u64),
     /// A number with a fraction.
     Double(f64),
     /// A text.
@@ -44,15 +46,17 @@ impl Value {
         Self::Map(Arc::new(here.collect()))
     }
 
-    /// What JSON says. A number that is neither an `i64` nor finite is its text, so that nothing is rounded in silence.
+    /// What JSON says. A number that is no integer of 64 bits and not finite is its text, so that
+    /// nothing is rounded in silence.
     pub fn from_json(json: &serde_json::Value) -> Self {
         use serde_json::Value as Json;
         match json {
             Json::Null => Self::Null,
             Json::Bool(value) => Self::Bool(*value),
-            Json::Number(number) => match (number.as_i64(), number.is_u64(), number.as_f64()) {
+            Json::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
                 (Some(integer), _, _) => Self::Int(integer),
-                (None, false, Some(double)) if double.is_finite() => Self::Double(double),
+                (None, Some(large), _) => Self::Uint(large),
+                (None, None, Some(double)) if double.is_finite() => Self::Double(double),
                 _ => Self::text(number.to_string()),
             },
             Json::String(text) => Self::text(text),
@@ -70,6 +74,7 @@ impl Value {
             Self::Null => "null",
             Self::Bool(_) => "a bool",
             Self::Int(_) => "an int",
+            Self::Uint(_) => "a uint",
             Self::Double(_) => "a double",
             Self::Text(_) => "a text",
             Self::Time(_) => "a timestamp",
@@ -94,11 +99,13 @@ impl Value {
 
     /// The order of two values, if they are of kinds that can be compared.
     pub fn compare(&self, other: &Self) -> Option<Ordering> {
+        if let (Some(a), Some(b)) = (self.integer(), other.integer()) {
+            return Some(a.cmp(&b));
+        }
         match (self, other) {
-            (Self::Int(a), Self::Int(b)) => Some(a.cmp(b)),
             (Self::Double(a), Self::Double(b)) => a.partial_cmp(b),
-            (Self::Int(a), Self::Double(b)) => int_and_double(*a, *b),
-            (Self::Double(a), Self::Int(b)) => int_and_double(*b, *a).map(Ordering::reverse),
+            (a, Self::Double(b)) => integer_and_double(a.integer()?, *b),
+            (Self::Double(a), b) => integer_and_double(b.integer()?, *a).map(Ordering::reverse),
             (Self::Text(a), Self::Text(b)) => Some(a.cmp(b)),
             (Self::Bool(a), Self::Bool(b)) => Some(a.cmp(b)),
             (Self::Time(a), Self::Time(b)) => Some(a.cmp(b)),
@@ -107,7 +114,16 @@ impl Value {
         }
     }
 
-    /// Whether two values are equal, if they are of one kind. Anything can be asked whether it is null.
+    /// An int or a uint, on the line that both are on.
+    fn integer(&self) -> Option<i128> {
+        match self {
+            Self::Int(value) => Some((*value).into()),
+            Self::Uint(value) => Some((*value).into()),
+            _ => None,
+        }
+    }
+
+    /// Whether two values are equal, if they are of one kind: all numbers are. Anything can be asked whether it is null.
     pub fn equals(&self, other: &Self) -> Option<bool> {
         match (self, other) {
             (Self::Null, Self::Null) => Some(true),
@@ -130,10 +146,10 @@ impl Value {
 }
 
 /// Exact: an integer is not rounded to a double first.
-fn int_and_double(a: i64, b: f64) -> Option<Ordering> {
+fn integer_and_double(a: i128, b: f64) -> Option<Ordering> {
     let floor = b.floor();
-    // 2^63 is exact as a double.
-    let edge = 9_223_372_036_854_775_808.0;
+    // 2^64 is exact as a double, and beyond every integer here.
+    let edge = 18_446_744_073_709_551_616.0;
     if b.is_nan() {
         return None;
     }
@@ -144,6 +160,6 @@ fn int_and_double(a: i64, b: f64) -> Option<Ordering> {
         return Some(Ordering::Greater);
     }
     #[expect(clippy::cast_possible_truncation, reason = "a whole number within the range, just checked")]
-    let whole = floor as i64;
+    let whole = floor as i128;
     Some(a.cmp(&whole).then(if b > floor { Ordering::Less } else { Ordering::Equal }))
 }
