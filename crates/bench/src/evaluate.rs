@@ -15,7 +15,7 @@ use catenary_testkit::World;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::pure::{case, per_second};
+use crate::pure::{case, in_turn};
 
 /// What an ordinary chain may cost.
 const MARK_US: f64 = 20.0;
@@ -65,10 +65,9 @@ pub fn ordinary() -> Result<Value> {
     let ask = || evaluate(black_box(&question), &control, &evidence, log, received);
     let verdict = ask();
     ensure!(verdict.outcome == Outcome::Passed, "the golden chain is {}", verdict.summary);
-    let rate = per_second(|| black_box(ask()).allowed);
-    let ceiling = per_second(|| !black_box(verdict.to_json_bytes()).is_empty());
-    let us = 1_000_000.0 / rate;
-    let mut case = case("evaluate an ordinary chain", rate, ceiling, "writing its verdict as JSON");
+    let rates = in_turn(|| black_box(ask()).allowed, || !black_box(verdict.to_json_bytes()).is_empty());
+    let us = 1_000_000.0 / rates.0;
+    let mut case = case("evaluate an ordinary chain", rates, "writing its verdict as JSON");
     let members = case.as_object_mut().context("a case is an object")?;
     members.insert("us".into(), json!((us * 10.0).round() / 10.0));
     members.insert("mark_us".into(), json!(MARK_US));

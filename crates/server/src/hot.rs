@@ -7,7 +7,10 @@
 
 mod log;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use axum::{
     http::{HeaderMap, Method, Request, header},
@@ -20,6 +23,7 @@ use quick_cache::{Equivalent, Weighter, sync::Cache};
 use crate::{
     App,
     auth::{self, Principal},
+    cache::{self, Key},
     edge,
     record::Mode,
     routes,
@@ -53,6 +57,18 @@ struct Meaning {
     /// What the token's text hashes to.
     hash: Sha256,
     question: Question,
+    /// The answer's key in the cache, under the trust epoch of the last time.
+    key: Mutex<Option<(u64, Key)>>,
+}
+
+impl Meaning {
+    fn key(&self, epoch: u64) -> Key {
+        let mut kept = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        match *kept {
+            Some((of, key)) if of == epoch => key,
+            _ => kept.insert((epoch, cache::key(&self.tenant, epoch, &self.question))).1,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -79,8 +95,8 @@ impl Known {
     pub(crate) fn learn(&self, headers: &HeaderMap, query: &str, who: &Principal, question: &Question) {
         let (Some(hash), Some(credential)) = (who.token, credential(headers)) else { return };
         let words = Words(credential.into(), query.as_bytes().into());
-        let meaning =
-            Meaning { tenant: who.tenant.clone(), token: who.name.clone(), hash, question: question.clone() };
+        let (tenant, token, question) = (who.tenant.clone(), who.name.clone(), question.clone());
+        let meaning = Meaning { tenant, token, hash, question, key: Mutex::default() };
         self.0.insert(words, Arc::new(meaning));
     }
 }
@@ -105,10 +121,13 @@ fn verdict<B>(app: &App, request: &Request<B>) -> Option<Response> {
     let started = Instant::now();
     let asked = Asked(credential(request.headers())?, request.uri().query()?.as_bytes());
     let known = app.hot.0.get(&asked)?;
-    let Meaning { tenant, token, hash, question } = &*known;
-    let Answer { ready, log_size } = verdict::cached(app, tenant, question, |control, now| {
-        auth::may_read_verdicts(control, token, *hash, now)
-    })?;
+    let Meaning { tenant, token, hash, .. } = &*known;
+    let Answer { ready, log_size } = verdict::cached(
+        app,
+        tenant,
+        |epoch| known.key(epoch),
+        |control, now| auth::may_read_verdicts(control, token, *hash, now),
+    )?;
     app.recorder.count(tenant, token, &ready, Mode::Optional).ok()?;
     let mut response =
         routes::tagged(request.headers(), &ready.etag, ready.bytes.clone(), "application/json");

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::{
     App,
     batch::{self, Bench},
-    cache::{self, Ready},
+    cache::{self, Key, Ready},
     misses,
     problem::Fault,
     when::When,
@@ -77,7 +77,7 @@ pub async fn ask_many(
     let started = Instant::now();
     let mut answers: Vec<Option<Answer>> = Vec::with_capacity(questions.len());
     for question in questions {
-        answers.push(if when.is_now() { cached(app, tenant, question, anybody) } else { None });
+        answers.push(if when.is_now() { cached(app, tenant, of(tenant, question), anybody) } else { None });
     }
     if when.is_now() {
         answers.iter().for_each(|answer| app.metrics.cache(answer.is_some()));
@@ -116,7 +116,7 @@ fn outcome_label(outcome: Outcome) -> &'static str {
 }
 
 async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Result<Answer, Fault> {
-    if let Some(answer) = cached(app, tenant, question, anybody) {
+    if let Some(answer) = cached(app, tenant, of(tenant, question), anybody) {
         app.metrics.cache(true);
         return Ok(answer);
     }
@@ -141,17 +141,22 @@ pub(crate) fn keep(app: &App, snapshot: &Snapshot, question: &Question, ready: &
     app.asked.note(tenant, question, &ready.verdict, &ready.read_set);
 }
 
+/// For [`cached`]: the key of a question.
+fn of(tenant: &str, question: &Question) -> impl FnOnce(u64) -> Key {
+    move |epoch| cache::key(tenant, epoch, question)
+}
+
 /// For [`cached`], where the request was admitted before.
 fn anybody(_: &Control, _: Timestamp) -> bool {
     true
 }
 
 /// The answer that is ready, for whom `may` admits under the control state of the same moment. The lease is taken before
-/// the look-up and asked last, just before answering.
+/// the look-up and asked last, just before answering. `key` is told the trust epoch.
 pub(crate) fn cached(
     app: &App,
     tenant: &str,
-    question: &Question,
+    key: impl FnOnce(u64) -> Key,
     may: impl FnOnce(&Control, Timestamp) -> bool,
 ) -> Option<Answer> {
     let follower = &app.backend.follower;
@@ -160,7 +165,7 @@ pub(crate) fn cached(
     if !may(&snapshot.control, now) {
         return None;
     }
-    let key = cache::key(tenant, snapshot.control.epoch, question);
+    let key = key(snapshot.control.epoch);
     let ready = app.answers.get(tenant, &key, snapshot.size, now)?;
     lease.holds().then_some(Answer { ready, log_size: snapshot.size })
 }
