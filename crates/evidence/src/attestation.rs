@@ -188,10 +188,14 @@ impl About {
 
     fn statement(bytes: &[u8]) -> Result<Self, Refusal> {
         let payload = json::check(bytes).map_err(Refusal::Payload)?;
-        if let Some(kind) = layout::kind(payload) {
-            return Self::metadata(kind, payload, bytes);
-        }
-        let statement = Statement::read(payload)?;
+        let statement = match Statement::read(payload) {
+            Ok(statement) => statement,
+            // A layout or a link, perhaps.
+            Err(refusal) => {
+                let kind = layout::kind(payload).ok_or(refusal)?;
+                return Self::metadata(kind, payload, bytes);
+            }
+        };
         let (claim, mentions) = predicate::read(payload, &statement)?;
         let Statement { predicate_type, subjects, .. } = statement;
         Ok(Self { payload: Sha256::of(bytes), predicate_type, subjects, claim, mentions })

@@ -128,19 +128,26 @@ pub fn is_in_toto(payload_type: &str) -> bool {
 /// that two decoders cannot see two payloads: mixed alphabets, white space, half padding, stray bits (E11).
 pub fn decode(text: &str, pointer: impl Fn() -> String) -> Result<Vec<u8>, Refusal> {
     let refuse = |why| Refusal::Encoding { pointer: pointer(), why };
-    let standard = text.contains(['+', '/']);
-    let url_safe = text.contains(['-', '_']);
+    let (mut standard, mut url_safe, mut padded) = (false, false, false);
+    for byte in text.bytes() {
+        standard |= matches!(byte, b'+' | b'/');
+        url_safe |= matches!(byte, b'-' | b'_');
+        padded |= byte == b'=';
+    }
     if standard && url_safe {
         return Err(refuse("it mixes the standard and the URL-safe alphabet"));
     }
-    if text.contains('=') && !text.len().is_multiple_of(4) {
+    if padded && !text.len().is_multiple_of(4) {
         return Err(refuse("it is padded by half"));
     }
-    let alphabet = if url_safe { &URL_SAFE } else { &STANDARD };
-    engine(alphabet).decode(text).map_err(|_| refuse("a character, the length or the last bits are wrong"))
+    let engine = if url_safe { &URL_SAFE_ENGINE } else { &STANDARD_ENGINE };
+    engine.decode(text).map_err(|_| refuse("a character, the length or the last bits are wrong"))
 }
 
-fn engine(alphabet: &Alphabet) -> GeneralPurpose {
+static STANDARD_ENGINE: GeneralPurpose = engine(&STANDARD);
+static URL_SAFE_ENGINE: GeneralPurpose = engine(&URL_SAFE);
+
+const fn engine(alphabet: &Alphabet) -> GeneralPurpose {
     let config = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(false);

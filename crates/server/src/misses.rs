@@ -9,7 +9,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    num::NonZero,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -26,8 +27,9 @@ use crate::{
     verdict::{self, Answer},
 };
 
-/// Turns of one tenant at a time.
-const TURNS: usize = 2;
+/// Turns of one tenant at a time: one a processor, and never one alone, as the database works on one while another is evaluated.
+static TURNS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, NonZero::get).max(2));
 /// A turn that has taken so long is not counted any more.
 const SLOW: Duration = Duration::from_millis(100);
 
@@ -76,7 +78,7 @@ impl Misses {
     fn place(&self, app: &App, tenant: &str, question: &Question) -> Place {
         let mut lines = self.lines();
         let line = lines.entry(tenant.to_owned()).or_default();
-        if line.turns < TURNS {
+        if line.turns < *TURNS {
             line.turns += 1;
             return Place::Work(Turn { app: app.clone(), tenant: tenant.to_owned() });
         }
