@@ -15,11 +15,12 @@ use serde_json::json;
 
 use super::data;
 
-/// What a small machine's database would be given.
-const SETTINGS: [&str; 6] = [
+/// What docs/scaling.md asks for on a machine of 16 GB: most of what is written first after a checkpoint are whole pages.
+const SETTINGS: [&str; 7] = [
     "fsync=on",
-    "shared_buffers=1GB",
-    "max_wal_size=4GB",
+    "shared_buffers=4GB",
+    "max_wal_size=8GB",
+    "wal_compression=lz4",
     "max_connections=100",
     "checkpoint_timeout=15min",
     "max_parallel_workers_per_gather=0",
@@ -102,6 +103,11 @@ impl Stage {
         self.app.process.stop();
         self.cluster.execute("postgres", "drop database copy with (force)").await;
         let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    /// Has the database write down what is only in its memory: else the next case pays for what the one before it wrote.
+    pub async fn settle(&self) {
+        cluster::execute(&self.url, "checkpoint").await;
     }
 
     /// Where it listens.

@@ -30,6 +30,7 @@ pub async fn save(stage: &Stage, files: &Path) -> Result<()> {
 /// Tile, checkpoint, inclusion proof.
 pub async fn reads(bench: &Bench) -> Result<Vec<Case>> {
     let (stage, ceiling) = (&bench.large, &bench.ceiling);
+    stage.settle().await;
     let side = |port, paths: Vec<String>, pid, database| Side {
         drive: Drive { port, connections: 32, window: Duration::from_secs(2), expected: &[200] },
         requests: round_robin(paths, Some(&stage.token)),
