@@ -241,7 +241,7 @@ mod tests {
             let image = format!("r.test/app@sha256:{n:064x}");
             line.join("acme", &verdict::question(&image, None, None).unwrap())
         };
-        let askers = (0..questions).map(ask).collect();
+        let askers = (1..=questions).map(ask).collect();
         (line, askers)
     }
 
