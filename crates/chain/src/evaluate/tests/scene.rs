@@ -10,11 +10,12 @@ use catenary_evidence::{
     predicate::*,
     reference::ImageReference,
     statement::{DigestSet, Subject},
+    trust_root::{Authorities, Rules},
 };
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    control::{Control, Entry, Revocation, Target, Token, TrustedKey},
+    control::{Control, DomainState, Entry, Revocation, RootState, RootVersion, Target, Token, TrustedKey},
     evaluate::{Step, evaluate, step},
     gather::{Evidence, Gather, Logged},
     reason::Code,
@@ -119,6 +120,33 @@ impl Scene {
 
     pub fn raw_policy(&mut self, name: &str, document: &str) {
         self.apply(&Entry::PolicyApplied { name: name.into(), revision: 1, document: document.into() });
+    }
+
+    /// A domain with these authorities, effective in version `version`.
+    pub fn domain(
+        &mut self,
+        name: &str,
+        version: u64,
+        authorities: Authorities,
+        added_on: Option<Timestamp>,
+    ) {
+        let root = RootVersion {
+            domain: name.into(),
+            version,
+            digest: Sha256::of(b""),
+            rules: Rules::default(),
+            added_on,
+            document: String::new(),
+            witnesses: None,
+        };
+        let state = RootState {
+            root,
+            authorities: Arc::new(authorities),
+            witnesses: None,
+            added_at: 1,
+            effective_at: Some(1),
+        };
+        self.control.domains.insert(name.into(), DomainState { versions: vec![state], withdrawn: None });
     }
 
     pub fn apply(&mut self, entry: &Entry) {

@@ -1,18 +1,11 @@
 //! Reasons that tell a stranger what to mend, each from a chain in which one thing is wrong.
 
-use std::sync::Arc;
-
-use catenary_evidence::{
-    Identity, Signature,
-    digest::Sha256,
-    predicate::*,
-    trust_root::{self, Rules},
-};
+use catenary_evidence::{Identity, Signature, predicate::*, trust_root};
 use jiff::Timestamp;
 
 use super::{identities, scene::*};
 use crate::{
-    control::{DomainState, Entry, RootState, RootVersion},
+    control::Entry,
     pin::Pin,
     reason::{Code, Code::*},
     verdict::{Outcome, Verdict},
@@ -119,24 +112,7 @@ fn a_root_that_nobody_renewed_decides_nothing() {
         scene.control.policies.clear();
         scene.policy("prod", &document);
         let authorities = trust_root::builtin_authorities(trust_root::SIGSTORE).unwrap().clone();
-        let root = RootVersion {
-            domain: trust_root::SIGSTORE.into(),
-            version: 1,
-            digest: Sha256::of(b""),
-            rules: Rules::default(),
-            added_on: added,
-            document: String::new(),
-            witnesses: None,
-        };
-        let state = RootState {
-            root,
-            authorities: Arc::new(authorities),
-            witnesses: None,
-            added_at: 1,
-            effective_at: Some(1),
-        };
-        let domain = DomainState { versions: vec![state], withdrawn: None };
-        scene.control.domains.insert(trust_root::SIGSTORE.into(), domain);
+        scene.domain(trust_root::SIGSTORE, 1, authorities, added);
         scene.ask("app")
     };
     let fresh = asked(Some(at(0)), "1h");

@@ -11,7 +11,7 @@ use catenary_evidence::{
     predicate::*,
     signer::{AuthorityKind, Claims, SanKind, Voucher},
     statement::{DigestSet, Subject},
-    trust_root::{self, Authorities, Rules},
+    trust_root,
     witness::Cosignature,
 };
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ use super::{
     scene::*,
 };
 use crate::{
-    control::{DomainState, Entry, GroupSet, Quorum, RootState, RootVersion, TrustedKey},
+    control::{Entry, GroupSet, Quorum, TrustedKey},
     policy::Policy,
     reason::Code::{self, *},
     verdict::{Outcome, Verdict},
@@ -53,27 +53,6 @@ fn document() -> String {
         assert!(text.contains(from), "{from}");
         text.replace(from, &to)
     })
-}
-
-/// A domain with the authorities of the public root, in version `version`.
-fn domain(scene: &mut Scene, name: &str, version: u64, authorities: Authorities) {
-    let root = RootVersion {
-        domain: name.into(),
-        version,
-        digest: Sha256::of(b""),
-        rules: Rules::default(),
-        added_on: None,
-        document: String::new(),
-        witnesses: None,
-    };
-    let state = RootState {
-        root,
-        authorities: Arc::new(authorities),
-        witnesses: None,
-        added_at: 1,
-        effective_at: Some(1),
-    };
-    scene.control.domains.insert(name.into(), DomainState { versions: vec![state], withdrawn: None });
 }
 
 /// The first log of the public root that is trusted at minute 9.
@@ -143,13 +122,13 @@ impl Story<'_> {
     fn trust(&mut self) {
         let all = trust_root::builtin_authorities(trust_root::SIGSTORE).unwrap().clone();
         let version = if self.is("another version of the root") { 13 } else { 12 };
-        domain(&mut self.0, trust_root::SIGSTORE, version, all.clone());
+        self.0.domain(trust_root::SIGSTORE, version, all.clone(), None);
         let mut witnesses = all;
         if self.is("a log that is no witness") {
             witnesses.retain(|(kind, _), _| *kind != AuthorityKind::Log);
         }
         if !self.is("witnesses that nobody knows") {
-            domain(&mut self.0, "acme-witnesses", 1, witnesses);
+            self.0.domain("acme-witnesses", 1, witnesses, None);
         }
         if !self.is("a group without members") {
             self.0.apply(&Entry::GroupSet(GroupSet {
