@@ -6,7 +6,7 @@ use catenary_evidence::{digest::Sha256, object::Platform, reference::ImageRefere
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{exception::Applied, reason::Reason};
+use crate::{exception::Applied, policy::Spec, reason::Reason};
 
 /// "May this digest run here?"
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +116,28 @@ impl Verdict {
         self.reasons.iter().filter(|reason| reason.is_error())
     }
 
+    /// What the policy that decided asks for and nobody could look at, because a link before it is broken: whoever mends the errors
+    /// may meet more there. Stages as in [`Link::stage`], in the order of the chain.
+    pub fn not_reached(&self, spec: &Spec) -> Vec<&'static str> {
+        if self.outcome == Outcome::Passed {
+            return Vec::new();
+        }
+        let reached = |stage: &str| self.links.iter().any(|link| link.is_about(stage));
+        let builds = spec.build.is_some();
+        // Sources and inputs are those that a build names.
+        let built = self.links.iter().any(|link| link.stage == "build" && !link.evidence.is_empty());
+        let missed = [
+            ("source", builds && spec.source.is_some() && !built),
+            ("build", builds && !reached("build")),
+            ("input", builds && !spec.inputs.is_empty() && !built),
+            ("registry", spec.registry.is_some() && !reached("registry")),
+            ("layout", !spec.layouts.is_empty() && !reached("layout")),
+            ("property", !spec.require.is_empty() && !reached("property")),
+            ("time", !reached("time")),
+        ];
+        missed.iter().filter(|(_, missed)| *missed).map(|(stage, _)| *stage).collect()
+    }
+
     /// The ids of all evidence that the links rest on, sorted, each once.
     pub fn evidence(&self) -> Vec<Sha256> {
         fn walk(links: &[Link], ids: &mut Vec<Sha256>) {
@@ -195,6 +217,13 @@ pub struct Link {
     /// What it rests on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+}
+
+impl Link {
+    /// Whether it, or what it rests on, is of a stage.
+    fn is_about(&self, stage: &str) -> bool {
+        self.stage == stage || self.links.iter().any(|link| link.is_about(stage))
+    }
 }
 
 /// The state of a link.

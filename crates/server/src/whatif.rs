@@ -90,7 +90,7 @@ impl Said {
 }
 
 /// What mends one reason.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Mend {
     /// The reason's code.
     code: String,
@@ -106,6 +106,7 @@ pub struct Mend {
 
 /// An answer that would change.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Flip {
     /// `registry/repository@digest`.
     image: String,
@@ -123,6 +124,10 @@ pub struct Flip {
     new: Said,
     /// What would mend it: of the ways that are known, the one with the fewest steps.
     mends: Vec<Mend>,
+    /// Stages that the policy asks for and that were not looked at, because what comes before them is broken: more may be
+    /// wrong there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_reached: Vec<&'static str>,
 }
 
 /// Part of the answers.
@@ -164,7 +169,7 @@ pub async fn part(
         }
         part.denied += usize::from(old.allowed && !new.allowed);
         part.allowed += usize::from(!old.allowed && new.allowed);
-        part.flips.push(flip(row, old, new));
+        part.flips.push(flip(row, old, new, changed));
     }
     Ok(part)
 }
@@ -174,16 +179,23 @@ pub(crate) fn question(row: &Asked) -> Result<Question, Fault> {
     verdict::in_context(question, serde_json::from_str(&row.context).map_err(|_| Fault::Internal)?)
 }
 
-fn flip(row: Asked, old: &Verdict, new: &Verdict) -> Flip {
-    let mends = new.errors().map(|reason| Mend {
-        code: reason.code.to_string(),
-        rule: reason.rule.clone(),
-        hint: reason.remediation.hint.clone(),
-        expected: reason.expected.clone(),
-        actual: reason.actual.clone(),
-    });
+fn flip(row: Asked, old: &Verdict, new: &Verdict, changed: &Control) -> Flip {
+    let mut mends: Vec<Mend> = Vec::new();
+    for reason in new.errors() {
+        let mend = Mend {
+            code: reason.code.to_string(),
+            rule: reason.rule.clone(),
+            hint: reason.remediation.hint.clone(),
+            expected: reason.expected.clone(),
+            actual: reason.actual.clone(),
+        };
+        if !mends.contains(&mend) {
+            mends.push(mend);
+        }
+    }
     Flip {
-        mends: mends.collect(),
+        mends,
+        not_reached: not_reached(new, changed),
         image: row.image,
         environment: row.environment,
         platform: row.platform,
@@ -191,4 +203,11 @@ fn flip(row: Asked, old: &Verdict, new: &Verdict) -> Flip {
         old: Said::of(old),
         new: Said::of(new),
     }
+}
+
+/// What the policy that would decide asks for and nobody looked at.
+fn not_reached(verdict: &Verdict, control: &Control) -> Vec<&'static str> {
+    let active = verdict.policy.as_ref().and_then(|decides| control.policies.get(&decides.name));
+    let policy = active.and_then(|active| active.policy.as_ref().ok());
+    policy.map(|policy| verdict.not_reached(policy.spec())).unwrap_or_default()
 }

@@ -171,6 +171,10 @@ fn flip(item: &Value) -> String {
         text +=
             &format!("\n  {} ({}): {}", string(&mend["code"]), string(&mend["rule"]), string(&mend["hint"]));
     }
+    let not_reached: Vec<&str> = items(&item["notReached"]).iter().map(string).collect();
+    if !not_reached.is_empty() {
+        text += &format!("\n  not looked at before that is mended: {}", not_reached.join(", "));
+    }
     for place in items(&item["running"]) {
         text += &format!("\n  runs as {}", string(place));
     }

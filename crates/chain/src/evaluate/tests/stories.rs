@@ -10,6 +10,7 @@ use catenary_evidence::{
 
 use super::scene::*;
 use crate::{
+    policy::Policy,
     reason::Code::*,
     verdict::{LogView, Outcome, Question, Status},
 };
@@ -360,6 +361,25 @@ fn g36_without_evidence_of_our_own_nothing_passes() {
     let mut scene = Scene::empty();
     scene.policy("prod", &policy(""));
     check("nothing here", &scene.ask("app"), &[ArtUnknown]);
+}
+
+#[test]
+fn a_verdict_says_which_stages_nobody_could_look_at() {
+    let extra = "  inputs: [{role: baseImage, allow: [\"registry.acme.test/base/*\"]}]\n";
+    let document = policy(extra);
+    let parsed = Policy::parse(&document).unwrap();
+    let mut scene = Scene::empty();
+    scene.policy("prod", &document);
+    let not_reached = |scene: &Scene| scene.ask("app").not_reached(parsed.spec());
+    assert_eq!(not_reached(&scene), ["source", "build", "input", "registry", "time"], "nothing is known");
+    scene.push("app", APP);
+    scene.manifest("app", "amd64", &["l1"]);
+    assert_eq!(not_reached(&scene), ["source", "input"], "no build names either");
+    scene.build(&["app"], |_| {});
+    assert_eq!(not_reached(&scene), [""; 0], "the commit is unknown, and the rest was looked at");
+    scene.commit("c1", |_| {});
+    check("whole", &scene.ask("app"), &[]);
+    assert_eq!(not_reached(&scene), [""; 0]);
 }
 
 #[test]
