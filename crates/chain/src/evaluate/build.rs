@@ -154,7 +154,10 @@ pub fn judge<'a, 's>(
                 reasons.extend(certificate::agrees(build, &identities, spec.source.as_ref(), *digest));
                 reasons.extend(asserts(world, build, rules, artifact.digest, resource, &identities));
                 reasons.extend(conduct::claims(build, rule, rules, *digest));
-                reasons.extend(conduct::signing(world.control, rule, &signatures, *digest));
+                if rule.evidence.is_asked() {
+                    let copies = world.copies_of(statement, &signatures);
+                    reasons.extend(conduct::signing(world.control, rule, &copies, *digest));
+                }
                 reasons.extend(conduct::stale_root(world, spec, &signatures, *digest));
                 let mut runs = Vec::new();
                 if let Some(asked) = &rules.run {

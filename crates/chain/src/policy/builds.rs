@@ -57,6 +57,13 @@ pub struct SigningEvidence {
     pub tlog: Option<Tlog>,
 }
 
+impl SigningEvidence {
+    /// Whether anything is asked for.
+    pub fn is_asked(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 /// `evidence.timestamp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -9,7 +9,7 @@ use catenary_evidence::{
     digest::Sha256,
     object::{Body, GitSignature, GitTag},
     predicate::*,
-    signer::{AuthorityKind, Claims, SanKind, Voucher},
+    signer::{AuthorityKind, Claims, Logged, SanKind, Voucher},
     statement::{DigestSet, Subject},
     trust_root,
     witness::Cosignature,
@@ -249,7 +249,7 @@ impl Story<'_> {
             }
         }
         if self.is("no log") {
-            signed.logged = catenary_evidence::signer::Logged::No;
+            signed.logged = Logged::No;
         }
         let id = self.0.build_by(&[], &["app"], |build| {
             change(build);
@@ -517,4 +517,35 @@ fn a_quorum_of_witnesses_saw_one_checkpoint_of_a_log_that_vouches() {
         scene.apply(&Entry::TrustWithdrawn { domain, reason });
     });
     check("withdrawn", &withdrawn, &[BldThreshold]);
+}
+
+/// Anybody can take a proof out of somebody's bundle and send it again; which copy has the smaller id is chance.
+#[test]
+fn a_copy_without_its_proofs_does_not_stand_in_the_way_of_the_whole_one() {
+    let ours = log().authority;
+    for smaller in [true, false] {
+        let (verdict, _) = cosigned(&[(0, ours, 1), (1, ours, 1)], |scene, _| strip(scene, smaller));
+        check("a copy without proofs", &verdict, &[]);
+    }
+    let (verdict, _) = cosigned(&[(0, ours, 1)], |scene, _| strip(scene, true));
+    check("copies do not add up to more than there is", &verdict, &[BldThreshold]);
+}
+
+/// Adds to each statement of the builder a copy that no log holds.
+fn strip(scene: &mut Scene, smaller: bool) {
+    let of_builder = |s: &Signature| s.signer.identity().is_some_and(|identity| identity.san == BUILDER);
+    let whole: Vec<_> =
+        scene.evidence.attestations.values().map(|s| (s.received_at, s.fact.clone())).collect();
+    for (n, (received, mut copy)) in (0u8..).zip(whole) {
+        if !copy.signatures.iter().any(of_builder) {
+            continue;
+        }
+        copy.id = Sha256([if smaller { n } else { 255 - n }; 32]);
+        for signature in &mut copy.signatures {
+            signature.cosigned.clear();
+            signature.logged = Logged::No;
+            signature.vouchers.retain(|voucher| voucher.kind != AuthorityKind::Log);
+        }
+        scene.evidence.add_attestation(1000 + u64::from(n), received, copy);
+    }
 }
