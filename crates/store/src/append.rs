@@ -3,6 +3,7 @@
 mod ceiling;
 mod facts;
 mod rows;
+mod written;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ use catenary_evidence::{
 use catenary_tlog::{Frontier, Hash, Leaf, leaf::kind, leaf_hash};
 use jiff::Timestamp;
 use sqlx::PgConnection;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     Appended, New, SealKeys, StoreError,
@@ -22,10 +24,12 @@ use crate::{
     error::{is_disconnect, is_retryable},
     facts::{id_from, time_from},
     failpoint::{Injected, hit},
+    follow::object_nodes,
     pool::Lender,
 };
 
 pub(crate) use facts::{FactRows, insert_subjects};
+pub(crate) use written::Written;
 
 /// How far the database's clock may stand from the last entry and from ours.
 const MAX_SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
@@ -203,6 +207,7 @@ fn of_exception(id: &str, digest: Digest) -> Vec<(&'static str, String)> {
 pub(crate) struct Writer {
     pub(crate) pool: Lender,
     pub(crate) seal: Arc<SealKeys>,
+    pub(crate) written: Arc<Written>,
 }
 
 /// Why a transaction ended without a commit that is known.
@@ -235,17 +240,20 @@ impl From<Injected> for Failure {
 
 type Answers = Vec<Result<Appended, StoreError>>;
 
+/// Who holds it writes; the others gather.
+type Turn = Option<OwnedSemaphorePermit>;
+
 impl Writer {
-    /// Writes a batch; one answer for each item, in order.
-    pub(crate) async fn write(&self, tenant: &str, batch: &[Pending]) -> Answers {
-        match self.attempt(tenant, batch).await {
+    /// Writes a batch; one answer for each item, in order. The turn is over when the first transaction is about to commit.
+    pub(crate) async fn write(&self, tenant: &str, batch: &[Pending], turn: OwnedSemaphorePermit) -> Answers {
+        match self.attempt(tenant, batch, Some(turn)).await {
             Ok(answers) => answers,
             // One item that the database cannot take must not refuse the others.
             Err(StoreError::Refused(why)) if batch.len() > 1 => {
                 tracing::warn!(tenant, why, "writing a batch item by item");
                 let mut answers = Vec::with_capacity(batch.len());
                 for item in batch {
-                    let one = self.attempt(tenant, std::slice::from_ref(item)).await;
+                    let one = self.attempt(tenant, std::slice::from_ref(item), None).await;
                     answers.push(one.and_then(|mut one| {
                         one.pop().unwrap_or_else(|| Err(StoreError::Refused("no answer".into())))
                     }));
@@ -257,19 +265,19 @@ impl Writer {
     }
 
     /// The same within a limit: a transaction on a connection that leads nowhere must not hold up the next batch.
-    async fn attempt(&self, tenant: &str, batch: &[Pending]) -> Result<Answers, StoreError> {
-        let written = tokio::time::timeout(PATIENCE, self.tries(tenant, batch)).await;
+    async fn attempt(&self, tenant: &str, batch: &[Pending], turn: Turn) -> Result<Answers, StoreError> {
+        let written = tokio::time::timeout(PATIENCE, self.tries(tenant, batch, turn)).await;
         written.unwrap_or_else(|_| {
             Err(StoreError::Unavailable(format!("the outcome of a write is unknown after {PATIENCE:?}")))
         })
     }
 
     /// Runs the transaction, again where that can help.
-    async fn tries(&self, tenant: &str, batch: &[Pending]) -> Result<Answers, StoreError> {
+    async fn tries(&self, tenant: &str, batch: &[Pending], mut turn: Turn) -> Result<Answers, StoreError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let error = match self.transact(tenant, batch).await {
+            let error = match self.transact(tenant, batch, &mut turn).await {
                 Ok(answers) => return Ok(answers),
                 Err(Failure::Store(error)) => return Err(error),
                 Err(Failure::Commit(error)) if !is_retryable(&error) => {
@@ -286,9 +294,11 @@ impl Writer {
         }
     }
 
-    async fn transact(&self, tenant: &str, batch: &[Pending]) -> Result<Answers, Failure> {
+    async fn transact(&self, tenant: &str, batch: &[Pending], turn: &mut Turn) -> Result<Answers, Failure> {
         let mut transaction = self.pool.begin().await?;
         let answers = self.apply(&mut transaction, tenant, batch).await?;
+        // The next batch brings in its bodies meanwhile, and waits for the head's lock.
+        *turn = None;
         hit("append.before_commit")?;
         transaction.commit().await.map_err(Failure::Commit)?;
         hit("append.after_commit")?;
@@ -322,6 +332,7 @@ impl Writer {
         hit("entries.after_insert")?;
         rows::insert_tiles(db, tenant, head.size, &plan.frontier, &plan.entries).await?;
         rows::advance_head(db, tenant, head.size, &plan.frontier, time).await?;
+        plan.note(batch, &self.written);
         let size_after = plan.frontier.size();
         Ok(answers.into_iter().map(|answer| answer.map(|known| Appended { size_after, ..known })).collect())
     }
@@ -398,6 +409,18 @@ impl Plan {
             }
         }
         rows
+    }
+
+    /// Remembers what its entries are about.
+    fn note(&self, batch: &[Pending], written: &Written) {
+        for entry in &self.entries {
+            let nodes = match batch.get(entry.item).map(|item| &item.facts) {
+                Some(Facts::Attestation(facts)) => facts.subject_nodes(),
+                Some(Facts::Object { facts, .. }) => object_nodes(facts),
+                Some(Facts::Control(_)) | None => continue,
+            };
+            written.note(entry.index, entry.id, nodes);
+        }
     }
 
     fn new(known: BTreeMap<Sha256, Known>, head: &Locked, time: Timestamp) -> Self {

@@ -71,6 +71,7 @@ struct Inner {
     sequencer: Arc<sequencer::Sequencer>,
     alarms: Arc<AtomicU64>,
     tiles: Arc<tiles::Tiles>,
+    written: Arc<append::Written>,
     replicas: replica::Replicas,
 }
 
@@ -83,6 +84,7 @@ impl Inner {
             sequencer: self.sequencer.clone(),
             alarms: self.alarms.clone(),
             tiles: self.tiles.clone(),
+            written: self.written.clone(),
             replicas: replica::Replicas::default(),
         }
     }
@@ -104,10 +106,12 @@ impl Store {
         migrations.set_ignore_missing(true);
         migrations.run(pools.write.pool()).await?;
         let seal = Arc::new(seal);
-        let writer = append::Writer { pool: pools.write.clone(), seal: seal.clone() };
+        let written = Arc::<append::Written>::default();
+        let (pool, seal_keys) = (pools.write.clone(), seal.clone());
+        let writer = append::Writer { pool, seal: seal_keys, written: written.clone() };
         let sequencer = Arc::new(sequencer::Sequencer::new(writer));
         let (alarms, tiles, replicas) = (Arc::default(), Arc::default(), replica::Replicas::default());
-        let inner = Inner { pools, seal, sequencer, alarms, tiles, replicas };
+        let inner = Inner { pools, seal, sequencer, alarms, tiles, written, replicas };
         let primary = Self { inner: Arc::new(inner), reading: None };
         let replicas = replica::Replicas::new(&primary, options);
         replicas.check().await?;
@@ -162,6 +166,11 @@ impl Store {
     /// Tiles that were read.
     pub(crate) fn read_tiles(&self) -> &tiles::Tiles {
         &self.inner.tiles
+    }
+
+    /// What this instance wrote and nobody asked for yet.
+    pub(crate) fn written(&self) -> &append::Written {
+        &self.inner.written
     }
 
     /// Connections that read what is evaluated.

@@ -1,5 +1,7 @@
 //! The queue in front of the log: collects what arrives within a few milliseconds and writes it as one
 //! transaction, in a task of its own, so that a client that hangs up cannot cancel it half-way.
+//!
+//! While one transaction commits, the next one brings in its bodies: the log's head is a lock, so the order in it stays one.
 
 use std::{
     collections::HashMap,
@@ -9,7 +11,7 @@ use std::{
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -49,8 +51,16 @@ struct Queue {
     task: JoinHandle<()>,
 }
 
-/// Since when nothing could be written, by tenant; no row where the last batch was.
-type Waiting = Arc<Mutex<HashMap<String, Instant>>>;
+/// What is being written of a log.
+struct Writing {
+    /// Since when nothing was written.
+    since: Instant,
+    /// How many batches are on their way.
+    batches: usize,
+}
+
+/// By tenant; no row where nothing is on its way and the last batch was written.
+type Waiting = Arc<Mutex<HashMap<String, Writing>>>;
 
 /// The queues of all tenants.
 pub(crate) struct Sequencer {
@@ -103,7 +113,7 @@ impl Sequencer {
 
     /// How many logs take nothing at the moment, although something was sent.
     pub(crate) fn stalled(&self) -> usize {
-        lock(&self.since).values().filter(|since| since.elapsed() > LATE).count()
+        lock(&self.since).values().filter(|writing| writing.since.elapsed() > LATE).count()
     }
 
     /// Takes nothing more and waits until what was taken is written.
@@ -127,27 +137,55 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes batch after batch until nothing comes any more.
-async fn serve(writer: Writer, tenant: String, mut incoming: mpsc::Receiver<Job>, since: Waiting) {
+/// Writes batch after batch until nothing comes any more. Each begins when the one before it is about to commit.
+async fn serve(writer: Writer, tenant: String, mut incoming: mpsc::Receiver<Job>, waiting: Waiting) {
+    let turn = Arc::new(Semaphore::new(1));
+    let mut writing = JoinSet::new();
     loop {
-        match timeout(IDLE, incoming.recv()).await {
-            Ok(Some(first)) => {
-                let batch = collect(first, &mut incoming).await;
-                lock(&since).entry(tenant.clone()).or_insert_with(Instant::now);
-                if write(&writer, &tenant, batch).await {
-                    lock(&since).remove(&tenant);
-                }
-            }
-            Ok(None) => return,
+        while writing.try_join_next().is_some() {}
+        let first = match timeout(IDLE, incoming.recv()).await {
+            Ok(Some(first)) => first,
+            Ok(None) => break,
             // Closing first and draining then loses no item that slips in.
-            Err(_) => incoming.close(),
-        }
+            Err(_) => {
+                incoming.close();
+                continue;
+            }
+        };
+        let deadline = Instant::now() + GATHER;
+        // Nobody closes it.
+        let Ok(turn) = turn.clone().acquire_owned().await else { break };
+        let batch = collect(first, &mut incoming, deadline).await;
+        let (writer, tenant, waiting) = (writer.clone(), tenant.clone(), waiting.clone());
+        writing.spawn(async move {
+            begun(&waiting, &tenant);
+            let written = write(&writer, &tenant, batch, turn).await;
+            ended(&waiting, &tenant, written);
+        });
+    }
+    while writing.join_next().await.is_some() {}
+}
+
+fn begun(waiting: &Waiting, tenant: &str) {
+    let mut waiting = lock(waiting);
+    let new = || Writing { since: Instant::now(), batches: 0 };
+    waiting.entry(tenant.to_owned()).or_insert_with(new).batches += 1;
+}
+
+fn ended(waiting: &Waiting, tenant: &str, written: bool) {
+    let mut waiting = lock(waiting);
+    let Some(writing) = waiting.get_mut(tenant) else { return };
+    writing.batches = writing.batches.saturating_sub(1);
+    if written {
+        writing.since = Instant::now();
+    }
+    if written && writing.batches == 0 {
+        waiting.remove(tenant);
     }
 }
 
-/// The first item and what arrives within [`GATHER`].
-async fn collect(first: Job, incoming: &mut mpsc::Receiver<Job>) -> Vec<Job> {
-    let deadline = Instant::now() + GATHER;
+/// The first item and what arrives before `deadline`, or is there already.
+async fn collect(first: Job, incoming: &mut mpsc::Receiver<Job>, deadline: Instant) -> Vec<Job> {
     let mut bytes = first.pending.bytes.len();
     let mut batch = vec![first];
     while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
@@ -159,10 +197,10 @@ async fn collect(first: Job, incoming: &mut mpsc::Receiver<Job>) -> Vec<Job> {
 }
 
 /// Writes one batch and answers each item; whether the database was there for it. A caller that is gone does not matter.
-async fn write(writer: &Writer, tenant: &str, batch: Vec<Job>) -> bool {
+async fn write(writer: &Writer, tenant: &str, batch: Vec<Job>, turn: OwnedSemaphorePermit) -> bool {
     let (pending, waiting): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|job| (job.pending, (job.answer, job.room))).unzip();
-    let answers = writer.write(tenant, &pending).await;
+    let answers = writer.write(tenant, &pending, turn).await;
     let written = !answers
         .iter()
         .any(|answer| matches!(answer, Err(StoreError::Unavailable(_) | StoreError::ClockSkew { .. })));

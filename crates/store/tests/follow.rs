@@ -160,17 +160,44 @@ async fn entries_are_followed_and_told_before_they_are_visible() {
     assert_eq!(change.writes, [WriteSet::Nodes(vec![node("one")])]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_shares_a_look_sees_what_was_there_when_it_asked() {
+    let ground = Ground::new("shared").await;
+    let follower = ground.follower().await;
+    let writers = (0..32).map(|n| {
+        let (store, follower) = (ground.store.clone(), follower.clone());
+        tokio::spawn(async move {
+            for round in 0..4 {
+                let index = store.append(TENANT, attested(&format!("{n} {round}"))).await.unwrap().index;
+                let snapshot = follower.refreshed(TENANT).await.unwrap();
+                assert!(snapshot.size > index, "{index} is missing in {}", snapshot.size);
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    assert_eq!(follower.refreshed(TENANT).await.unwrap().size, 1 + 32 * 4);
+}
+
 #[tokio::test]
 async fn evidence_whose_facts_cannot_be_believed_may_be_about_anything() {
     let ground = Ground::new("anything").await;
-    let follower = ground.follower().await;
-    let mut changes = follower.subscribe();
-    follower.stop();
-    let index = ground.attest("one").await;
-    ground.sql("update attestation set predicate_type = 'other'").await;
-    follower.refreshed(TENANT).await.unwrap();
-    assert_eq!(follower.snapshot(TENANT).unwrap().size, index + 1);
-    assert_eq!(changes.recv().await.unwrap().writes, [WriteSet::All]);
+    let told = |follower: Follower, text: &'static str| {
+        let ground = &ground;
+        async move {
+            let mut changes = follower.subscribe();
+            follower.stop();
+            let index = ground.attest(text).await;
+            ground.sql("update attestation set predicate_type = 'other'").await;
+            follower.refreshed(TENANT).await.unwrap();
+            assert_eq!(follower.snapshot(TENANT).unwrap().size, index + 1);
+            changes.recv().await.unwrap().writes.clone()
+        }
+    };
+    assert_eq!(told(ground.another().await, "one").await, [WriteSet::All]);
+    // Who wrote it knows what it is about, whatever is stored.
+    assert_eq!(told(ground.follower().await, "two").await, [WriteSet::Nodes(vec![node("two")])]);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, watch};
 use super::{
     Broken, Change, FollowError, LEASE, Shared, Snapshot, clock,
     fold::{Fold, Folded, needs_body},
+    polls::Polls,
     saved::{Resumed, Waypoint},
 };
 use crate::{EntryRow, Head, StoreError};
@@ -32,6 +33,7 @@ pub struct Tenant {
     /// Boot-time clock, in nanoseconds, at the start of the last successful poll; 0 before the first.
     renewed: AtomicU64,
     sizes: watch::Sender<u64>,
+    pub(super) polls: Polls,
     /// Size of the newest snapshot of its fold that we know of.
     pub(super) saved: AtomicU64,
     /// What only the one who catches up touches.
@@ -71,6 +73,7 @@ impl Tenant {
             visible: RwLock::default(),
             renewed: AtomicU64::new(0),
             sizes: watch::Sender::new(0),
+            polls: Polls::default(),
             saved: AtomicU64::new(0),
             work: Mutex::default(),
         }

@@ -50,20 +50,25 @@ impl Store {
         entries: &[EntryRow],
         to: u64,
     ) -> Result<BTreeMap<u64, Vec<Node>>, StoreError> {
-        let ids = |wanted: &str| -> Vec<Vec<u8>> {
-            entries.iter().filter(|row| row.kind == wanted).map(|row| row.id.0.to_vec()).collect()
-        };
         let mut touched = BTreeMap::new();
-        for row in self.load_attestations(tenant, &ids(kind::ATTESTATION), to).await? {
+        let mut others = Vec::new();
+        for row in entries {
+            match self.written().take(row.index, row.id) {
+                Some(nodes) => {
+                    touched.insert(row.index, nodes);
+                }
+                None => others.push(row),
+            }
+        }
+        let of = |wanted: &'static str| others.iter().filter(move |row| row.kind == wanted);
+        let ids: Vec<Vec<u8>> = of(kind::ATTESTATION).map(|row| row.id.0.to_vec()).collect();
+        for row in self.load_attestations(tenant, &ids, to).await? {
             if let Some(facts) = row.record.open(tenant, self.seal()) {
                 touched.insert(from_sql(row.record.log_index), facts.subject_nodes());
             }
         }
-        let nodes: Vec<String> = entries
-            .iter()
-            .filter(|row| row.kind == kind::OBJECT)
-            .filter_map(|row| row.decode().ok()?.extra.get("node").cloned())
-            .collect();
+        let node = |row: &&EntryRow| row.decode().ok()?.extra.get("node").cloned();
+        let nodes: Vec<String> = of(kind::OBJECT).filter_map(node).collect();
         for row in self.load_objects(tenant, &nodes, to).await? {
             if let Some(facts) = row.record.open(tenant, self.seal()) {
                 touched.insert(from_sql(row.record.log_index), object_nodes(&facts));
@@ -74,7 +79,7 @@ impl Store {
 }
 
 /// The object's own node and those of what it names: a parent can change what is said about a child.
-fn object_nodes(object: &Object) -> Vec<Node> {
+pub(crate) fn object_nodes(object: &Object) -> Vec<Node> {
     let mut nodes = vec![object.node, Node::Content(object.id.into())];
     match &object.body {
         Body::Index(index) => nodes.extend(index.children.iter().map(|child| Node::Content(child.digest))),
