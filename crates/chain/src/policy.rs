@@ -11,6 +11,7 @@ pub mod exceptions;
 pub mod glob;
 mod groups;
 pub mod identity;
+pub mod import;
 pub mod lint;
 mod place;
 pub mod preset;

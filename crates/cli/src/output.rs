@@ -62,6 +62,13 @@ impl Output {
         }
     }
 
+    /// The same beside what is printed: to standard error.
+    pub fn tell(&self, line: impl std::fmt::Display) {
+        if self.format == Format::Text {
+            anstream::eprintln!("{line}");
+        }
+    }
+
     /// An error: to standard error for people, an object on standard output for machines.
     pub fn error(&self, error: &anyhow::Error) {
         match self.format {

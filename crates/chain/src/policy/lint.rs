@@ -117,7 +117,7 @@ fn ends_inside_a_name(prefix: &str) -> bool {
 const FORGES: [&str; 3] = ["github.com", "gitlab.com", "bitbucket.org"];
 
 /// Why a matcher of names is as good as none: it is not tied to one host, or on a public forge to one owner.
-fn unanchored(matcher: &Matcher, of_signer: bool) -> Option<String> {
+pub(super) fn unanchored(matcher: &Matcher, of_signer: bool) -> Option<String> {
     match matcher {
         Matcher::Exact(_) => None,
         Matcher::Prefix(prefix) => {

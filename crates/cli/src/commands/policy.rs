@@ -1,5 +1,6 @@
 //! `catenary policy`: write, check, explain, compare, apply and show what is trusted.
 
+mod import;
 mod init;
 mod read;
 
@@ -17,6 +18,7 @@ use crate::{
     exit::Exit,
     output::{BAD, DIM, GOOD, Output, WARN, paint},
 };
+use import::Import;
 use init::Init;
 use read::{from, read};
 
@@ -25,6 +27,9 @@ use read::{from, read};
 pub enum Policy {
     /// Write a policy that lints, to start from.
     Init(Box<Init>),
+    /// Carry a policy of another tool over, as far as it can be said: sigstore's ClusterImagePolicy, Kyverno's verifyImages and
+    /// ImageValidatingPolicy, in-toto layouts. Exit code 1 when something was not.
+    Import(Import),
     /// Check a policy document on this machine: what is wrong, what is wide, and where.
     Lint {
         /// YAML or JSON.
@@ -90,6 +95,7 @@ impl Policy {
     pub async fn run(self, client: &Client, output: &Output) -> Result<Exit> {
         match self {
             Self::Init(init) => init.run(output)?,
+            Self::Import(import) => return import.run(output),
             Self::Lint { file } => return lint(&file, output),
             Self::Explain { policy } => {
                 let long = read::explain(&from(client, &policy).await?)?;
