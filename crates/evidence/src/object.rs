@@ -62,8 +62,9 @@ pub fn read(media_type: &str, bytes: &[u8], trust: &Trust, claimed: Option<Node>
             });
         }
     }
+    let sha384 = Some(Digest::Sha384([0; 48]).recompute(bytes));
     let sha512 = Digest::Sha512([0; 64]).recompute(bytes);
-    Ok(Object { id, node, sha512, size: bytes.len() as u64, body })
+    Ok(Object { id, node, sha384, sha512, size: bytes.len() as u64, body })
 }
 
 /// The SSH key that a commit's or tag's signature carries, registered or not: whom to ask for.
@@ -78,7 +79,10 @@ pub struct Object {
     pub id: Sha256,
     /// The node that the bytes prove: the SHA-256 content digest of OCI documents, the oid of git objects.
     pub node: Node,
-    /// SHA-512 of the bytes: a digest set that names both must agree (chain-model 1.1).
+    /// SHA-384 of the bytes. Facts that were kept before it was computed have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha384: Option<Digest>,
+    /// SHA-512 of the bytes: a digest set that names several must agree (chain-model 1.1).
     pub sha512: Digest,
     /// Length in bytes.
     pub size: u64,
@@ -87,6 +91,15 @@ pub struct Object {
 }
 
 impl Object {
+    /// Whether the bytes have this digest, as far as the facts say.
+    pub fn has(&self, digest: &Digest) -> bool {
+        match digest {
+            Digest::Sha256(bytes) => *bytes == self.id.0,
+            Digest::Sha384(_) => self.sha384.is_none_or(|own| own == *digest),
+            Digest::Sha512(_) => *digest == self.sha512,
+        }
+    }
+
     /// The signature inside a git object, when something vouches for it.
     pub fn signature(&self) -> Option<&Signature> {
         let signature = match &self.body {

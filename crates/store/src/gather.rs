@@ -266,6 +266,10 @@ impl Store {
             if at.past && !fact.signature().is_none_or(|signature| at.trust.knows(signature)) {
                 return self.object_as_of(tenant, id, at).await;
             }
+            if fact.sha384.is_none() && matches!(fact.node, Node::Content(_)) {
+                // Facts of a version that did not compute it: an answer must not rest on when they were kept.
+                return self.derive_object(tenant, id, at).await;
+            }
             return Ok(Some(Logged {
                 index: from_sql(record.log_index),
                 received_at: time_from(record.time_us),

@@ -87,7 +87,9 @@ impl Ground {
             attested("three", &Key::ed25519("unknown"), &ring),
         ];
         for blob in [index.document(), image.manifest(), image.config()] {
-            let facts = Box::new(object::read(&blob.media_type, &blob.bytes, &ring, None).unwrap());
+            let mut facts = Box::new(object::read(&blob.media_type, &blob.bytes, &ring, None).unwrap());
+            // One row is of a version that did not compute it.
+            facts.sha384 = facts.sha384.filter(|_| blob.media_type != image.config().media_type);
             let (bytes, media_type) = (blob.bytes, blob.media_type);
             news.push(New::Object { bytes, media_type, facts, submitter: NOBODY, keys_at: u64::MAX });
         }

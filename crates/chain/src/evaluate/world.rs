@@ -243,18 +243,18 @@ impl<'a> World<'a> {
         sets.iter().any(|set| self.set_conflicts(set))
     }
 
-    /// Whether the SHA-256 and the SHA-512 of a set belong to different bytes, as far as bytes are known.
+    /// Whether the SHA-256 of a set and its longer digests belong to different bytes, as far as bytes are known.
     pub fn set_conflicts(&mut self, set: &[Digest]) -> bool {
-        let long: Vec<&Digest> = set.iter().filter(|d| matches!(d, Digest::Sha512(_))).collect();
+        let is_short = |digest: &&Digest| matches!(digest, Digest::Sha256(_));
+        let (short, long): (Vec<&Digest>, Vec<&Digest>) = set.iter().partition(is_short);
         if long.is_empty() {
             return false;
         }
-        let short = set.iter().filter(|d| matches!(d, Digest::Sha256(_)));
         let mut known = Vec::new();
         for digest in short {
             known.extend(self.object((*digest).into()));
         }
-        known.iter().any(|object| long.iter().any(|digest| **digest != object.sha512))
+        known.iter().any(|object| !long.iter().all(|digest| object.has(digest)))
     }
 
     /// Whether the statement counts for a trust rule: a signer that the rule names, that counts, inside

@@ -460,14 +460,14 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// Whether a subject names the node, and none that does is in conflict: a `sha512` beside the digest of
+    /// Whether a subject names the node, and none that does is in conflict: a `sha384` or `sha512` beside the digest of
     /// known bytes, and not theirs.
     pub fn names(&self, s: &Statement, node: Node) -> bool {
         let naming: Vec<&Vec<Node>> = s.subjects.iter().filter(|set| set.contains(&node)).collect();
         let conflict = |set: &Vec<Node>| {
             set.iter().any(|n| match n {
                 Node::Content(d) if self.world.object(*n).is_some() => {
-                    set.iter().any(|o| matches!(o, Node::Wide(w) if w != d))
+                    set.iter().any(|o| matches!(o, Node::Middle(w) | Node::Wide(w) if w != d))
                 }
                 _ => false,
             })

@@ -621,8 +621,9 @@ const MUTATIONS: &[Mutation] = &[
         let s = w.statements.get_mut(at)?;
         let set = rng.below(s.subjects.len());
         let Some(Node::Content(_)) = s.subjects[set].first() else { return None };
-        s.subjects[set].retain(|n| !matches!(n, Node::Wide(_)));
-        s.subjects[set].push(Node::Wide(rng.pick(&[90, 91])));
+        let longer = rng.pick(&[Node::Middle as fn(u32) -> Node, Node::Wide]);
+        s.subjects[set].retain(|n| !matches!(n, Node::Middle(_) | Node::Wide(_)));
+        s.subjects[set].push(longer(rng.pick(&[90, 91])));
         Some(())
     }),
     ("a digest set that agrees", |w, rng| {
@@ -630,7 +631,7 @@ const MUTATIONS: &[Mutation] = &[
         let s = w.statements.get_mut(at)?;
         let set = rng.below(s.subjects.len());
         let Some(Node::Content(n)) = s.subjects[set].first().copied() else { return None };
-        s.subjects[set].push(Node::Wide(n));
+        s.subjects[set].push(rng.pick(&[Node::Middle(n), Node::Wide(n)]));
         Some(())
     }),
     ("sent twice", |w, rng| {

@@ -39,6 +39,14 @@ fn content(n: u32) -> Digest {
     Digest::Sha256(hash("document", n).0)
 }
 
+fn middle(n: u32) -> Digest {
+    let (a, b) = (hash("middle", n).0, hash("and more", n).0);
+    let mut bytes = [0; 48];
+    bytes[..32].copy_from_slice(&a);
+    bytes[32..].copy_from_slice(&b[..16]);
+    Digest::Sha384(bytes)
+}
+
 fn wide(n: u32) -> Digest {
     let (a, b) = (hash("wide", n).0, hash("wider", n).0);
     let mut bytes = [0; 64];
@@ -67,6 +75,7 @@ pub fn statement_id(n: u32) -> Sha256 {
 pub fn node(n: Node) -> digest::Node {
     match n {
         Node::Content(n) => content(n).into(),
+        Node::Middle(n) => middle(n).into(),
         Node::Wide(n) => wide(n).into(),
         Node::Git(n) => git(n).into(),
     }
@@ -598,7 +607,7 @@ fn hint(base: Option<u32>) -> Option<BaseHint> {
 
 fn object(o: &Object) -> object::Object {
     let n = match o.node {
-        Node::Content(n) | Node::Wide(n) | Node::Git(n) => n,
+        Node::Content(n) | Node::Middle(n) | Node::Wide(n) | Node::Git(n) => n,
     };
     let body = match &o.body {
         Body::Index { children, base } => object::Body::Index(object::Index {
@@ -637,7 +646,14 @@ fn object(o: &Object) -> object::Object {
             }),
         }),
     };
-    object::Object { id: hash("object", n), node: node(o.node), sha512: wide(n), size: 1, body }
+    object::Object {
+        id: hash("object", n),
+        node: node(o.node),
+        sha384: Some(middle(n)),
+        sha512: wide(n),
+        size: 1,
+        body,
+    }
 }
 
 /// Everything at once.

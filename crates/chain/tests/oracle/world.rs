@@ -7,6 +7,8 @@ use super::world_more::{More, Vsa};
 pub enum Node {
     /// SHA-256 of the bytes of document `n`.
     Content(u32),
+    /// SHA-384 of the bytes of document `n`.
+    Middle(u32),
     /// SHA-512 of the bytes of document `n`.
     Wide(u32),
     /// Git commit `n`.

@@ -186,6 +186,9 @@ impl Audit {
                 .clone()
                 .filter(|stored| waits && without_signer(stored) == without_signer(&facts))
                 .unwrap_or(facts);
+            // Facts of a version that did not compute it are as they were written.
+            let early = stored.as_ref().is_some_and(|stored| stored.sha384.is_none());
+            let facts = if early { Object { sha384: None, ..facts } } else { facts };
             for child in children(&facts) {
                 child_rows.insert(vec![child, facts.node.to_string(), entry.index.to_string()], entry.index);
             }

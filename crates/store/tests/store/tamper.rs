@@ -1,7 +1,7 @@
 //! Someone with the database's password changes rows. Nothing they do makes a yes.
 
 use catenary_evidence::digest::Sha256;
-use catenary_store::StoreError;
+use catenary_store::{New, StoreError};
 use catenary_testkit::{Key, oci};
 use sqlx::{Connection, PgConnection};
 
@@ -217,6 +217,22 @@ async fn a_changed_object_is_derived_anew_and_a_damaged_one_is_absent() {
     let evidence = ground.gather(&[manifest, parent]).await;
     assert!(evidence.objects.is_empty() && evidence.parents.is_empty());
     assert_eq!(evidence.damaged.len(), 2);
+}
+
+#[tokio::test]
+async fn an_object_kept_before_its_sha384_was_a_fact_gets_it_from_its_bytes() {
+    let ground = Ground::new("early_objects").await;
+    let image = oci::Image::new("linux/amd64", vec![b"layer".to_vec()]);
+    let mut early = ground.object(&image.manifest());
+    let New::Object { facts, .. } = &mut early else { panic!("an object") };
+    let now = (**facts).clone();
+    facts.sha384 = None;
+    ground.store.append(TENANT, early).await.unwrap();
+    let manifest = image.digest().parse().unwrap();
+    assert!(now.sha384.is_some());
+    assert_eq!(ground.gather(&[manifest]).await.objects[&manifest].fact, now);
+    // Nobody touched the row.
+    assert_eq!(ground.store.alarms(), 0);
 }
 
 #[tokio::test]

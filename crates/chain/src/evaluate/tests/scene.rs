@@ -159,9 +159,10 @@ impl Scene {
             Body::Commit(_) | Body::Tag(_) => Node::Git(commit_id(name)),
             _ => Node::Content(content(name)),
         };
+        let sha384 = Some(Digest::Sha384([0; 48]).recompute(name.as_bytes()));
         let sha512 = content_512(name);
         self.next += 1;
-        let object = Object { id: Sha256::of(name.as_bytes()), node, sha512, size: 1, body };
+        let object = Object { id: Sha256::of(name.as_bytes()), node, sha384, sha512, size: 1, body };
         self.evidence.add_object(self.next, at(5), object);
     }
 

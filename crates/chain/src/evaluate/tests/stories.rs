@@ -314,28 +314,25 @@ fn g32_no_common_digest_algorithm_is_no_link() {
 }
 
 #[test]
-fn a_true_sha256_with_a_forged_sha512_does_not_count() {
-    let mut scene = Scene::golden();
-    let build = scene
-        .evidence
-        .attestations
-        .values()
-        .find(|a| matches!(a.fact.claim, Claim::Build(_)))
-        .unwrap()
-        .clone();
-    let mut scene2 = scene.without(build.fact.id);
-    let with = |bytes: &[u8]| -> Vec<Subject> {
-        let mut forged = subject("app");
-        forged.digests.content.push(Digest::Sha512([0; 64]).recompute(bytes));
-        vec![forged]
-    };
-    scene2.attest(10, &["ci"], with(b"evil"), build.fact.claim.clone());
-    let verdict = scene2.ask("app");
-    check("conflict", &verdict, &[BldNoProvenance]);
-    assert_eq!(verdict.near_misses[0].why, AttDigestConflict);
-    scene = scene.without(build.fact.id);
-    scene.attest(10, &["ci"], with(b"app"), build.fact.claim.clone());
-    check("both true", &scene.ask("app"), &[]);
+fn a_true_sha256_with_a_forged_longer_digest_does_not_count() {
+    let golden = Scene::golden();
+    let build =
+        golden.evidence.attestations.values().find(|a| matches!(a.fact.claim, Claim::Build(_))).unwrap();
+    for longer in [Digest::Sha384([0; 48]), Digest::Sha512([0; 64])] {
+        let with = |bytes: &[u8]| -> Vec<Subject> {
+            let mut forged = subject("app");
+            forged.digests.content.push(longer.recompute(bytes));
+            vec![forged]
+        };
+        let mut scene = golden.without(build.fact.id);
+        scene.attest(10, &["ci"], with(b"evil"), build.fact.claim.clone());
+        let verdict = scene.ask("app");
+        check("conflict", &verdict, &[BldNoProvenance]);
+        assert_eq!(verdict.near_misses[0].why, AttDigestConflict);
+        let mut scene = golden.without(build.fact.id);
+        scene.attest(10, &["ci"], with(b"app"), build.fact.claim.clone());
+        check("both true", &scene.ask("app"), &[]);
+    }
 }
 
 #[track_caller]
