@@ -11,8 +11,9 @@ use anyhow::{Context, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use catenary_evidence::{
     Attestation, Digest, GitOid, KeyId, Node, PublicKey, Refusal, Scheme, Signature, Trust, attestation,
-    form,
+    form::{self, Artifact},
     object::{self, Body, GIT_COMMIT, GIT_TAG, GitSignature},
+    predicate,
     signer::AuthorityKind,
     statement::DigestSet,
     trust_root::{Domain, Rules, TrustRootError, Window},
@@ -37,6 +38,8 @@ pub struct Against {
     identity: Option<String>,
     issuer: Option<String>,
     nodes: Vec<Node>,
+    /// What a signature without a statement may be over.
+    artifact: Option<Artifact>,
     /// Keys were given and no identity: then a certificate is not what was asked for.
     keys_only: bool,
     /// When the signatures of a key count, where whoever published the key says so.
@@ -98,6 +101,7 @@ impl Against {
             identity: None,
             issuer: None,
             nodes: Vec::new(),
+            artifact: None,
             keys_only: false,
             windows: BTreeMap::new(),
         }
@@ -175,6 +179,23 @@ impl Against {
     /// One of these must be a subject.
     pub fn about(&mut self, node: Node) {
         self.nodes.push(node);
+    }
+
+    /// This file must be a subject, or what is signed.
+    pub fn artifact(&mut self, file: &Path) -> Result<()> {
+        let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+        let zero = [Digest::sha256(&[]), Digest::Sha384([0; 48]), Digest::Sha512([0; 64])];
+        zero.into_iter().for_each(|digest| self.about(Node::Content(digest.recompute(&bytes))));
+        self.artifact = Some(Artifact::Bytes(bytes));
+        Ok(())
+    }
+
+    /// What has this digest must be a subject, or what is signed.
+    pub fn digest(&mut self, node: Node) {
+        if let Node::Content(digest) = node {
+            self.artifact = Some(Artifact::Digest(digest));
+        }
+        self.about(node);
     }
 
     /// This and nothing else must be a subject.
@@ -290,13 +311,18 @@ impl Against {
     fn item(&self, item: &[u8]) -> Checked {
         let form = std::str::from_utf8(item).ok().and_then(|text| form::open(text).ok());
         let form = form.map_or("unknown", |opened| opened.form);
-        let found = match attestation::verify(item, &self.trust) {
-            Ok(facts) if !facts.is_verified() => attestation::verify(item, &self.pss),
+        let verify = |trust| match &self.artifact {
+            Some(artifact) => attestation::verify_with(item, artifact, trust),
+            None => attestation::verify(item, trust),
+        };
+        let found = match verify(&self.trust) {
+            Ok(facts) if !facts.is_verified() => verify(&self.pss),
             found => found,
         };
         let facts = match found {
             Ok(facts) => facts,
-            Err(refusal) => return refused(form, &refusal),
+            // One of several documents may be of a kind that nothing signs.
+            Err(refusal) => return unsigned(item).unwrap_or_else(|| refused(form, &refusal)),
         };
         let mut checked =
             failed(form, Outcome::Unverified, "ATT_UNVERIFIED", "no given root or key vouches for it");
@@ -424,14 +450,15 @@ fn refused(form: &str, refusal: &Refusal) -> Checked {
 }
 
 /// Members of documents that something signs, or that hold such documents.
-const SIGNED: [&str; 14] = [
+const SIGNED: [&str; 15] = [
     "payload",
     "payloadType",
     "signatures",
     "signed",
-    "mediaType",
     "dsseEnvelope",
+    "dsse_envelope",
     "messageSignature",
+    "message_signature",
     "verificationMaterial",
     "verification_material",
     "attestations",
@@ -443,8 +470,13 @@ const SIGNED: [&str; 14] = [
 
 /// Documents that are read and never count, because nothing signs them: objects of a registry, SBOMs, roots, keys.
 pub(crate) fn unsigned(bytes: &[u8]) -> Option<Checked> {
-    let value: Value = serde_json::from_slice(bytes).ok()?;
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
+        let form = predicate::foreign(std::str::from_utf8(bytes).ok()?)?;
+        return Some(failed(form, Outcome::Unverified, "ATT_UNSIGNED", "nothing signs it"));
+    };
     let has = |member: &str| value.get(member).is_some();
+    // A bundle or a wrapper that lacks all else is a broken one; registries and clients keep other things with a media type.
+    let ours = |member: &str| value[member].as_str().is_some_and(form::is_media_type);
     let form = match () {
         () if has("schemaVersion") && (has("manifests") || has("layers")) => "oci-manifest",
         () if has("spdxVersion") => "spdx",
@@ -453,6 +485,7 @@ pub(crate) fn unsigned(bytes: &[u8]) -> Option<Checked> {
         () if value["@context"].as_str().is_some_and(|c| c.starts_with("https://openvex.dev")) => "openvex",
         () if has("architecture") && has("rootfs") => "oci-config",
         () if has("_type") && !has("payload") && !has("signed") => "in-toto-statement",
+        () if ours("mediaType") || ours("media_type") => return None,
         () if value.is_object() && !SIGNED.iter().any(|member| has(member)) => "document",
         _ => return None,
     };
@@ -521,11 +554,4 @@ pub fn node(text: &str) -> Result<Node> {
         return Ok(Node::Git(GitOid::from_hex(hex)?));
     }
     Ok(Node::Content(text.parse::<Digest>()?))
-}
-
-/// The digests of a file under which evidence may name it.
-pub fn nodes_of(file: &Path) -> Result<Vec<Node>> {
-    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
-    let zero = [Digest::sha256(&[]), Digest::Sha384([0; 48]), Digest::Sha512([0; 64])];
-    Ok(zero.into_iter().map(|digest| Node::Content(digest.recompute(&bytes))).collect())
 }

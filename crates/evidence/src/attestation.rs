@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::{Digest, Node, Sha256},
     dsse,
-    form::{self, Content, Opened, Over, Unverified},
+    form::{self, Artifact, Content, Opened, Over, Unverified},
     json,
     key::{KeyId, KeyRing, PublicKey},
     keyless, layout,
@@ -113,11 +113,24 @@ impl Attestation {
 /// *unverified*: well-formed, but nobody known vouches for it. A signature that names a registered key and does
 /// not verify under it refuses the item; such a name never gives trust.
 pub fn verify(item: &[u8], trust: &Trust) -> Result<Attestation, Refusal> {
+    verified(item, open(item)?, trust)
+}
+
+/// The same with an artifact at hand: some signatures are over its bytes and not over a digest (Ed25519), and a message
+/// signature need not say what it signs. What has a statement, or is about another artifact, is as without.
+pub fn verify_with(item: &[u8], artifact: &Artifact, trust: &Trust) -> Result<Attestation, Refusal> {
+    verified(item, open(item)?.with(artifact), trust)
+}
+
+fn open(item: &[u8]) -> Result<Opened, Refusal> {
     if item.len() > MAX_ITEM {
         return Err(Refusal::TooLarge { what: "an attestation", size: item.len(), limit: MAX_ITEM });
     }
     let text = json::check(item).map_err(Refusal::Json)?;
-    let opened = form::open(text)?;
+    form::open(text)
+}
+
+fn verified(item: &[u8], opened: Opened, trust: &Trust) -> Result<Attestation, Refusal> {
     let about = About::read(&opened.content)?;
     let (signatures, doubt) = signatures(&opened, trust)?;
     Ok(Attestation {
@@ -138,7 +151,7 @@ pub fn payload(item: &[u8]) -> Result<Vec<u8>, Refusal> {
     let text = json::check(item).map_err(Refusal::Json)?;
     match form::open(text)?.content {
         Content::Payload { bytes, .. } => Ok(bytes),
-        Content::Digest(_) => Ok(Vec::new()),
+        Content::Digest(_) | Content::Unnamed | Content::Artifact { .. } => Ok(Vec::new()),
     }
 }
 
@@ -182,7 +195,12 @@ impl About {
                 Some(unread) => Self::document(payload_type, bytes, unread),
                 None => Err(Refusal::PayloadType { found: json::shorten(payload_type).into_owned() }),
             },
-            Content::Digest(digest) => Ok(Self::artifact(*digest, Sha256::of(digest.to_string().as_bytes()))),
+            Content::Digest(digest) | Content::Artifact { digest, .. } => {
+                Ok(Self::artifact(*digest, Sha256::of(digest.to_string().as_bytes())))
+            }
+            Content::Unnamed => {
+                Err(Refusal::UnsupportedForm { form: "a message signature that does not say what it signs" })
+            }
         }
     }
 
@@ -426,6 +444,7 @@ fn made(key: &PublicKey, content: &Content, signature: &Unverified) -> bool {
             key.verify(&dsse::pae(payload_type, payload), bytes) || key.verify(payload, bytes)
         }
         (Content::Digest(digest), Over::Digest) => key.verify_prehashed(digest, bytes),
+        (Content::Artifact { bytes: artifact, .. }, Over::Digest) => key.verify(artifact, bytes),
         _ => false,
     }
 }

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use crate::{json, refusal::Refusal};
+use crate::{digest::Digest, dsse, json, refusal::Refusal};
 
 mod attachment;
 mod bundle;
@@ -44,7 +44,42 @@ pub enum Content {
         bytes: Vec<u8>,
     },
     /// Bytes that are not here, by their digest (`messageSignature`).
-    Digest(crate::digest::Digest),
+    Digest(Digest),
+    /// Bytes that are not here and that nothing in the item names: only with the artifact at hand it says something.
+    Unnamed,
+    /// The signed bytes, which whoever verifies has.
+    Artifact {
+        /// What they are called.
+        digest: Digest,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+/// The artifact that a signature without a statement is looked at for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Artifact {
+    /// Its bytes.
+    Bytes(Vec<u8>),
+    /// Its digest, when the bytes are not at hand.
+    Digest(Digest),
+}
+
+impl Opened {
+    /// The same with the artifact at hand. What is about another artifact stays as it is.
+    pub(crate) fn with(self, artifact: &Artifact) -> Self {
+        let content = match (self.content, artifact) {
+            (Content::Digest(digest), Artifact::Bytes(bytes)) if digest.recompute(bytes) == digest => {
+                Content::Artifact { digest, bytes: bytes.clone() }
+            }
+            (Content::Unnamed, Artifact::Bytes(bytes)) => {
+                Content::Artifact { digest: Digest::sha256(bytes), bytes: bytes.clone() }
+            }
+            (Content::Unnamed, Artifact::Digest(digest)) => Content::Digest(*digest),
+            (content, _) => content,
+        };
+        Self { content, ..self }
+    }
 }
 
 /// A signature before it is verified.
@@ -69,7 +104,7 @@ pub enum Over {
     Pae,
     /// The payload's bytes as they are (cosign simple signing, regional Cloud Build keys).
     Raw,
-    /// The prehashed content ([`Content::Digest`]).
+    /// The prehashed content ([`Content::Digest`]), or the artifact itself.
     Digest,
     /// Either, for signers that do now the one and now the other (Cloud Build).
     PaeOrRaw,
@@ -127,11 +162,11 @@ pub struct InclusionProof {
 /// What tells the forms apart: which members the document has. Their values are read after that.
 #[derive(Deserialize)]
 struct Shape {
-    #[serde(rename = "mediaType")]
+    #[serde(rename = "mediaType", alias = "media_type")]
     media_type: Option<String>,
-    #[serde(rename = "dsseEnvelope")]
+    #[serde(rename = "dsseEnvelope", alias = "dsse_envelope")]
     dsse_envelope: Option<IgnoredAny>,
-    #[serde(rename = "messageSignature")]
+    #[serde(rename = "messageSignature", alias = "message_signature")]
     message_signature: Option<IgnoredAny>,
     #[serde(rename = "verificationMaterial")]
     verification_material: Option<IgnoredAny>,
@@ -166,6 +201,11 @@ impl Text {
             Some(Self::Else(_)) | None => "",
         }
     }
+}
+
+/// Whether a document with this `mediaType` is of a form that is read here.
+pub fn is_media_type(text: &str) -> bool {
+    text.starts_with(bundle::MEDIA_TYPE) || text == attachment::MEDIA_TYPE
 }
 
 /// Takes one item apart, whichever form it has. The text was checked to be strict JSON.
@@ -206,7 +246,12 @@ pub fn open(text: &str) -> Result<Opened, Refusal> {
     envelope::open(text)
 }
 
-/// Decodes standard base64 with padding, as protobuf's JSON and OCI annotations have it.
+/// Decodes `bytes` of protobuf's JSON: writers write padded standard base64, and readers take either alphabet, padded or not.
+fn decode_bytes(text: &str, pointer: impl Fn() -> String) -> Result<Vec<u8>, Refusal> {
+    STANDARD.decode(text).or_else(|_| dsse::decode(text, pointer))
+}
+
+/// Decodes standard base64 with padding, as OCI annotations and publishers' documents have it.
 fn decode_strict(text: &str, pointer: impl Fn() -> String) -> Result<Vec<u8>, Refusal> {
     STANDARD
         .decode(text)

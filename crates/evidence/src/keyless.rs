@@ -12,7 +12,7 @@ mod log;
 mod sct;
 mod timestamp;
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use jiff::Timestamp;
 
@@ -187,16 +187,18 @@ pub(crate) struct Signed<'a> {
     pub content: &'a Content,
     pub signature: &'a Unverified,
     /// The bytes that were signed; nothing when only their digest is known.
-    pub message: Option<Vec<u8>>,
+    pub message: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> Signed<'a> {
     pub fn new(content: &'a Content, signature: &'a Unverified) -> Self {
         let message = match (content, signature.over) {
             (Content::Payload { payload_type, bytes }, Over::Pae) => {
-                Some(crate::dsse::pae(payload_type, bytes))
+                Some(Cow::Owned(crate::dsse::pae(payload_type, bytes)))
             }
-            (Content::Payload { bytes, .. }, Over::Raw) => Some(bytes.clone()),
+            (Content::Payload { bytes, .. }, Over::Raw) | (Content::Artifact { bytes, .. }, Over::Digest) => {
+                Some(Cow::Borrowed(bytes.as_slice()))
+            }
             _ => None,
         };
         Self { content, signature, message }
@@ -207,7 +209,7 @@ impl<'a> Signed<'a> {
         match (&self.message, self.content) {
             (Some(message), _) => digest.recompute(message) == *digest,
             (None, Content::Digest(known)) => known == digest,
-            (None, Content::Payload { .. }) => false,
+            (None, _) => false,
         }
     }
 }

@@ -305,6 +305,11 @@ const BARE_SBOMS: [(&str, &str); 5] = [
     ("application/vnd.cyclonedx+xml", "cyclonedx-xml"),
 ];
 
+/// The form of a bill of materials that is no JSON: `spdx-tag-value`, `cyclonedx-xml` or `spdx-rdf-xml`.
+pub fn foreign(text: &str) -> Option<&'static str> {
+    sbom::foreign(text).map(|(form, _)| form)
+}
+
 /// A signed bill of materials that is no statement, by its payload type.
 pub(crate) fn bare_sbom(payload_type: &str) -> Option<Unread> {
     // Parameters (`; version=1.6`) say more than is asked.

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
-use catenary_cli::check::{Against, Outcome, node, nodes_of};
+use catenary_cli::check::{Against, Outcome, node};
 use catenary_evidence::predicate::Claim;
 use serde::Deserialize;
 use serde_json::json;
@@ -224,9 +224,7 @@ fn evidence(folder: &Path, row: &Row) -> Result<Found, Box<dyn std::error::Error
     against.identity(row.identity.san.as_deref(), row.identity.issuer.as_deref());
     if !row.kind.starts_with("git-commit") {
         match &row.artifact {
-            Some(artifact) => {
-                nodes_of(&folder.join(artifact))?.into_iter().for_each(|node| against.about(node));
-            }
+            Some(artifact) => against.artifact(&folder.join(artifact))?,
             None => row.subject_digests.iter().flat_map(|d| node(d)).for_each(|node| against.about(node)),
         }
     }

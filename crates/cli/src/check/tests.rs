@@ -2,7 +2,7 @@
 
 use catenary_testkit::{
     Key,
-    authority::{Authority, Claims, Leaf},
+    authority::{Authority, Claims, Content, Leaf, Signer},
     sha256_hex,
 };
 
@@ -145,5 +145,57 @@ fn a_key_is_read_as_pem_and_as_der() {
     }
     for file in [&b""[..], b"0", b"\xff\xfe", &key.spki_der()[1..], &[key.spki_der(), b"\0"].concat()] {
         assert!(Against::new().keys(file).is_err(), "{file:x?}");
+    }
+}
+
+#[test]
+fn a_signature_over_the_bytes_of_a_file_is_verified_with_the_file() {
+    let authority = Authority::new("acme");
+    let key = Key::ed25519("release");
+    let signer = Signer::Key(key.clone(), "release".to_owned());
+    let bundle = authority.bundle(signer, Content::Message(FILE.to_vec())).to_json();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, another) = (folder.path().join("file"), folder.path().join("another"));
+    std::fs::write(&file, FILE).unwrap();
+    std::fs::write(&another, b"another").unwrap();
+    let mut against = Against::new();
+    against.keys(key.public_pem().as_bytes()).unwrap();
+    let with = |add: &dyn Fn(&mut Against)| {
+        let mut against = against.clone();
+        add(&mut against);
+        found(&against, &bundle)
+    };
+    assert_eq!(with(&|a| a.artifact(&file).unwrap()), "Verified");
+    assert_eq!(with(&|a| a.artifact(&another).unwrap()), "Unverified ATT_UNVERIFIED");
+    assert_eq!(with(&|a| a.digest(Node::Content(Digest::sha256(FILE)))), "Unverified ATT_UNVERIFIED");
+    assert_eq!(with(&|_| {}), "Unverified ATT_UNVERIFIED");
+}
+
+#[test]
+fn a_document_that_nothing_signs_is_unverified_wherever_it_stands() {
+    let authority = Authority::new("acme");
+    let bundle = authority.attest(&leaf(&authority), &about_file()).to_json();
+    let mut against = Against::new();
+    against.root("acme", authority.trusted_root_json().as_bytes()).unwrap();
+    for (text, form) in [
+        ("# by hand\nSPDXVersion: SPDX-2.3\n", "spdx-tag-value"),
+        ("<?xml version=\"1.0\"?>\n<bom xmlns=\"http://cyclonedx.org/schema/bom/1.4\"/>", "cyclonedx-xml"),
+        (r#"{"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "blobs": []}"#, "document"),
+    ] {
+        assert_eq!(found(&against, text), "Unverified ATT_UNSIGNED", "{text}");
+        assert_eq!(against.bytes(text.as_bytes()).form, form);
+    }
+    let broken = r#"{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json"}"#;
+    assert!(found(&against, broken).starts_with("Refused"));
+    assert!(found(&against, "SPDX-Version: 1").starts_with("Refused"));
+    let plain = r#"{"spdxVersion": "SPDX-2.3", "packages": []}"#;
+    for (text, want) in [
+        (plain.to_owned(), "Unverified ATT_UNSIGNED"),
+        (format!("[{plain}]"), "Unverified ATT_UNSIGNED"),
+        (format!("{plain}\n{plain}\n"), "Unverified ATT_UNSIGNED"),
+        (format!("[{plain}, {bundle}]"), "Verified"),
+        (format!("{plain}\n{}", bundle.replace("dsseEnvelope", "dsse")), "Refused ATT_FORM_UNSUPPORTED"),
+    ] {
+        assert_eq!(found(&against, &text), want, "{text}");
     }
 }

@@ -11,7 +11,7 @@ use catenary_evidence::{
 use clap::Args;
 
 use crate::{
-    check::{Against, Checked, Outcome, node, nodes_of},
+    check::{Against, Checked, Outcome, node},
     exit::Exit,
     output::{BAD, GOOD, Output, paint},
 };
@@ -60,12 +60,10 @@ impl Check {
         }
         against.identity(self.identity.as_deref(), self.issuer.as_deref());
         if let Some(file) = &self.artifact {
-            for node in nodes_of(file)? {
-                against.about(node);
-            }
+            against.artifact(file)?;
         }
         if let Some(digest) = &self.digest {
-            against.about(node(digest)?);
+            against.digest(node(digest)?);
         }
         let mut exit = Exit::Allowed;
         for file in &self.files {
@@ -151,13 +149,9 @@ impl VerifyBundle {
             _ => bail!("give --certificate-identity with --certificate-oidc-issuer, or --key"),
         }
         let path = Path::new(&self.artifact);
-        let artifact = match self.artifact.starts_with("sha256:") && !path.exists() {
-            true => None,
-            false => Some(std::fs::read(path).with_context(|| self.artifact.clone())?),
-        };
-        match &artifact {
-            None => against.about(node(&self.artifact)?),
-            Some(_) => nodes_of(path)?.into_iter().for_each(|node| against.about(node)),
+        match self.artifact.starts_with("sha256:") && !path.exists() {
+            true => against.digest(node(&self.artifact)?),
+            false => against.artifact(path)?,
         }
         let bytes = std::fs::read(&self.bundle).with_context(|| self.bundle.display().to_string())?;
         let mut checked = against.bytes(&bytes);

@@ -114,24 +114,8 @@ pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
         let content = Content::Payload { payload_type: SIMPLE_SIGNING.to_owned(), bytes: blob };
         return Ok(Opened { form: "cosign-signature", content, signatures: vec![signature] });
     }
-    // The layer is as hostile as the wrapper.
-    let inner = json::check(&blob).map_err(Refusal::Json)?;
-    let wire: dsse::Wire = json::read(inner).map_err(Refusal::Json)?;
-    let envelope = Envelope::from_wire(wire, "/blob")?;
-    let count = envelope.signatures.len();
-    if count != 1 {
-        return Err(Refusal::SignatureCount { count });
-    }
-    let signatures = envelope.signatures.into_iter().map(|signature| Unverified {
-        bytes: signature.bytes,
-        over: Over::Pae,
-        keyid: signature.keyid,
-        material: Some(material.clone()),
-        envelope: Some(blob.clone()),
-    });
-    let signatures = signatures.collect();
-    let content = Content::Payload { payload_type: envelope.payload_type, bytes: envelope.payload };
-    Ok(Opened { form: "cosign-attachment", content, signatures })
+    let (content, signature) = envelope(blob, material, "/blob")?;
+    Ok(Opened { form: "cosign-attachment", content, signatures: vec![signature] })
 }
 
 fn material(annotations: &Annotations) -> Result<Material, Refusal> {
@@ -162,15 +146,43 @@ fn nested<T: serde::de::DeserializeOwned>(text: &str, pointer: impl Fn() -> Stri
     })
 }
 
-/// What `cosign sign-blob --bundle` wrote before v0.3 bundles: no statement, only the digest that the log entry names.
+/// What `cosign sign-blob --bundle` and `attest-blob --bundle` wrote before v0.3 bundles: a signature over an artifact that
+/// only the log entry names, or a whole envelope in its place.
 pub(super) fn open_v1(text: &str) -> Result<Opened, Refusal> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Wire {
         base64_signature: String,
         cert: Option<String>,
-        rekor_bundle: RekorBundle,
+        rekor_bundle: Option<RekorBundle>,
     }
+    let form = "cosign-bundle-v1";
+    let wire: Wire = json::read(text).map_err(Refusal::Json)?;
+    let bytes = decode_strict(&wire.base64_signature, || "/base64Signature".into())?;
+    let mut material = Material::default();
+    if let Some(cert) = wire.cert.filter(|cert| !cert.is_empty()) {
+        let pem = decode_strict(&cert, || "/cert".into())?;
+        material.certificates.extend(certificates(&String::from_utf8_lossy(&pem), || "/cert".into())?);
+    }
+    let entry = wire.rekor_bundle.map(|bundle| bundle.open("/rekorBundle")).transpose()?;
+    if bytes.starts_with(b"{") {
+        material.entries.extend(entry);
+        let (content, signature) = envelope(bytes, material, "/base64Signature")?;
+        return Ok(Opened { form, content, signatures: vec![signature] });
+    }
+    // The signature is verified over this digest, so a lie about it is a signature that does not verify.
+    let content = match &entry {
+        Some(entry) => Content::Digest(logged(entry)?),
+        None => Content::Unnamed,
+    };
+    material.entries.extend(entry);
+    let signature =
+        Unverified { bytes, over: Over::Digest, keyid: None, material: Some(material), envelope: None };
+    Ok(Opened { form, content, signatures: vec![signature] })
+}
+
+/// The digest of the artifact that a log entry is about.
+fn logged(entry: &LogEntry) -> Result<Digest, Refusal> {
     #[derive(Deserialize)]
     struct Body {
         spec: Spec,
@@ -188,24 +200,31 @@ pub(super) fn open_v1(text: &str) -> Result<Opened, Refusal> {
         algorithm: String,
         value: String,
     }
-    let wire: Wire = json::read(text).map_err(Refusal::Json)?;
-    let bytes = decode_strict(&wire.base64_signature, || "/base64Signature".into())?;
-    let mut material = Material::default();
-    if let Some(cert) = wire.cert {
-        let pem = decode_strict(&cert, || "/cert".into())?;
-        material.certificates.extend(certificates(&String::from_utf8_lossy(&pem), || "/cert".into())?);
-    }
-    let entry = wire.rekor_bundle.open("/rekorBundle")?;
-    // The signature is verified over this digest, so a lie about it is a signature that does not verify.
     let body: Body = json::parse(&entry.canonicalized_body).map_err(Refusal::Json)?;
     let hash = body.spec.data.hash;
     let digest = Digest::from_set(&hash.algorithm, &hash.value).and_then(Result::ok);
-    let digest = digest.ok_or_else(|| Refusal::DigestMalformed {
+    digest.ok_or_else(|| Refusal::DigestMalformed {
         pointer: "/rekorBundle/Payload/body".into(),
         why: "the log entry names no usable digest".into(),
-    })?;
-    material.entries.push(entry);
-    let signature =
-        Unverified { bytes, over: Over::Digest, keyid: None, material: Some(material), envelope: None };
-    Ok(Opened { form: "cosign-bundle-v1", content: Content::Digest(digest), signatures: vec![signature] })
+    })
+}
+
+/// What the envelope holds that one certificate or key signed, and its signature with the material.
+fn envelope(bytes: Vec<u8>, material: Material, pointer: &str) -> Result<(Content, Unverified), Refusal> {
+    // The envelope is as hostile as what is around it.
+    let inner = json::check(&bytes).map_err(Refusal::Json)?;
+    let wire: dsse::Wire = json::read(inner).map_err(Refusal::Json)?;
+    let Envelope { payload_type, payload, mut signatures } = Envelope::from_wire(wire, pointer)?;
+    let count = signatures.len();
+    let Some(signature) = signatures.pop().filter(|_| count == 1) else {
+        return Err(Refusal::SignatureCount { count });
+    };
+    let signature = Unverified {
+        bytes: signature.bytes,
+        over: Over::Pae,
+        keyid: signature.keyid,
+        material: Some(material),
+        envelope: Some(bytes),
+    };
+    Ok((Content::Payload { payload_type, bytes: payload }, signature))
 }

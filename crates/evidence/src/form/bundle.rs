@@ -1,8 +1,11 @@
 //! Sigstore bundles v0.1 to v0.3 (protobuf-specs `sigstore_bundle.proto`, as JSON).
+//!
+//! Read as protobuf's JSON mapping says: members in `camelCase` or as the `.proto` file has them, `null` for what is not
+//! there, enumerations by name or number, base64 of either alphabet. One member in both spellings is there twice.
 
 use serde::Deserialize;
 
-use super::{Content, InclusionProof, LogEntry, Material, Opened, Over, Unverified, decode_strict};
+use super::{Content, InclusionProof, LogEntry, Material, Opened, Over, Unverified, decode_bytes};
 use crate::{
     digest::Digest,
     dsse::{self, Envelope, within},
@@ -50,32 +53,39 @@ impl Version {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
+    #[serde(alias = "media_type")]
     media_type: String,
+    #[serde(alias = "verification_material")]
     verification_material: WireMaterial,
+    #[serde(alias = "dsse_envelope")]
     dsse_envelope: Option<dsse::Wire>,
+    #[serde(alias = "message_signature")]
     message_signature: Option<MessageSignature>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireMaterial {
+    #[serde(alias = "public_key")]
     public_key: Option<Hint>,
     certificate: Option<RawBytes>,
+    #[serde(alias = "x509_certificate_chain")]
     x509_certificate_chain: Option<Chain>,
-    #[serde(default)]
+    #[serde(default, alias = "tlog_entries")]
     tlog_entries: Option<Vec<Entry>>,
+    #[serde(alias = "timestamp_verification_data")]
     timestamp_verification_data: Option<Timestamps>,
 }
 
 #[derive(Deserialize)]
 struct Hint {
-    #[serde(default)]
-    hint: String,
+    hint: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawBytes {
+    #[serde(alias = "raw_bytes")]
     raw_bytes: String,
 }
 
@@ -87,47 +97,63 @@ struct Chain {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Timestamps {
-    #[serde(default)]
+    #[serde(default, alias = "rfc3161_timestamps")]
     rfc3161_timestamps: Option<Vec<Token>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Token {
+    #[serde(alias = "signed_timestamp")]
     signed_timestamp: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MessageSignature {
+    #[serde(alias = "message_digest")]
     message_digest: Option<MessageDigest>,
     signature: String,
 }
 
 #[derive(Deserialize)]
 struct MessageDigest {
-    algorithm: String,
+    algorithm: Algorithm,
     digest: String,
+}
+
+/// `HashAlgorithm` of `sigstore_common.proto`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Algorithm {
+    Name(String),
+    Number(i32),
 }
 
 /// A transparency log entry of protobuf-specs; other forms use it too.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Entry {
-    #[serde(default)]
-    log_index: Int64,
+    #[serde(alias = "log_index")]
+    log_index: Option<Int64>,
+    #[serde(alias = "log_id")]
     log_id: LogId,
+    #[serde(alias = "kind_version")]
     kind_version: Option<KindVersion>,
-    #[serde(default)]
+    #[serde(alias = "integrated_time")]
     integrated_time: Option<Int64>,
+    #[serde(alias = "inclusion_promise")]
     inclusion_promise: Option<Promise>,
+    #[serde(alias = "inclusion_proof")]
     inclusion_proof: Option<Proof>,
+    #[serde(alias = "canonicalized_body")]
     canonicalized_body: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LogId {
+    #[serde(alias = "key_id")]
     key_id: String,
 }
 
@@ -140,19 +166,20 @@ struct KindVersion {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Promise {
+    #[serde(alias = "signed_entry_timestamp")]
     signed_entry_timestamp: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Proof {
-    #[serde(default)]
-    log_index: Int64,
+    #[serde(alias = "log_index")]
+    log_index: Option<Int64>,
+    #[serde(alias = "root_hash")]
     root_hash: Option<String>,
-    #[serde(default)]
-    tree_size: Int64,
-    #[serde(default)]
-    hashes: Vec<String>,
+    #[serde(alias = "tree_size")]
+    tree_size: Option<Int64>,
+    hashes: Option<Vec<String>>,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -196,24 +223,24 @@ impl Entry {
             None => None,
             Some(proof) => {
                 let at = |member: &str| format!("{pointer}/inclusionProof/{member}");
-                let hash = |(i, hash): (usize, &String)| decode_strict(hash, || at(&format!("hashes/{i}")));
+                let hash = |(i, hash): (usize, &String)| decode_bytes(hash, || at(&format!("hashes/{i}")));
                 Some(InclusionProof {
-                    log_index: proof.log_index.0,
-                    tree_size: proof.tree_size.0,
-                    root: decode_strict(&proof.root_hash.unwrap_or_default(), || at("rootHash"))?,
-                    hashes: proof.hashes.iter().enumerate().map(hash).collect::<Result<_, _>>()?,
+                    log_index: proof.log_index.unwrap_or_default().0,
+                    tree_size: proof.tree_size.unwrap_or_default().0,
+                    root: decode_bytes(&proof.root_hash.unwrap_or_default(), || at("rootHash"))?,
+                    hashes: proof.hashes.iter().flatten().enumerate().map(hash).collect::<Result<_, _>>()?,
                     checkpoint: proof.checkpoint.map(|checkpoint| checkpoint.envelope),
                 })
             }
         };
         let at = |member: &str| format!("{pointer}/{member}");
         let promise = self.inclusion_promise.map(|promise| {
-            decode_strict(&promise.signed_entry_timestamp, || at("inclusionPromise/signedEntryTimestamp"))
+            decode_bytes(&promise.signed_entry_timestamp, || at("inclusionPromise/signedEntryTimestamp"))
         });
         Ok(LogEntry {
-            canonicalized_body: decode_strict(&self.canonicalized_body, || at("canonicalizedBody"))?,
-            log_id: decode_strict(&self.log_id.key_id, || at("logId/keyId"))?,
-            log_index: self.log_index.0,
+            canonicalized_body: decode_bytes(&self.canonicalized_body, || at("canonicalizedBody"))?,
+            log_id: decode_bytes(&self.log_id.key_id, || at("logId/keyId"))?,
+            log_index: self.log_index.unwrap_or_default().0,
             // Protobuf writes an absent number as 0, and nothing was logged in 1970.
             integrated_time: self.integrated_time.map(|time| time.0).filter(|time| *time != 0),
             promise: promise.transpose()?,
@@ -243,8 +270,12 @@ pub(super) fn open(text: &str) -> Result<Opened, Refusal> {
             (content, signature.bytes, Over::Pae, signature.keyid, raw)
         }
         (None, Some(message)) => {
-            let content = Content::Digest(message_digest(message.message_digest)?);
-            let bytes = decode_strict(&message.signature, || "/messageSignature/signature".into())?;
+            // It identifies the artifact and may be left out.
+            let content = match message.message_digest {
+                Some(digest) => Content::Digest(message_digest(digest)?),
+                None => Content::Unnamed,
+            };
+            let bytes = decode_bytes(&message.signature, || "/messageSignature/signature".into())?;
             (content, bytes, Over::Digest, None, None)
         }
         _ => return Err(Refusal::UnsupportedForm { form: "a bundle with not exactly one signed content" }),
@@ -263,7 +294,7 @@ pub(super) fn material_v03(text: &str) -> Result<Material, Refusal> {
 /// The signature out of a message signature in JSON.
 pub(super) fn message_signature(text: &str) -> Result<Vec<u8>, Refusal> {
     let wire: MessageSignature = json::read(text).map_err(Refusal::Json)?;
-    decode_strict(&wire.signature, || "/signature".into())
+    decode_bytes(&wire.signature, || "/signature".into())
 }
 
 /// The hint of a key, and the material.
@@ -278,7 +309,7 @@ fn material(wire: WireMaterial, version: Version) -> Result<(Option<String>, Mat
                 return unsupported("a bundle before v0.3 with `certificate` instead of a chain");
             }
             let at = || format!("{place}/certificate/rawBytes");
-            material.certificates.push(decode_strict(&certificate.raw_bytes, at)?);
+            material.certificates.push(decode_bytes(&certificate.raw_bytes, at)?);
         }
         (None, Some(chain), None) => {
             // From v0.3 on the chain comes from the trust root only.
@@ -288,13 +319,13 @@ fn material(wire: WireMaterial, version: Version) -> Result<(Option<String>, Mat
             within("certificates", chain.certificates.len(), MAX_PROOFS)?;
             for (i, certificate) in chain.certificates.iter().enumerate() {
                 let at = || format!("{place}/x509CertificateChain/certificates/{i}/rawBytes");
-                material.certificates.push(decode_strict(&certificate.raw_bytes, at)?);
+                material.certificates.push(decode_bytes(&certificate.raw_bytes, at)?);
             }
             if !is_ordered(&material.certificates) {
                 return unsupported("a bundle whose certificate chain is not in order");
             }
         }
-        (None, None, Some(key)) => hint = Some(key.hint).filter(|hint| !hint.is_empty()),
+        (None, None, Some(key)) => hint = key.hint.filter(|hint| !hint.is_empty()),
         _ => {
             return unsupported(
                 "a bundle with not exactly one of `certificate`, `x509CertificateChain`, `publicKey`",
@@ -320,7 +351,7 @@ fn material(wire: WireMaterial, version: Version) -> Result<(Option<String>, Mat
     within("timestamps", tokens.len(), MAX_PROOFS)?;
     for (i, token) in tokens.iter().enumerate() {
         let at = || format!("{place}/timestampVerificationData/rfc3161Timestamps/{i}/signedTimestamp");
-        material.timestamps.push(decode_strict(&token.signed_timestamp, at)?);
+        material.timestamps.push(decode_bytes(&token.signed_timestamp, at)?);
     }
     Ok((hint, material))
 }
@@ -336,13 +367,17 @@ fn is_ordered(chain: &[Vec<u8>]) -> bool {
     })
 }
 
-fn message_digest(digest: Option<MessageDigest>) -> Result<Digest, Refusal> {
+fn message_digest(MessageDigest { algorithm, digest }: MessageDigest) -> Result<Digest, Refusal> {
     let place = "/messageSignature/messageDigest";
-    let Some(MessageDigest { algorithm, digest }) = digest else {
-        return Err(Refusal::UnsupportedForm { form: "a message signature that does not say what it signs" });
+    let bytes = decode_bytes(&digest, || format!("{place}/digest"))?;
+    let name = match &algorithm {
+        Algorithm::Name(name) => name.as_str(),
+        Algorithm::Number(1) => "SHA2_256",
+        Algorithm::Number(2) => "SHA2_384",
+        Algorithm::Number(3) => "SHA2_512",
+        Algorithm::Number(_) => "",
     };
-    let bytes = decode_strict(&digest, || format!("{place}/digest"))?;
-    let name = match algorithm.as_str() {
+    let name = match name {
         "SHA2_256" => "sha256",
         "SHA2_384" => "sha384",
         "SHA2_512" => "sha512",

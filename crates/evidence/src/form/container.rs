@@ -98,9 +98,9 @@ struct Around<'a> {
     // What makes a document an item itself.
     payload: Option<IgnoredAny>,
     signed: Option<IgnoredAny>,
-    #[serde(rename = "dsseEnvelope")]
+    #[serde(rename = "dsseEnvelope", alias = "dsse_envelope")]
     dsse_envelope: Option<IgnoredAny>,
-    #[serde(rename = "messageSignature")]
+    #[serde(rename = "messageSignature", alias = "message_signature")]
     message_signature: Option<IgnoredAny>,
     #[serde(rename = "verificationMaterial")]
     verification_material: Option<IgnoredAny>,

@@ -165,7 +165,9 @@ impl Hash {
 fn payload<'a>(signed: &Signed<'a>) -> Result<(&'a str, &'a [u8]), Other> {
     match signed.content {
         Content::Payload { payload_type, bytes } => Ok((payload_type, bytes)),
-        Content::Digest(_) => Err(Other::About("kind of content")),
+        Content::Digest(_) | Content::Unnamed | Content::Artifact { .. } => {
+            Err(Other::About("kind of content"))
+        }
     }
 }
 

@@ -48,13 +48,23 @@ pub(super) fn verify(
         found.time = Some(at);
         found.voucher.at = at;
     }
-    // Bundles v0.1 carry proofs without a checkpoint: their root is nobody's word, and only the promise counts.
-    let signed = |proof: &&InclusionProof| v2 || entry.promise.is_none() || proof.checkpoint.is_some();
-    if let Some(proof) = entry.proof.as_ref().filter(signed) {
-        let checkpoint = included(position, entry, proof, v2, log)?;
-        let cosigned = witness::cosignatures(&checkpoint, log.authority, witnesses);
-        found.cosigned = cosigned.map_err(|why| Fault::Checkpoint { position, why })?;
-        found.logged = Logged::Proof;
+    let signed = |proof: &InclusionProof| v2 || entry.promise.is_none() || proof.checkpoint.is_some();
+    match &entry.proof {
+        Some(proof) if signed(proof) => {
+            let checkpoint = included(position, entry, proof, v2, log)?;
+            let cosigned = witness::cosignatures(&checkpoint, log.authority, witnesses);
+            found.cosigned = cosigned.map_err(|why| Fault::Checkpoint { position, why })?;
+            found.logged = Logged::Proof;
+        }
+        // Bundles v0.1 carry proofs without a checkpoint: their root is nobody's word, and only the promise counts. A path that
+        // does not even lead there was tampered with.
+        Some(proof) => {
+            let root = Sha256Hash::try_from(proof.root.as_slice());
+            let root = root.map_err(|_| malformed(position, "the root of its proof has not 32 bytes"))?;
+            let size = natural(position, proof.tree_size)?;
+            leads(position, entry, proof, proof.log_index, size, &root)?;
+        }
+        None => {}
     }
     if found.logged == Logged::No {
         return Err(Fault::EntryMalformed { position, why: "it brings neither promise nor proof".into() });
@@ -91,38 +101,51 @@ fn included(
     v2: bool,
     log: &Log,
 ) -> Result<Checkpoint, Fault> {
-    let malformed = |why: &str| Fault::EntryMalformed { position, why: why.into() };
-    let bad = |why: String| Fault::Proof { position, why };
     let note = proof.checkpoint.as_deref().unwrap_or_default();
     let checkpoint = checkpoint::verify(note, log).map_err(|why| Fault::Checkpoint { position, why })?;
     // Rekor v2 need not repeat index, size and root beside the checkpoint, which says them; what it repeats must be the same.
     let left_out = |absent: bool| v2 && absent;
     let index = if v2 { entry.log_index } else { proof.log_index };
     if !left_out(proof.log_index == 0) && proof.log_index != index {
-        return Err(malformed("the proof is of another index than the entry"));
+        return Err(malformed(position, "the proof is of another index than the entry"));
     }
-    let index = u64::try_from(index).map_err(|_| malformed("its index is negative"))?;
-    let size = u64::try_from(proof.tree_size).map_err(|_| malformed("its tree size is negative"))?;
+    let size = natural(position, proof.tree_size)?;
     let other_size = !left_out(size == 0) && size != checkpoint.tree_size();
     let other_root = !left_out(proof.root.is_empty()) && proof.root != checkpoint.root_hash().as_bytes();
     if other_size || other_root {
         let why = "it is about another tree than the proof".into();
         return Err(Fault::Checkpoint { position, why });
     }
+    leads(position, entry, proof, index, checkpoint.tree_size(), checkpoint.root_hash())?;
+    Ok(checkpoint)
+}
+
+/// Whether the path leads from the entry to a root (RFC 9162 section 2.1.3.2).
+fn leads(
+    position: usize,
+    entry: &LogEntry,
+    proof: &InclusionProof,
+    index: i64,
+    size: u64,
+    root: &Sha256Hash,
+) -> Result<(), Fault> {
+    let index = natural(position, index)?;
     if proof.hashes.len() > MAX_PATH {
-        return Err(malformed("its path is too long"));
+        return Err(malformed(position, "its path is too long"));
     }
     let hashes: Result<Vec<Sha256Hash>, _> =
         proof.hashes.iter().map(|hash| Sha256Hash::try_from(hash.as_slice())).collect();
-    let hashes = hashes.map_err(|_| malformed("a hash of its path has not 32 bytes"))?;
+    let hashes = hashes.map_err(|_| malformed(position, "a hash of its path has not 32 bytes"))?;
     let leaf = sigstore_merkle::hash_leaf(&entry.canonicalized_body);
-    sigstore_merkle::verify_inclusion_proof(
-        &leaf,
-        index,
-        checkpoint.tree_size(),
-        &hashes,
-        checkpoint.root_hash(),
-    )
-    .map_err(|e| bad(e.to_string()))?;
-    Ok(checkpoint)
+    sigstore_merkle::verify_inclusion_proof(&leaf, index, size, &hashes, root)
+        .map_err(|e| Fault::Proof { position, why: e.to_string() })
+}
+
+fn malformed(position: usize, why: &str) -> Fault {
+    Fault::EntryMalformed { position, why: why.into() }
+}
+
+/// An index or a size.
+fn natural(position: usize, number: i64) -> Result<u64, Fault> {
+    u64::try_from(number).map_err(|_| malformed(position, "its index or tree size is negative"))
 }

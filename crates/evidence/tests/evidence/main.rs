@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod build_types;
+mod bundles;
 mod common;
 mod corpus;
 mod envelope;

@@ -35,7 +35,7 @@ const EXPLAINED: [(&str, &str); 2] = [
     ),
     (
         "inclusion proof has no checkpoint",
-        "a bundle v0.1 rests on the log's promise; what it has of a proof is nobody's word and counts for nothing",
+        "a bundle v0.1 rests on the log's promise; a proof without a checkpoint is nobody's word and only has to be consistent",
     ),
 ];
 
