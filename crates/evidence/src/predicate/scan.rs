@@ -58,14 +58,30 @@ struct Listed {
 #[serde(untagged)]
 enum Vulnerability {
     Id(String),
-    Object { id: Option<String>, severity: Option<String> },
+    /// As v0.1 says under its fields; its example has the members beside it.
+    Object {
+        id: Option<String>,
+        severity: Option<Severities>,
+    },
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Severities {
-    One(String),
+    Text(String),
+    One(Severity),
     Many(Vec<Severity>),
+}
+
+impl Severities {
+    /// The worst of several.
+    fn worst(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::One(severity) => severity.text(),
+            Self::Many(list) => list.into_iter().filter_map(Severity::text).max_by_key(|text| rank(text)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -214,14 +230,7 @@ impl Listed {
             Some(Vulnerability::Object { id, severity }) => (id, severity),
             None => (None, None),
         };
-        let severity = match self.severity {
-            Some(Severities::One(text)) => Some(text),
-            // The worst of several.
-            Some(Severities::Many(list)) => {
-                list.into_iter().filter_map(Severity::text).max_by_key(|text| rank(text))
-            }
-            None => inner_severity,
-        };
+        let severity = self.severity.or(inner_severity).and_then(Severities::worst);
         let package = match self.package.or(self.component) {
             Some(Package::Purl(purl)) => Mention::package(Some(&purl), "", None),
             Some(Package::Object { purl, name, version }) => {

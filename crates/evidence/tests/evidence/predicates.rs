@@ -411,6 +411,21 @@ fn verdicts_read_the_findings_of_a_scan_one_by_one() {
         package: "openssl".into(),
     };
     assert_eq!((list, more), (vec![bash, openssl], false));
+    let (list, _) = findings(json!([
+        {"vulnerability": {"id": "CVE-1", "severity": [{"method": "nvd", "score": "low"}, {"method": "cvss", "score": "7.5"}]}},
+        {"vulnerability": {"id": "CVE-2", "severity": {"method": "nvd", "score": "medium"}}},
+        {"vulnerability": {"id": "CVE-3", "severity": "critical"}},
+        {"vulnerability": "CVE-4", "severity": {"method": "cvss", "score": 9.1}}]));
+    let found: Vec<_> = list.iter().map(|finding| (finding.id.as_str(), finding.severity)).collect();
+    assert_eq!(
+        found,
+        [
+            ("CVE-1", Severity::High),
+            ("CVE-2", Severity::Medium),
+            ("CVE-3", Severity::Critical),
+            ("CVE-4", Severity::Critical)
+        ]
+    );
     let (list, _) = findings(json!({"matches": [
         {"vulnerability": {"id": "GHSA-1", "severity": "High"}, "relatedVulnerabilities": [{"id": "CVE-1"}],
          "artifact": {"name": "bash", "version": "5", "purl": purl}}]}));
