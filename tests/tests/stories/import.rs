@@ -224,29 +224,30 @@ async fn a_signed_envelope_in_an_attestation_manifest_is_evidence_like_any_other
             "docker-registry is not installed",
         );
     }
-    let mut stage = Stage::empty().await;
-    let registry = registry().await;
-    // The envelope lies inside the index, so it is about the platforms and not about the index.
-    stage.world.build.subjects.remove(0);
-    let envelope =
-        Blob::new("application/vnd.in-toto.provenance+dsse", stage.world.build_envelope().to_bytes());
-    let mut entry = registry.attach("acme/app", None, &[(envelope, json!({}))]).await;
-    entry["platform"] = json!({"os": "unknown", "architecture": "unknown"});
-    entry["annotations"] = json!({
-        "vnd.docker.reference.type": "attestation-manifest",
-        "vnd.docker.reference.digest": stage.world.index.images[0].digest(),
-    });
-    stage.world.index.extra_children.push(entry);
-    stage.world.push.digest = stage.world.index.digest();
-    let world = &stage.world;
-    registry.push("base/debian", &world.base, "12").await;
-    registry.push("acme/app", &world.index, "1.0.0").await;
-    stage.push_object(&world.objects()[0]).await.is(201);
-    stage.post_envelopes(&[world.source_envelope(), world.push_envelope()]).await;
-    imported(&stage, &["oci", &format!("{}/base/debian:12", registry.host)]);
-    stage.judge().await.denies("BLD_NO_PROVENANCE");
-    imported(&stage, &["oci", &format!("{}/acme/app:1.0.0", registry.host)]);
-    stage.judge().await.passes();
+    for media_type in ["application/vnd.in-toto.provenance+dsse", "application/vnd.in-toto+json"] {
+        let mut stage = Stage::empty().await;
+        let registry = registry().await;
+        // The envelope lies inside the index, so it is about the platforms and not about the index.
+        stage.world.build.subjects.remove(0);
+        let envelope = Blob::new(media_type, stage.world.build_envelope().to_bytes());
+        let mut entry = registry.attach("acme/app", None, &[(envelope, json!({}))]).await;
+        entry["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+        entry["annotations"] = json!({
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": stage.world.index.images[0].digest(),
+        });
+        stage.world.index.extra_children.push(entry);
+        stage.world.push.digest = stage.world.index.digest();
+        let world = &stage.world;
+        registry.push("base/debian", &world.base, "12").await;
+        registry.push("acme/app", &world.index, "1.0.0").await;
+        stage.push_object(&world.objects()[0]).await.is(201);
+        stage.post_envelopes(&[world.source_envelope(), world.push_envelope()]).await;
+        imported(&stage, &["oci", &format!("{}/base/debian:12", registry.host)]);
+        stage.judge().await.denies("BLD_NO_PROVENANCE");
+        imported(&stage, &["oci", &format!("{}/acme/app:1.0.0", registry.host)]);
+        stage.judge().await.passes();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,10 @@ use catenary_evidence::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Manner, intake::Intake};
+use super::{
+    Manner,
+    intake::{Intake, Kind},
+};
 use crate::{
     check::layout,
     oci::{self, Credential, Document, Reference, Repository},
@@ -27,7 +30,7 @@ const MAX_CHILDREN: usize = 256;
 const MAX_DEPTH: usize = 3;
 /// Manifests attached to one digest.
 const MAX_ATTACHED: usize = 1000;
-/// The type of a statement that nothing signs.
+/// The type of a statement, which nothing signs as a rule.
 const STATEMENT: &str = "application/vnd.in-toto+json";
 
 /// An image of a registry.
@@ -184,7 +187,8 @@ impl Import<'_, '_> {
                 continue;
             };
             let Some(bytes) = self.blob(&source, &digest).await? else { continue };
-            if media_type == STATEMENT {
+            // Some tools keep envelopes under the statement's media type.
+            if media_type == STATEMENT && !matches!(Kind::of(&bytes), Kind::Evidence) {
                 self.intake.unsigned(&source, statement(&bytes, about));
             } else if layout::is_attachment(layer) {
                 self.intake.evidence(&source, layout::wrap(layer, &bytes)).await?;
