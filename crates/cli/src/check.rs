@@ -450,7 +450,7 @@ fn refused(form: &str, refusal: &Refusal) -> Checked {
 }
 
 /// Members of documents that something signs, or that hold such documents.
-const SIGNED: [&str; 15] = [
+const SIGNED: [&str; 16] = [
     "payload",
     "payloadType",
     "signatures",
@@ -463,6 +463,7 @@ const SIGNED: [&str; 15] = [
     "verification_material",
     "attestations",
     "attestation_bundles",
+    "attestations_subject_digests",
     "provenance_summary",
     "base64Signature",
     "bundle",

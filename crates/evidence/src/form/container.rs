@@ -1,5 +1,7 @@
 //! Splitting a submission into items.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
@@ -80,13 +82,16 @@ struct Around<'a> {
     /// npm, and GitHub's API: `{attestations: [{bundle}]}`.
     #[serde(borrow)]
     attestations: Option<Vec<Attestation<'a>>>,
+    /// GitHub's API when it is asked about several digests at once.
+    #[serde(borrow)]
+    attestations_subject_digests: Option<&'a RawValue>,
     /// PyPI's integrity API: `{attestation_bundles: [{attestations: [..]}]}`.
     #[serde(borrow)]
     attestation_bundles: Option<Vec<Published<'a>>>,
     /// `gcloud artifacts docker images describe --show-provenance`.
     #[serde(borrow)]
     provenance_summary: Option<Summary<'a>>,
-    /// An element of GitHub's bulk answer.
+    /// An element of GitHub's answers.
     #[serde(borrow)]
     bundle: Option<&'a RawValue>,
     /// A release file of python.org, itself or as `raw` inside a list.
@@ -161,6 +166,10 @@ fn inside(bytes: &[u8]) -> Result<Inside<'_>, Refusal> {
         Around { attestations: Some(list), .. } => {
             list.into_iter().map(|a| a.bundle.get().as_bytes()).collect()
         }
+        Around { attestations_subject_digests: Some(bulk), .. } => match bulk_items(bulk.get()) {
+            Some(items) => items,
+            None => return Ok(Inside::Nothing),
+        },
         Around { attestation_bundles: Some(list), .. } => {
             list.into_iter().flat_map(|p| p.attestations).map(|a| a.get().as_bytes()).collect()
         }
@@ -175,4 +184,21 @@ fn inside(bytes: &[u8]) -> Result<Inside<'_>, Refusal> {
         }
         _ => return Ok(Inside::Nothing),
     }))
+}
+
+/// The bundles of GitHub's answer about several digests: an object whose members are the digests, or, as its documentation
+/// shows, a list of such objects. A digest without attestations has `null`, a bundle that lies elsewhere too.
+fn bulk_items(text: &str) -> Option<Vec<&[u8]>> {
+    type Digests<'a> = BTreeMap<Cow<'a, str>, Option<Vec<Elsewhere<'a>>>>;
+    #[derive(Deserialize)]
+    struct Elsewhere<'a> {
+        #[serde(borrow)]
+        bundle: Option<&'a RawValue>,
+    }
+    let all: Vec<Digests<'_>> = match text.starts_with('[') {
+        true => json::loose(text).ok()?,
+        false => vec![json::loose(text).ok()?],
+    };
+    let attestations = all.into_iter().flat_map(BTreeMap::into_values).flatten().flatten();
+    Some(attestations.filter_map(|attestation| Some(attestation.bundle?.get().as_bytes())).collect())
 }

@@ -8,7 +8,7 @@ use base64::{
 };
 use catenary_evidence::{
     Attestation, Digest, Node, PublicKey, Refusal, Trust,
-    attestation::{verify, verify_with},
+    attestation::{detect, verify, verify_with},
     form::Artifact,
     trust_root::{Domain, Rules},
 };
@@ -312,4 +312,31 @@ fn a_cosign_bundle_without_a_log_entry_needs_the_artifact() {
     assert_eq!(verify(bundle.to_string().as_bytes(), &trust).unwrap_err().code(), "ATT_FORM_UNSUPPORTED");
     assert!(with(&bundle, &Artifact::Bytes(FILE.to_vec()), &trust).unwrap().is_verified());
     assert!(!with(&bundle, &Artifact::Bytes(b"x".to_vec()), &trust).unwrap().is_verified());
+}
+
+#[test]
+fn githubs_answer_about_several_digests_is_its_bundles() {
+    let authority = Authority::new("acme");
+    let (leaf, trust) = (leaf(&authority), trust(&authority));
+    let bundle = authority.attest(&leaf, &statement()).timestamp().to_value();
+    let listed = json!([{"bundle": bundle, "repository_id": 1, "bundle_url": "https://acme.test/1"}]);
+    let elsewhere = json!([{"bundle": null, "bundle_url": "https://acme.test/2"}]);
+    let digests = json!({"sha256:a": listed, "sha256:b": null, "sha256:c": elsewhere, "sha256:d": listed});
+    for (answer, count) in [
+        (digests.clone(), 2),
+        (json!([{"sha256:a": listed}, {"sha256:b": listed}, {"sha256:c": null}]), 2),
+        (json!([{"sha256:a": listed, "sha256:d": listed}, digests]), 4),
+    ] {
+        let text =
+            json!({"attestations_subject_digests": answer, "page_info": {"has_next": false}}).to_string();
+        let items = detect(text.as_bytes()).unwrap();
+        assert_eq!(items.len(), count, "{text}");
+        for item in items {
+            assert!(verify(item, &trust).unwrap().is_verified());
+        }
+    }
+    let nothing = json!({"attestations_subject_digests": {"sha256:a": null}}).to_string();
+    assert_eq!(detect(nothing.as_bytes()).unwrap_err(), Refusal::Empty);
+    let odd = json!({"attestations_subject_digests": "x"}).to_string();
+    assert!(verify(detect(odd.as_bytes()).unwrap()[0], &trust).is_err());
 }
