@@ -3,6 +3,7 @@
 //! A policy is parsed once: members that nobody knows, duplicate keys, anchors and merge keys, and rules
 //! that could never hold or always hold are refused with their place. What is left cannot be written wrong.
 
+mod anchor;
 pub mod builds;
 pub mod delegate;
 pub mod diff;
@@ -85,8 +86,9 @@ impl Policy {
         validate::check(&parsed).map_err(placed)?;
         if let Some(source) = &mut parsed.spec.source {
             let repository = &mut source.repository;
-            for uri in [&mut repository.uri].into_iter().chain(&mut repository.formerly) {
-                *uri = validate::canonical(uri).map_err(&placed)?;
+            repository.uri = validate::canonical(&repository.uri, None).map_err(placed)?;
+            for (index, uri) in repository.formerly.iter_mut().enumerate() {
+                *uri = validate::canonical(uri, Some(index)).map_err(placed)?;
             }
         }
         Ok(Self { document: parsed })
@@ -114,6 +116,11 @@ impl Policy {
             let message = format!("the policy expired at {expires}: give a later time");
             let error = PolicyError { code: Code::PolExpired, ..PolicyError::new(message) };
             return Err(refused("metadata.expires", error));
+        }
+        // A member without a value is read as one that is not there: a section whose lines were commented out would ask nothing.
+        if let Some(path) = place::empty(document) {
+            let message = "there is no value: give one, or leave the member out";
+            return Err(refused(&place::join(&path), PolicyError::new(message)));
         }
         match validate::check_new(policy.spec()) {
             Ok(()) => Ok(policy),
@@ -296,9 +303,30 @@ impl PolicyError {
             serde_saphyr::Error::SerdeMissingField { field, .. } => {
                 (format!("the member `{field}` is missing"), None)
             }
-            other => (other.to_string(), None),
+            serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => {
+                let suggestion = place::closest(variant, expected);
+                let mend = match &suggestion {
+                    Some(meant) => format!("; did you mean `{meant}`?"),
+                    None if expected.len() > MANY => String::new(),
+                    None => format!(", expected one of {}", expected.join(", ")),
+                };
+                (format!("there is no `{variant}`{mend}"), suggestion)
+            }
+            other => (plain(&other.to_string()), None),
         };
         Self { line, column, path, suggestion, ..Self::new(message) }
+    }
+}
+
+/// More values than this are not listed in a message.
+const MANY: usize = 16;
+
+/// A parser's own words without the place, which is said beside them, and without the names of our types.
+fn plain(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+    match message.strip_prefix("invalid ").and_then(|kind| kind.strip_prefix(['u', 'i'])) {
+        Some(bits) if bits.parse::<u8>().is_ok() => "not a whole number, or out of its range".to_owned(),
+        _ => message.to_owned(),
     }
 }
 

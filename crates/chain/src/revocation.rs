@@ -101,13 +101,21 @@ struct Wire {
     payload: Option<Sha256>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     artifact: Option<Digest>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "commit")]
     commit: Option<GitOid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     authority: Option<Sha256>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<Timestamp>,
     reason: String,
+}
+
+/// As git shows it, or with the name of its space.
+fn commit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<GitOid>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let hex = text.strip_prefix("gitCommit:").unwrap_or(&text);
+    let commit = GitOid::from_hex(hex);
+    commit.map(Some).map_err(|_| serde::de::Error::custom("a commit is 40 or 64 lower-case hex digits"))
 }
 
 impl Revocation {
@@ -355,6 +363,17 @@ mod tests {
         assert!(read(r#"{"builder":"a","payload":"x","reason":"x"}"#).is_err());
         assert!(read(r#"{"builder":"a","reason":"x","scope":"all"}"#).is_err(), "unknown member");
         assert!(read(r#"{"identity":{"san":{"regex":"a)|(b"}},"reason":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn a_commit_is_named_as_git_shows_it() {
+        let hex = "1a".repeat(20);
+        let bare = read(&format!(r#"{{"commit":"{hex}","reason":"x"}}"#)).unwrap();
+        let full = format!(r#"{{"commit":"gitCommit:{hex}","reason":"x"}}"#);
+        assert_eq!(serde_json::to_string(&bare).unwrap(), full);
+        assert_eq!(read(&full).unwrap(), bare);
+        let error = read(r#"{"commit":"main","reason":"x"}"#).unwrap_err();
+        assert!(error.contains("40 or 64"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What happened in the thirty minutes before and after.
 
 use acceptance::{App, Stage, http::escape};
+use catenary_testkit::registry::RegistryEvidence;
 use serde_json::{Value, json};
 
 /// Every item, page by page, and whether they are in order.
@@ -135,4 +136,50 @@ async fn everything_about_an_image_in_order_in_one_call() {
     let text = String::from_utf8_lossy(&run.stdout).into_owned();
     assert!(run.status.success() && text.lines().count() == all.len(), "{text}");
     assert!(text.contains("deployment.started") && text.contains("stolen"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_images_story_has_the_push_by_which_its_tag_moved_away() {
+    let stage = Stage::empty().await;
+    stage.post_world().await;
+    let image = stage.world.image();
+    let (resource, digest) = image.split_once('@').unwrap();
+    let mut push = RegistryEvidence::push(resource, &format!("sha256:{}", "ab".repeat(32)), stage.world.now);
+    push.tag = Some("1.0".into());
+    push.previous_digest = Some(digest.to_owned());
+    stage.post_envelopes(&[push.statement().signed_by(&stage.world.k_reg)]).await;
+    let moves = |items: &[Value]| {
+        items.iter().filter(|item| item["summary"].as_str().unwrap().contains("tag moved from")).count()
+    };
+    for limit in [1, 50] {
+        let all = timeline(&stage, &format!("digest={digest}"), limit).await;
+        assert_eq!(moves(&all), 1, "in pages of {limit}: {:?}", kinds(&all));
+    }
+    assert_eq!(moves(&timeline(&stage, &format!("repository={resource}"), 50).await), 1);
+    // A repository and a commit are found in whichever way they are written.
+    for repository in ["https://git.acme.test/acme/app", "git+https://git.acme.test/acme/app.git"] {
+        let of = timeline(&stage, &format!("repository={}", escape(repository)), 50).await;
+        assert!(
+            kinds(&of).contains(&"build") && kinds(&of).contains(&"commit"),
+            "{repository}: {:?}",
+            kinds(&of)
+        );
+    }
+    let oid = stage.world.commit.oid();
+    let of = timeline(&stage, &format!("commit=gitCommit:{oid}"), 50).await;
+    assert!(kinds(&of).contains(&"build") && moves(&of) == 1, "{:?}", kinds(&of));
+    let bad = stage.get("/v1/impact?repository=acme/app").await.is_problem(400, "REQ_QUERY").0.to_string();
+    assert!(bad.contains("git URI"), "{bad}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hits_an_index_hits_its_platforms_whichever_is_asked_about() {
+    let stage = Stage::empty().await.play_honest().await;
+    let image = stage.world.image();
+    let index = image.split_once('@').unwrap().1;
+    let platform = stage.world.index.images[0].digest();
+    stage.verdict(&stage.world.image_of(&platform)).await.passes();
+    let items = stage.get(&format!("/v1/impact?artifact={platform}")).await.is(200).list("items");
+    let of_index = items.iter().find(|item| item["artifact"] == index);
+    assert!(of_index.is_some(), "{items:?}");
 }

@@ -448,6 +448,69 @@ fn find(
     }
 }
 
+/// The domains by which a node has good statements, and these.
+type Voices<'s> = BTreeMap<&'s str, BTreeSet<Sha256>>;
+
+/// Sets of domains that are tried when statements speak for several each.
+const MAX_SETS: usize = 4096;
+
+/// The most domains for which, wherever it is asked, different statements speak: one statement is one build, however many rules
+/// its signer is named by.
+fn independent(all: &[&Voices<'_>]) -> usize {
+    let Some((first, rest)) = all.split_first() else { return 0 };
+    let shared = first.keys().filter(|domain| rest.iter().all(|voices| voices.contains_key(*domain)));
+    let domains: Vec<&str> = shared.copied().collect();
+    let apart = |voices: &&Voices<'_>| {
+        let mut seen = BTreeSet::new();
+        domains.iter().flat_map(|domain| &voices[domain]).all(|id| seen.insert(*id))
+    };
+    if all.iter().all(apart) {
+        return domains.len();
+    }
+    let mut sets: Vec<Vec<&str>> = vec![Vec::new()];
+    for (size, _) in domains.iter().enumerate() {
+        // A set that different statements speak for has no subset for which they do not.
+        let larger = sets.iter().flat_map(|set| {
+            let later = domains.iter().filter(|domain| set.last().is_none_or(|last| last < *domain));
+            later.map(|domain| set.iter().chain([domain]).copied().collect::<Vec<_>>())
+        });
+        let spoken = |set: &Vec<&str>| all.iter().all(|voices| each_by_another(set, voices));
+        let larger: Vec<_> = larger.filter(spoken).take(MAX_SETS).collect();
+        if larger.is_empty() {
+            return size;
+        }
+        sets = larger;
+    }
+    domains.len()
+}
+
+/// Whether each of the domains can have a statement of its own (a matching, by augmenting paths).
+fn each_by_another(domains: &[&str], voices: &Voices<'_>) -> bool {
+    fn place<'d>(
+        domain: &'d str,
+        voices: &Voices<'_>,
+        taken: &mut BTreeMap<Sha256, &'d str>,
+        tried: &mut BTreeSet<Sha256>,
+    ) -> bool {
+        for id in voices.get(domain).into_iter().flatten() {
+            if !tried.insert(*id) {
+                continue;
+            }
+            let free = match taken.get(id).copied() {
+                None => true,
+                Some(other) => place(other, voices, taken, tried),
+            };
+            if free {
+                taken.insert(*id, domain);
+                return true;
+            }
+        }
+        false
+    }
+    let mut taken = BTreeMap::new();
+    domains.iter().all(|domain| place(domain, voices, &mut taken, &mut BTreeSet::new()))
+}
+
 /// Counts domains, compares commits, and says what is missing.
 #[expect(clippy::too_many_arguments, reason = "one call, of one function cut in two for the eye")]
 fn conclude<'a>(
@@ -462,19 +525,21 @@ fn conclude<'a>(
     others: &[&'a Statement],
 ) -> Built<'a> {
     let k = rules.builders.at_least as usize;
-    let domains_of = |digest: Digest| -> BTreeSet<&str> {
-        exams.iter().filter(|e| e.is_good() && xs[e.x] == digest).map(|e| e.domain).collect()
+    let voices = |digests: &[Digest]| -> Voices<'_> {
+        let mut voices = Voices::new();
+        for exam in exams.iter().filter(|e| e.is_good() && digests.contains(&xs[e.x])) {
+            voices.entry(exam.domain).or_default().insert(exam.statement.fact.id);
+        }
+        voices
     };
-    let direct = domains_of(artifact.digest);
-    let by_child: Vec<(Digest, BTreeSet<&str>)> = artifact
-        .scope
-        .iter()
-        .map(|child| (*child, domains_of(*child).union(&direct).copied().collect()))
-        .collect();
-    let common =
-        by_child.iter().map(|(_, d)| d.clone()).reduce(|all, d| all.intersection(&d).copied().collect());
-    let directly = direct.len() >= k;
-    let covered = directly || common.as_ref().is_some_and(|common| common.len() >= k);
+    let direct = voices(&[artifact.digest]);
+    let scope = artifact.scope.iter();
+    let by_child: Vec<(Digest, Voices<'_>)> =
+        scope.map(|child| (*child, voices(&[*child, artifact.digest]))).collect();
+    let agree = independent(&[&direct]);
+    let each: Vec<&Voices<'_>> = by_child.iter().map(|(_, voices)| voices).collect();
+    let agreed = if each.is_empty() { agree } else { agree.max(independent(&each)) };
+    let covered = agreed >= k;
     #[cfg(feature = "faults")]
     let covered = covered
         || crate::faults::on(crate::faults::Fault::AnyPlatform)
@@ -501,7 +566,7 @@ fn conclude<'a>(
             reasons.push(reason.under(missing));
         }
     } else if !good.is_empty() {
-        let found = common.as_ref().map_or(direct.len(), |common| common.len().max(direct.len()));
+        let found = agreed;
         let message = format!("{found} independent builder(s) agree, the policy wants {k}");
         let reason = Reason::error(Code::BldThreshold, node, "build.builders.atLeast", message);
         let evidence = good.iter().map(|exam| exam.statement.fact.id);
@@ -560,7 +625,7 @@ fn conclude<'a>(
     let mut levels = BTreeMap::new();
     if covered && rules.mode == Mode::Enforce {
         let best = |x: Digest| good.iter().filter(|e| xs[e.x] == x).map(|e| e.level).max();
-        let level = match directly {
+        let level = match agree >= k {
             true => best(node),
             false => artifact.scope.iter().map(|child| best(*child).max(best(node)).unwrap_or(0)).min(),
         };
@@ -572,7 +637,6 @@ fn conclude<'a>(
         }
     }
     leaves.extend(reasons);
-    let agreed = common.as_ref().map_or(0, BTreeSet::len).max(direct.len());
     let disagree = leaves.iter().any(|reason| matches!(reason.code, Code::SrcAmbiguous | Code::BldConflict));
     let reproduced = covered && agreed >= 2 && !disagree && rules.mode == Mode::Enforce;
     let properties = reproduced.then(|| REPRODUCED.to_owned()).into_iter().collect();
@@ -638,7 +702,7 @@ fn build_link(
     reasons: &[Reason],
     good: &[&Statement],
     closest: Option<&Exam<'_, '_>>,
-    by_child: &[(Digest, BTreeSet<&str>)],
+    by_child: &[(Digest, Voices<'_>)],
     exams: &[&Exam<'_, '_>],
     xs: &[Digest],
 ) -> Link {
@@ -653,7 +717,7 @@ fn build_link(
         if good.is_empty() { ids(closest.map(|exam| exam.statement)) } else { ids(good.iter().copied()) };
     let runs = exams.iter().filter(|_| !good.is_empty()).flat_map(|exam| exam.runs.iter().copied());
     let evidence = evidence.into_iter().chain(runs).collect::<BTreeSet<Sha256>>().into_iter().collect();
-    let child_link = |(child, domains): &(Digest, BTreeSet<&str>)| Link {
+    let child_link = |(child, domains): &(Digest, Voices<'_>)| Link {
         stage: "build".to_owned(),
         status: if domains.is_empty() { Status::Fail } else { Status::Pass },
         node: child.to_string(),

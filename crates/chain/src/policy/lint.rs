@@ -8,10 +8,8 @@ use serde::Serialize;
 use super::{
     Policy, PolicyError, Signer,
     document::{Mode, OnIndeterminate, Spec},
-    glob::{Glob, Matcher},
-    identity::BuilderId,
+    glob::Matcher,
     place,
-    property::Speaker,
 };
 use crate::reason::Severity;
 
@@ -113,102 +111,6 @@ fn ends_inside_a_name(prefix: &str) -> bool {
     !prefix.ends_with(['/', '@', ':']) && !prefix.contains("@refs/")
 }
 
-/// Hosts on which anybody can have a workflow.
-const FORGES: [&str; 3] = ["github.com", "gitlab.com", "bitbucket.org"];
-
-/// Why a matcher of names is as good as none: it is not tied to one host, or on a public forge to one owner.
-pub(super) fn unanchored(matcher: &Matcher, of_signer: bool) -> Option<String> {
-    match matcher {
-        Matcher::Exact(_) => None,
-        Matcher::Prefix(prefix) => {
-            let Some((_, rest)) = prefix.split_once("://") else {
-                return Some(format!(
-                    "`{prefix}` is the begin of names of anybody: give `exact`, or a prefix with a host"
-                ));
-            };
-            let Some((host, path)) = rest.split_once('/') else {
-                return Some(format!("`{prefix}` also begins names on other hosts: end the host with `/`"));
-            };
-            let anybody = path.is_empty() && FORGES.contains(&host);
-            let cut = !path.is_empty() && !path.contains('/') && FORGES.contains(&host);
-            match of_signer && (anybody || cut) {
-                true => Some(format!("`{prefix}` also begins names of other owners: end the owner with `/`")),
-                false => None,
-            }
-        }
-        Matcher::Glob(glob) => open_glob(glob),
-        Matcher::Regex(source, _) => {
-            let begin = source.trim_start_matches(['^', '(', '?', ':']);
-            let open = [".*", ".+", "[^/]*", "[^/]+"].iter().any(|any| begin.starts_with(any));
-            open.then(|| format!("`{source}` begins with anything: begin it with the host"))
-        }
-    }
-}
-
-fn open_glob(glob: &Glob) -> Option<String> {
-    let text = glob.as_str();
-    let at = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let host = at.split('/').next().unwrap_or_default();
-    // `*@acme.test` is everybody of one mail domain.
-    let of_domain = text.strip_prefix("*@").is_some_and(|domain| !domain.is_empty() && !domain.contains('*'));
-    let open =
-        host.contains("**") || host.is_empty() || host.trim_matches('*').is_empty() || host.ends_with('*');
-    (open && !of_domain).then(|| format!("`{text}` matches names on any host: begin it with the host"))
-}
-
-/// The first pattern over names of signers and builders that is not anchored.
-pub(super) fn anchored(spec: &Spec) -> Result<(), (Vec<place::Step>, String)> {
-    let fault = |matcher: &Matcher, of_signer: bool, mut path: Vec<place::Step>, members: &[&str]| {
-        let Some(why) = unanchored(matcher, of_signer) else { return Ok(()) };
-        path.extend(members.iter().map(|member| place::Step::from(*member)));
-        Err((path, why))
-    };
-    let check = |matcher: &Matcher, of_signer: bool, list: &str, index: usize, members: &[&str]| {
-        let path = vec!["spec".into(), "trust".into(), list.into(), index.into()];
-        fault(matcher, of_signer, path, members)
-    };
-    let trust = &spec.trust;
-    for (index, rule) in trust.builders.iter().enumerate() {
-        if let BuilderId::Matches(matcher) = &rule.builder_id {
-            check(matcher, false, "builders", index, &["builderId"])?;
-        }
-    }
-    let signers = (trust.builders.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("builders", rule)))
-        .chain(trust.sources.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("sources", rule)))
-        .chain(trust.registries.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("registries", rule)))
-        .chain(trust.verifiers.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("verifiers", rule)))
-        .chain(trust.vex.iter().map(|rule| &rule.signer).enumerate().map(|rule| ("vex", rule)));
-    for (list, (index, signer)) in signers {
-        if let Signer::Identity(identity) = signer {
-            check(&identity.san, true, list, index, &["signer", "san"])?;
-        }
-    }
-    for (index, rule) in trust.verifiers.iter().enumerate() {
-        check(&rule.verifier_id, false, "verifiers", index, &["verifierId"])?;
-    }
-    let required =
-        spec.require.iter().enumerate().map(|(index, rule)| {
-            (vec![place::Step::from("spec"), "require".into(), index.into()], &rule.signer)
-        });
-    let tests = spec
-        .negatives
-        .tests
-        .iter()
-        .map(|rule| (vec![place::Step::from("spec"), "negatives".into(), "tests".into()], &rule.signer));
-    for (index, rule) in spec.require.iter().enumerate() {
-        if let Some(matcher) = &rule.verifier_id {
-            let path = vec![place::Step::from("spec"), "require".into(), index.into()];
-            fault(matcher, false, path, &["verifierId"])?;
-        }
-    }
-    for (path, speaker) in required.chain(tests) {
-        if let Speaker::Signer(Signer::Identity(identity)) = speaker {
-            fault(&identity.san, true, path, &["signer", "san"])?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,8 +138,20 @@ mod tests {
             "{glob: \"*/acme/app\"}",
             "{glob: \"https://*/acme/app/**\"}",
             "{glob: \"https://github.com**\"}",
+            "{glob: \"https://github.com/**\"}",
+            "{glob: \"https://github.com/*/app/.github/workflows/ci.yml@refs/tags/v1\"}",
+            "{glob: \"https://github.com/acme*/**\"}",
             "{regex: \".*acme.*\"}",
             "{regex: \"^.+/acme/app\"}",
+            "{regex: \"\\\\S*\"}",
+            "{regex: \"[a-z]*://github\\\\.com/acme/.*\"}",
+            "{regex: \"https?://.*\"}",
+            "{regex: \"https://github\\\\.com/.*\"}",
+            "{regex: \"https://github\\\\.com/acme.*\"}",
+            "{regex: \"https://github\\\\.com/acme/.*|.*\"}",
+            "{regex: \"https://ci.acme.test/.*\"}",
+            "{regex: \".{0,}\"}",
+            "{regex: \"(?i)https://github\\\\.com/[a-z]+/.*\"}",
         ] {
             let error = Policy::publish(&document(san, SOURCE), now()).expect_err(san);
             assert_eq!(
@@ -253,6 +167,10 @@ mod tests {
             "{glob: \"*@acme.test\"}",
             "{glob: \"spiffe://acme.test/**\"}",
             "{regex: \"https://github\\\\.com/acme/.*\"}",
+            "{regex: \"(?i)https://github\\\\.com/acme/.*\"}",
+            "{regex: \"https?://ci\\\\.acme\\\\.test/(?:app|lib)/[0-9]+\"}",
+            "{regex: \"https://ci\\\\.acme\\\\.test\"}",
+            "{regex: \"[a-z]+@acme\\\\.test\"}",
         ] {
             assert!(Policy::publish(&document(san, SOURCE), now()).is_ok(), "{san}");
         }
@@ -287,6 +205,49 @@ mod tests {
             let document = document("{exact: a}", SOURCE).replace("trust: {", &format!("trust: {{{rule}, "));
             assert_eq!(Policy::publish(&document, now()).expect_err(&rule).path, path);
         }
+    }
+
+    #[test]
+    fn who_speaks_for_runs_tags_layouts_and_groups_is_anchored_too() {
+        let open = "{issuer: \"https://i.test\", san: {regex: \"[\\\\s\\\\S]*\"}}";
+        let source = |more: &str| SOURCE.replace("refs: [", &format!("{more}, refs: ["));
+        for (trust, more, path) in [
+            (
+                format!("runs: [{{id: a, signer: {open}}}]"),
+                SOURCE.to_owned(),
+                "spec.trust.runs[0].signer.san",
+            ),
+            (
+                format!("groups: {{a: {{identities: [{open}]}}}}"),
+                SOURCE.to_owned(),
+                "spec.trust.groups.a.identities[0].san",
+            ),
+            (
+                "sources: [{id: a, signer: {service: a}, verifierId: {glob: \"**\"}}]".to_owned(),
+                SOURCE.to_owned(),
+                "spec.trust.sources[0].verifierId",
+            ),
+            (
+                String::new(),
+                source(&format!("signatures: {{commit: {{identities: [{open}]}}}}")),
+                "spec.source.signatures.commit.identities[0].san",
+            ),
+            (
+                String::new(),
+                source(&format!("signatures: {{tag: {{identities: [{open}]}}}}")),
+                "spec.source.signatures.tag.identities[0].san",
+            ),
+        ] {
+            let trust = if trust.is_empty() { trust } else { format!("{trust}, ") };
+            let document = document("{exact: a}", &more).replace("trust: {", &format!("trust: {{{trust}"));
+            let error = Policy::publish(&document, now()).expect_err(path);
+            assert_eq!(error.path, path, "{error}");
+            assert!(error.line > 0 && error.column > 0, "{error}");
+        }
+        let ext =
+            document("{exact: a}, ext: {sourceRepositoryUri: {glob: \"https://github.com/**\"}}", SOURCE);
+        let error = Policy::publish(&ext, now()).expect_err("any repository");
+        assert_eq!(error.path, "spec.trust.builders[0].signer.ext.sourceRepositoryUri", "{error}");
     }
 
     #[test]

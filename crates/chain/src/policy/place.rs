@@ -50,6 +50,8 @@ enum Tree {
     Map(Vec<(Spanned<String>, Spanned<Tree>)>),
     List(Vec<Spanned<Tree>>),
     Leaf,
+    /// Nothing stands there.
+    Null,
 }
 
 impl<'de> Deserialize<'de> for Tree {
@@ -90,10 +92,10 @@ impl<'de> Deserialize<'de> for Tree {
                 Ok(Tree::Leaf)
             }
             fn visit_unit<E>(self) -> Result<Tree, E> {
-                Ok(Tree::Leaf)
+                Ok(Tree::Null)
             }
             fn visit_none<E>(self) -> Result<Tree, E> {
-                Ok(Tree::Leaf)
+                Ok(Tree::Null)
             }
             fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Tree, D::Error> {
                 IgnoredAny::deserialize(d).map(|_| Tree::Leaf)
@@ -147,7 +149,7 @@ pub fn of_text(document: &str, path: &str) -> (u64, u64) {
                     place = (item.referenced.line(), item.referenced.column());
                 })
             }
-            Tree::Leaf => None,
+            Tree::Leaf | Tree::Null => None,
         };
         match next {
             Some(value) => here = value,
@@ -181,7 +183,7 @@ pub fn at(document: &str, line: u64, column: u64) -> String {
                     }
                 }
             }
-            Tree::Leaf => {}
+            Tree::Leaf | Tree::Null => {}
         }
     }
     let mut best = Vec::new();
@@ -191,8 +193,34 @@ pub fn at(document: &str, line: u64, column: u64) -> String {
     join(&best)
 }
 
+/// The path of the first member or element that has no value.
+pub fn empty(document: &str) -> Option<Vec<Step>> {
+    fn walk(node: &Tree, path: &mut Vec<Step>) -> bool {
+        let mut inside = |step: Step, value: &Tree| {
+            path.push(step);
+            let found = walk(value, path);
+            if !found {
+                path.pop();
+            }
+            found
+        };
+        match node {
+            Tree::Null => true,
+            Tree::Leaf => false,
+            Tree::Map(entries) => {
+                entries.iter().any(|(key, value)| inside(Step::Member(key.value.clone()), &value.value))
+            }
+            Tree::List(items) => {
+                items.iter().enumerate().any(|(index, item)| inside(Step::Element(index), &item.value))
+            }
+        }
+    }
+    let mut path = Vec::new();
+    walk(&tree(document)?.value, &mut path).then_some(path)
+}
+
 /// The known member that looks most like `field`, when one looks like it at all.
-pub fn closest(field: &str, known: &[&'static str]) -> Option<String> {
+pub fn closest(field: &str, known: &[&str]) -> Option<String> {
     if field.len() > 64 {
         return None;
     }

@@ -54,7 +54,7 @@ pub fn expand(document: &str) -> Result<Option<String>, PolicyError> {
         let short = if *form == "github" { github(value) } else { gitlab(value) };
         let short = short.map_err(|(member, fault)| {
             let mut path = at(form);
-            path.extend(member.map(Step::from));
+            path.extend(member);
             refused((path, fault))
         })?;
         spec.extend(short.spec);
@@ -92,10 +92,10 @@ struct Short {
 }
 
 /// A member of the short form, and what is wrong with it.
-type Wrong = (Option<&'static str>, Fault);
+type Wrong = (Vec<Step>, Fault);
 
 fn wrong<T>(member: &'static str, message: impl Into<String>) -> Result<T, Wrong> {
-    Err((Some(member), Fault::new(message)))
+    Err((vec![member.into()], Fault::new(message)))
 }
 
 /// `metadata.name` of a document that leaves it out.
@@ -119,15 +119,16 @@ fn members(value: &Value, known: &[&'static str]) -> Result<Map<String, Value>, 
     let members = match value {
         Value::String(text) => Map::from_iter([(known[0].to_owned(), Value::from(text.as_str()))]),
         Value::Object(members) => members.clone(),
-        _ => return Err((None, Fault::new(format!("give a text, or {}", known.join(", "))))),
+        _ => return Err((Vec::new(), Fault::new(format!("give a text, or {}", known.join(", "))))),
     };
     if let Some(unknown) = members.keys().find(|name| !known.contains(&name.as_str())) {
         let mend = place::closest(unknown, known);
         let meant = mend.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default();
-        return Err((None, Fault { message: format!("unknown member `{unknown}`{meant}"), mend }));
+        let fault = Fault { message: format!("unknown member `{unknown}`{meant}"), mend };
+        return Err((vec![Step::Member(unknown.clone())], fault));
     }
     if !members.contains_key(known[0]) {
-        return Err((None, Fault::new(format!("the member `{}` is missing", known[0]))));
+        return Err((Vec::new(), Fault::new(format!("the member `{}` is missing", known[0]))));
     }
     Ok(members)
 }
@@ -173,6 +174,12 @@ fn asked(members: &Map<String, Value>) -> Result<(Value, Value), Wrong> {
     if list.is_none() {
         return wrong("refs", "give a list of refs, for example [refs/heads/main]");
     }
+    let texts = refs.as_array().into_iter().flatten().filter_map(Value::as_str).enumerate();
+    let short = |(_, name): &(usize, &str)| !name.starts_with("refs/") && !name.starts_with('*');
+    if let Some((index, name)) = texts.into_iter().find(short) {
+        let why = format!("`{name}` is no full ref: write `refs/heads/{name}` or `refs/tags/{name}`");
+        return Err((vec!["refs".into(), index.into()], Fault::new(why)));
+    }
     Ok((level, refs))
 }
 
@@ -202,7 +209,7 @@ fn github(value: &Value) -> Result<Short, Wrong> {
         members(value, &["repo", "workflow", "refs", "minLevel", "defaultBranch", "id", "ownerId"])?;
     let repo = text(&members, "repo")?.unwrap_or_default();
     if !repo.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name)) {
-        return Err((None, Fault::new(format!("`{repo}` is not owner/repository"))));
+        return Err((Vec::new(), Fault::new(format!("`{repo}` is not owner/repository"))));
     }
     let workflow = text(&members, "workflow")?;
     if workflow.is_some_and(|file| !plain(file) || !(file.ends_with(".yml") || file.ends_with(".yaml"))) {
@@ -296,7 +303,7 @@ fn gitlab(value: &Value) -> Result<Short, Wrong> {
         members(value, &["project", "instance", "refs", "minLevel", "defaultBranch", "id", "ownerId"])?;
     let project = text(&members, "project")?.unwrap_or_default();
     if project.split('/').count() < 2 || !project.split('/').all(plain) {
-        return Err((None, Fault::new(format!("`{project}` is not group/project"))));
+        return Err((Vec::new(), Fault::new(format!("`{project}` is not group/project"))));
     }
     let instance = text(&members, "instance")?.unwrap_or(GITLAB_COM);
     let labels = || instance.split('.').all(|label| plain(label) && !label.contains('_'));
@@ -439,7 +446,7 @@ mod tests {
         refused("github: {repo: acme/shop, refs: []}", "spec.github.refs");
         refused("github: {repo: acme/shop, minLevel: 4}", "spec.github.minLevel");
         refused("gitlab: {project: g/p, instance: \"gitlab.com/evil\"}", "spec.gitlab.instance");
-        let error = refused("github: {repo: acme/shop, worklow: a.yml}", "spec.github");
+        let error = refused("github: {repo: acme/shop, worklow: a.yml}", "spec.github.worklow");
         assert_eq!(error.suggestion.as_deref(), Some("workflow"));
         let error = refused("gihub: acme/shop", "spec.gihub");
         assert_eq!(error.suggestion.as_deref(), Some("github"));

@@ -158,3 +158,72 @@ fn an_alias_bomb_is_refused() {
     assert!(Policy::parse(&"[".repeat(100_000)).is_err());
     assert!(Policy::parse(&" ".repeat(MAX_DOCUMENT + 1)).is_err());
 }
+
+/// What was saved before is still read; what is saved now must say something.
+#[test]
+fn a_member_without_a_value_is_refused_when_it_is_saved() {
+    let now = "2026-11-20T00:00:00Z".parse().unwrap();
+    for (from, to, path) in [
+        (
+            "  registry: {path: [\"registry.acme.test/acme/*\"], promotedBy: [reg], hops: same-digest}\n",
+            "  registry:\n",
+            "spec.registry",
+        ),
+        ("triggers: [push]", "triggers:", "spec.build.triggers"),
+        ("review: {atLeast: 1}", "review: ~", "spec.source.review"),
+    ] {
+        let document = sample().replace(from, to);
+        assert_ne!(document, sample(), "{from}");
+        assert!(Policy::parse(&document).is_ok(), "{path}");
+        let error = Policy::publish(&document, now).expect_err(path);
+        assert_eq!(error.path, path, "{error}");
+        assert!(error.line > 0 && error.message.contains("leave the member out"), "{error}");
+    }
+}
+
+#[test]
+fn who_would_be_two_builders_alone_is_refused_when_it_is_saved() {
+    let now = "2026-11-20T00:00:00Z".parse().unwrap();
+    let second = |domain: &str, key: &str| {
+        let rule = format!(
+            "builders:\n      - {{id: b, domain: {domain}, maxLevel: 3, signer: {{keys: [\"{key}\"]}}, builderId: {{exact: \"https://b.test\"}}}}"
+        );
+        let k = if domain == "acme-ci" { 1 } else { 2 };
+        sample()
+            .replace("builders:\n", &format!("{rule}\n"))
+            .replace("{atLeast: 1, of: [ci], ", &format!("{{atLeast: {k}, of: [ci, b], "))
+    };
+    let error = Policy::publish(&second("other", KEY), now).expect_err("one key, two domains");
+    assert_eq!(error.path, "spec.trust.builders[1].signer", "{error}");
+    assert!(error.message.contains("`b`"), "{error}");
+    assert!(Policy::publish(&second("acme-ci", KEY), now).is_ok(), "one domain");
+    let another = KEY.replace("4f0c", "4f0d");
+    assert!(Policy::publish(&second("other", &another), now).is_ok(), "another key");
+}
+
+#[test]
+fn what_was_probably_meant_is_said_of_ids_and_of_values_too() {
+    let error = refused("of: [ci]", "of: [cI]", "spec.build.builders.of[0]");
+    assert!(error.message.contains("did you mean `ci`?"), "{error}");
+    let error = refused("of: [ci]", "of: [github]", "spec.build.builders.of[0]");
+    assert!(error.message.contains("known are: ci"), "{error}");
+    let error = refused("mode: enforce", "mode: enforced", "spec.mode");
+    assert_eq!(error.suggestion.as_deref(), Some("enforce"), "{error}");
+    let error = refused("atLeast: 1, of", "atLeast: 99999999999, of", "spec.build.builders.atLeast");
+    assert!(error.message.contains("whole number") && !error.message.contains(" at line "), "{error}");
+    let formerly = "id: \"4242\", formerly: [\"https://git.acme.test/acme/old\", old]";
+    refused("id: \"4242\"", formerly, "spec.source.repository.formerly[1]");
+}
+
+#[test]
+fn a_short_form_is_refused_where_it_is_wrong() {
+    let short = |form: &str| {
+        let document = format!(
+            "apiVersion: catenary/v1\nkind: ChainPolicy\nspec:\n  github:\n    repo: acme/shop\n    {form}\n"
+        );
+        let error = Policy::parse(&document).expect_err(form);
+        (error.path, error.line, error.suggestion)
+    };
+    assert_eq!(short("minlevel: 3"), ("spec.github.minlevel".into(), 6, Some("minLevel".into())));
+    assert_eq!(short("refs: [main]"), ("spec.github.refs[0]".into(), 6, None));
+}

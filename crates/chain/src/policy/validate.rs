@@ -8,9 +8,10 @@ use crate::expr::{Assert, Site};
 
 use super::{
     builds::Timestamping,
-    document::{Build, Document, Input, Mode, Pinned, Registry, Signer, Source, Spec},
+    document::{Build, BuilderRule, Document, Input, Mode, Pinned, Registry, Signer, Source, Spec},
     glob::Glob,
-    place::Step,
+    identity::IdentityRule,
+    place::{self, Step},
 };
 
 /// A path and what is wrong there.
@@ -82,8 +83,9 @@ fn life(document: &Document) -> Result<(), Fault> {
 
 /// Checks what a document that is saved now must not have. Documents that are in a log already are read without.
 pub fn check_new(spec: &Spec) -> Result<(), Fault> {
-    super::lint::anchored(spec)?;
+    super::anchor::anchored(spec)?;
     let Some(build) = &spec.build else { return Ok(()) };
+    one_domain_each(spec, build)?;
     let most = spec.builders().map(|rule| rule.max_level).max().unwrap_or(0);
     if build.min_level > most {
         let message =
@@ -91,6 +93,49 @@ pub fn check_new(spec: &Spec) -> Result<(), Fault> {
         return fault(path!["spec", "build", "minLevel"], message);
     }
     Ok(())
+}
+
+/// Whoever signs for two domains would be two independent builders alone (chain-model 1.7, thresholds).
+fn one_domain_each(spec: &Spec, build: &Build) -> Result<(), Fault> {
+    if build.builders.at_least < 2 {
+        return Ok(());
+    }
+    let counted: BTreeSet<&str> = spec.builders().map(|rule| rule.id.as_str()).collect();
+    let rules = spec.trust.builders.iter().enumerate();
+    let rules: Vec<_> = rules.filter(|(_, rule)| counted.contains(rule.id.as_str())).collect();
+    for (position, (index, rule)) in rules.iter().enumerate() {
+        let other = |(_, other): &&(usize, &BuilderRule)| {
+            other.domain() != rule.domain() && share(&other.signer, &rule.signer)
+        };
+        if let Some((_, other)) = rules[..position].iter().find(other) {
+            let why = format!(
+                "the signer is also that of `{}`, of another domain: alone it would be two of the {} builders that are asked for",
+                other.id, build.builders.at_least
+            );
+            return fault(path!["spec", "trust", "builders", *index, "signer"], why);
+        }
+    }
+    Ok(())
+}
+
+/// Whether two rules name one signer, as far as the document says.
+fn share(one: &Signer, other: &Signer) -> bool {
+    let keys = |signer: &Signer| match signer {
+        Signer::Keys(keys) => keys.clone(),
+        Signer::Any(group) => group.keys.clone(),
+        Signer::Service(_) | Signer::Identity(_) | Signer::Group(_) => Vec::new(),
+    };
+    let (mine, theirs) = (keys(one), keys(other));
+    let identity = |a: &IdentityRule| {
+        let same =
+            |b: &IdentityRule| (&a.issuer, &a.san, &a.root, &a.ext) == (&b.issuer, &b.san, &b.root, &b.ext);
+        other.identities().iter().any(same)
+    };
+    let by_name = match (one, other) {
+        (Signer::Service(a), Signer::Service(b)) | (Signer::Group(a), Signer::Group(b)) => a == b,
+        _ => false,
+    };
+    by_name || mine.iter().any(|key| theirs.contains(key)) || one.identities().iter().any(identity)
 }
 
 fn name(name: &str) -> Result<(), Fault> {
@@ -101,6 +146,17 @@ fn name(name: &str) -> Result<(), Fault> {
         return fault(path!["metadata", "name"], "a name is [a-z0-9][a-z0-9.-]{0,62}");
     }
     Ok(())
+}
+
+/// An id that no rule has, and which was probably meant.
+fn no_id(id: &str, of: &str, known: &BTreeSet<&str>) -> String {
+    let known: Vec<&str> = known.iter().copied().collect();
+    let mend = match place::closest(id, &known) {
+        Some(meant) => format!("; did you mean `{meant}`?"),
+        None if known.is_empty() => "; there are none".to_owned(),
+        None => format!("; known are: {}", known.join(", ")),
+    };
+    format!("`{id}` is not an id of `{of}`{mend}")
 }
 
 /// A list that restricts must not be empty: an empty one reads as "nothing" to some and "anything" to others.
@@ -237,7 +293,7 @@ fn build(spec: &Spec, build: &Build) -> Result<(), Fault> {
     for (index, id) in build.builders.of.iter().flatten().enumerate() {
         if !known.contains(id.as_str()) {
             let at = path!["spec", "build", "builders", "of", index];
-            return fault(at, format!("`{id}` is not an id of `trust.builders`"));
+            return fault(at, no_id(id, "trust.builders", &known));
         }
     }
     let domains: BTreeSet<&str> = spec.builders().map(|r| r.domain()).collect();
@@ -328,9 +384,12 @@ fn source(spec: &Spec, source: &Source) -> Result<(), Fault> {
 }
 
 /// The canonical form of `source.repository.uri`: provenance is read into the same form, and the two are
-/// compared as texts.
-pub fn canonical(uri: &str) -> Result<String, Fault> {
-    let at = || path!["spec", "source", "repository", "uri"];
+/// compared as texts. `formerly` says which of the former names it is.
+pub fn canonical(uri: &str, formerly: Option<usize>) -> Result<String, Fault> {
+    let at = || match formerly {
+        None => path!["spec", "source", "repository", "uri"],
+        Some(index) => path!["spec", "source", "repository", "formerly", index],
+    };
     match RepositoryUri::split(uri) {
         Ok((canonical, None)) => Ok(canonical.as_str().to_owned()),
         Ok((_, Some(_))) => fault(at(), "a repository is named without a ref or commit"),
@@ -396,7 +455,7 @@ fn registry(spec: &Spec, registry: &Registry) -> Result<(), Fault> {
     for (index, id) in registry.promoted_by.iter().flatten().enumerate() {
         if !known.contains(id.as_str()) {
             let at = path!["spec", "registry", "promotedBy", index];
-            return fault(at, format!("`{id}` is not an id of `trust.registries`"));
+            return fault(at, no_id(id, "trust.registries", &known));
         }
     }
     Ok(())

@@ -580,26 +580,31 @@ impl<'a> Oracle<'a> {
         k: usize,
         good: &[Good<'_>],
     ) -> Option<Option<&'static str>> {
-        let domains = |x: u32| -> BTreeSet<&str> {
-            good.iter().filter(|g| g.of == x).map(|g| g.domain.as_str()).collect()
+        let votes = |nodes: &[u32]| -> Vec<(&str, u32)> {
+            good.iter()
+                .filter(|g| nodes.contains(&g.of))
+                .map(|g| (g.domain.as_str(), g.statement.id))
+                .collect()
         };
-        let direct = domains(a);
+        let names: BTreeSet<&str> = good.iter().map(|g| g.domain.as_str()).collect();
+        let names: Vec<&str> = names.into_iter().collect();
         let wanted = |platform: &Option<String>| match &policy.platforms {
             Some(list) if policy.extra_allowed => is_listed(list, platform.as_deref()),
             _ => true,
         };
-        let each: Vec<BTreeSet<&str>> = self
-            .runnable(a)
-            .iter()
-            .filter(|(_, p)| wanted(p))
-            .map(|(c, _)| domains(*c).union(&direct).copied().collect())
-            .collect();
-        let every = |domain: &&&str| each.iter().all(|d| d.contains(**domain));
-        let shared = each.first().map_or(0, |first| first.iter().filter(every).count());
-        if direct.len() >= k || shared >= k {
+        let each: Vec<Vec<(&str, u32)>> =
+            self.runnable(a).iter().filter(|(_, p)| wanted(p)).map(|(c, _)| votes(&[*c, a])).collect();
+        // Every set of k domains is tried, every way of giving each of them a statement of its own.
+        let sets = (0_u32..1 << names.len()).filter(|set| set.count_ones() as usize == k);
+        let mut sets = sets.map(|set| {
+            names.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1).map(|(_, d)| *d).collect::<Vec<_>>()
+        });
+        if sets.any(|set| {
+            spoken_for(&set, &votes(&[a])) || !each.is_empty() && each.iter().all(|v| spoken_for(&set, v))
+        }) {
             return None;
         }
-        Some(match (good.is_empty(), each.iter().any(BTreeSet::is_empty)) {
+        Some(match (good.is_empty(), each.iter().any(Vec::is_empty)) {
             (true, _) => None,
             (false, true) => Some("ART_PLATFORM_UNCOVERED"),
             (false, false) => Some("BLD_THRESHOLD"),
@@ -1129,4 +1134,13 @@ fn same_person(a: &Person, b: &Person) -> bool {
         (Some(a), Some(b)) => a == b,
         _ => a.0 == b.0,
     }
+}
+
+/// Whether each of the domains has a statement that speaks for no other of them.
+fn spoken_for(domains: &[&str], votes: &[(&str, u32)]) -> bool {
+    let Some((domain, rest)) = domains.split_first() else { return true };
+    votes.iter().filter(|(of, _)| of == domain).any(|(_, id)| {
+        let others: Vec<(&str, u32)> = votes.iter().filter(|(_, other)| other != id).copied().collect();
+        spoken_for(rest, &others)
+    })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use crate::{
@@ -15,43 +15,44 @@ use crate::{
 
 /// What is hit by one of these.
 #[derive(Args)]
-#[group(required = true, multiple = true)]
+#[group(skip)]
+#[command(group = ArgGroup::new("what").required(true))]
 pub struct Impact {
     /// What this registered key signed.
-    #[arg(long)]
+    #[arg(long, group = "what")]
     key: Option<String>,
     /// What certificates with this subject alternative name signed: `*` within a segment, `**` across.
-    #[arg(long)]
+    #[arg(long, group = "what")]
     identity: Option<String>,
     /// Beside --identity: only of this OIDC issuer.
-    #[arg(long)]
+    #[arg(long, requires = "identity")]
     issuer: Option<String>,
     /// What this builder built.
-    #[arg(long)]
+    #[arg(long, group = "what")]
     builder: Option<String>,
     /// What was built from this commit.
-    #[arg(long)]
+    #[arg(long, group = "what")]
     commit: Option<String>,
-    /// What was built from this repository.
-    #[arg(long)]
+    /// What was built from this git repository, for example `https://github.com/acme/shop`.
+    #[arg(long, group = "what")]
     repository: Option<String>,
     /// What was built on this image, `sha256:…`.
-    #[arg(long)]
+    #[arg(long, group = "what")]
     base: Option<String>,
-    /// This image.
-    #[arg(long)]
+    /// This image, `sha256:…`, with the indexes that hold it and the platforms that it holds.
+    #[arg(long, group = "what")]
     artifact: Option<String>,
     /// What contains this package (package URL).
-    #[arg(long)]
+    #[arg(long, group = "what")]
     purl: Option<String>,
     /// What contains a package of this name.
-    #[arg(long)]
+    #[arg(long, group = "what")]
     package: Option<String>,
     /// Beside --purl or --package: only these versions, for example `>=1.2, <1.4.7`.
     #[arg(long)]
     versions: Option<String>,
     /// What has this vulnerability.
-    #[arg(long)]
+    #[arg(long, group = "what")]
     vulnerability: Option<String>,
     /// The verdicts, and what ran, at that time (RFC 3339).
     #[arg(long)]

@@ -61,11 +61,11 @@ pub(crate) struct ImpactQuery {
     builder: Option<String>,
     /// What was built from this commit: 40 or 64 hexadecimal digits.
     commit: Option<String>,
-    /// What was built from this repository.
+    /// What was built from this repository: a git URI, for example `https://github.com/acme/shop`.
     repository: Option<String>,
     /// What was built with this image, `sha256:…`, as its base or otherwise.
     base: Option<String>,
-    /// This image itself.
+    /// This image itself, with the indexes that hold it and the platforms that it holds.
     artifact: Option<String>,
     /// What contains this package: a package URL; with a version, that version only.
     purl: Option<String>,
@@ -192,14 +192,13 @@ impl ImpactQuery {
         } else if let Some(builder) = &self.builder {
             Cause::Builder(builder.clone())
         } else if let Some(commit) = &self.commit {
-            let hex = commit.strip_prefix("gitCommit:").unwrap_or(commit);
-            Cause::Commit(Node::Git(format!("gitCommit:{hex}").parse::<GitOid>()?))
+            Cause::Commit(Node::Git(oid(commit)?))
         } else if let Some(repository) = &self.repository {
-            Cause::Repository(repository.parse::<RepositoryUri>()?.to_string())
+            Cause::Repository(git(repository)?)
         } else if let Some(base) = &self.base {
             Cause::Input(family(app, snapshot, base.parse()?).await?)
         } else if let Some(artifact) = &self.artifact {
-            Cause::About(vec![Node::Content(artifact.parse::<Digest>()?)])
+            Cause::About(family(app, snapshot, artifact.parse()?).await?)
         } else if let Some(purl) = &self.purl {
             let purl = Purl::parse(purl).map_err(|e| Fault::Query(format!("`purl` is {e}")))?;
             let package = purl.package();
@@ -222,6 +221,21 @@ impl ImpactQuery {
     }
 }
 
+/// A commit, with or without the name of its space.
+pub(super) fn oid(text: &str) -> Result<GitOid, Fault> {
+    let hex = text.strip_prefix("gitCommit:").unwrap_or(text);
+    GitOid::from_hex(hex).map_err(|_| Fault::Query("`commit` is 40 or 64 lower-case hex digits".into()))
+}
+
+/// A git repository as provenance is found by it.
+pub(super) fn git(text: &str) -> Result<String, Fault> {
+    let uri = text.parse::<RepositoryUri>();
+    let uri = uri.map_err(|why| {
+        Fault::Query(format!("`repository` is a git URI such as https://github.com/acme/shop: {why}"))
+    })?;
+    Ok(uri.to_string())
+}
+
 /// The certificate signers that a glob means.
 pub(super) async fn signers(
     app: &App,
@@ -236,7 +250,7 @@ pub(super) async fn signers(
     Ok(all.into_iter().filter(|signer| pattern.may_name(signer)).collect())
 }
 
-/// An image, the indexes that hold it and the platforms that it holds: provenance may name any of them as its base.
+/// An image, the indexes that hold it and the platforms that it holds: provenance may name any of them as its base, or as what it made.
 async fn family(app: &App, snapshot: &Snapshot, digest: Digest) -> Result<Vec<Node>, Fault> {
     let (node, store) = (Node::Content(digest), &app.backend.store);
     let mut nodes = vec![node];

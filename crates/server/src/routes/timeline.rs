@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{extract::State, response::Response};
 use catenary_evidence::{
-    digest::{Digest, GitOid, Node},
+    digest::{Digest, Node},
     key::KeyId,
     object::Body,
     predicate::{Claim, RegistryAction},
@@ -30,6 +30,8 @@ use crate::{
 
 /// Statements that are looked at for what an artifact was built from, or a commit became.
 const AROUND: u32 = 50;
+/// Images of an application or environment whose indexes and commits are looked up, too; repositories in which tags may have moved.
+const FEW: usize = 20;
 /// Certificate identities of one name.
 const MAX_SIGNERS: usize = 1_000;
 /// The widest window on either side.
@@ -88,7 +90,7 @@ pub(crate) struct TimelineQuery {
     /// For example `prod`: its decisions and deployments, and all about what runs there.
     #[serde(alias = "env")]
     environment: Option<String>,
-    /// `registry/repository`, or a canonical git URI.
+    /// `registry/repository`, or a git URI, for example `https://github.com/acme/shop`.
     repository: Option<String>,
     /// The moment (RFC 3339); now when no window is given.
     around: Option<String>,
@@ -211,8 +213,13 @@ impl TimelineQuery {
                 return Err(Fault::Query("a filter is 1 to 1024 bytes without NUL".into()));
             }
         }
+        // With a scheme it is a git repository, which provenance names in one form only.
+        let repository = self.repository.as_ref().map(|text| match text.contains("://") {
+            true => impact::git(text),
+            false => Ok(text.clone()),
+        });
         let mut about = About {
-            repository: self.repository.clone(),
+            repository: repository.transpose()?,
             signers: self.signers(app, snapshot).await?,
             application: self.application.clone(),
             environment: self.environment.clone(),
@@ -223,12 +230,17 @@ impl TimelineQuery {
             about.nodes = around_digest(app, snapshot, digest.into()).await?;
         }
         if let Some(commit) = &self.commit {
-            let commit = GitOid::from_hex(commit)?;
-            about.nodes.extend(around_commit(app, snapshot, commit.into()).await?);
+            about.nodes.extend(around_commit(app, snapshot, impact::oid(commit)?.into()).await?);
         }
         let names = (self.application.as_deref(), self.environment.as_deref());
         if self.digest.is_none() && self.commit.is_none() && names != (None, None) {
-            about.nodes.extend(app.backend.store.deployed(&snapshot.tenant, names.0, names.1).await?);
+            let deployed = app.backend.store.deployed(&snapshot.tenant, names.0, names.1).await?;
+            if deployed.len() <= FEW {
+                for image in &deployed {
+                    about.nodes.extend(around_digest(app, snapshot, *image).await?);
+                }
+            }
+            about.nodes.extend(deployed);
         }
         let named = [
             &self.digest,
@@ -273,11 +285,7 @@ async fn around_digest(app: &App, snapshot: &Snapshot, node: Node) -> Result<BTr
     nodes.extend(
         store.parents(tenant, node, snapshot.size, AROUND).await?.iter().map(|parent| parent.facts.node),
     );
-    if let Some(object) = store.object(tenant, node, snapshot.size).await?
-        && let Body::Index(index) = &object.facts.body
-    {
-        nodes.extend(index.children.iter().take(AROUND as usize).map(|child| Node::from(child.digest)));
-    }
+    nodes.extend(platforms(app, snapshot, node).await?);
     for node in nodes.clone() {
         let filter = Filter { subject: Some(node), verified: Some(true), ..Filter::default() };
         for row in store.list_attestations(tenant, &filter, snapshot.size, AROUND).await? {
@@ -298,7 +306,24 @@ async fn around_commit(app: &App, snapshot: &Snapshot, node: Node) -> Result<BTr
     let rows = app.backend.store.list_attestations(&snapshot.tenant, &filter, snapshot.size, AROUND).await?;
     let mut nodes = BTreeSet::from([node]);
     nodes.extend(rows.iter().flat_map(|row| row.facts.subject_nodes()));
+    for image in nodes.clone() {
+        nodes.extend(platforms(app, snapshot, image).await?);
+        if nodes.len() > MAX_NODES {
+            break;
+        }
+    }
     Ok(nodes)
+}
+
+/// What an index holds.
+async fn platforms(app: &App, snapshot: &Snapshot, node: Node) -> Result<Vec<Node>, Fault> {
+    let object = app.backend.store.object(&snapshot.tenant, node, snapshot.size).await?;
+    Ok(match object.as_ref().map(|object| &object.facts.body) {
+        Some(Body::Index(index)) => {
+            index.children.iter().take(AROUND as usize).map(|child| Node::from(child.digest)).collect()
+        }
+        _ => Vec::new(),
+    })
 }
 
 /// The items of every source, each at most the window's limit.
@@ -315,12 +340,51 @@ async fn gather(
         found.extend(control(snapshot, &row));
     }
     found.extend(store.timeline_objects(tenant, size, about, window).await?.iter().map(object));
-    found.extend(store.timeline_statements(tenant, size, about, window).await?.iter().map(statement));
+    let statements = store.timeline_statements(tenant, size, about, window).await?;
+    found.extend(statements.iter().map(statement));
+    let moved = moved(app, snapshot, about, window).await?;
+    let known = |row: &&AttestationRow| !statements.iter().any(|other| other.facts.id == row.facts.id);
+    found.extend(moved.iter().filter(known).map(statement));
     let who = matches!(role, Role::Auditor | Role::Admin);
     found.extend(store.timeline_decisions(tenant, about, window).await?.iter().map(|row| decision(row, who)));
     for source in [Source::Started, Source::Ended] {
         let runs = store.timeline_runs(tenant, about, window, source).await?;
         found.extend(runs.iter().map(|run| deployment(run, source)));
+    }
+    Ok(found)
+}
+
+/// Registry events by which a tag moved away from one of the images: they are about another image.
+async fn moved(
+    app: &App,
+    snapshot: &Snapshot,
+    about: &About,
+    window: &Window,
+) -> Result<Vec<AttestationRow>, Fault> {
+    let (store, tenant, size) = (&app.backend.store, &snapshot.tenant, snapshot.size);
+    let mut repositories = BTreeSet::new();
+    for node in about.nodes.iter().filter(|node| matches!(node, Node::Content(_))).take(AROUND as usize) {
+        let filter = Filter { subject: Some(*node), ..Filter::default() };
+        for row in store.list_attestations(tenant, &filter, size, AROUND).await? {
+            if let Claim::Registry(event) = &row.facts.claim {
+                repositories.insert(event.resource.to_string());
+            }
+        }
+    }
+    let away = |row: &&AttestationRow| match &row.facts.claim {
+        Claim::Registry(event) => event.previous.is_some_and(|was| about.nodes.contains(&was.into())),
+        _ => false,
+    };
+    let mut found = Vec::new();
+    for repository in repositories.into_iter().take(FEW) {
+        let pushes = About { repository: Some(repository), ..About::default() };
+        let mut window = window.clone();
+        for _ in 0..AROUND {
+            let rows = store.timeline_statements(tenant, size, &pushes, &window).await?;
+            found.extend(rows.iter().filter(away).cloned());
+            let Some(last) = rows.last().filter(|_| rows.len() >= window.limit as usize) else { break };
+            window.after = Some(place_of_entry(last.time, Source::Statement, last.index));
+        }
     }
     Ok(found)
 }

@@ -527,6 +527,19 @@ fn a_threshold_counts_domains() {
     check("another domain", &scene.ask("app"), &[]);
 }
 
+/// Both rules take whatever the first builder signs, under another domain each.
+#[test]
+fn one_build_is_one_however_many_rules_take_it() {
+    let mut scene = Scene::golden();
+    let both = policy("  build: {builders: {atLeast: 2}}\n");
+    let both = both.replace(&key("ci2").to_string(), &key("ci").to_string());
+    let both = both.replace("https://ci2.acme.test", "https://ci.acme.test");
+    scene.policy("prod", &both);
+    check("one statement", &scene.ask("app"), &[BldThreshold]);
+    scene.build_by(&["ci"], &["app"], |b| b.invocation = Some("again".into()));
+    check("two statements", &scene.ask("app"), &[]);
+}
+
 #[test]
 fn a_revoked_key_stops_counting_at_once() {
     let mut scene = Scene::golden();

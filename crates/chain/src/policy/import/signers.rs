@@ -6,7 +6,7 @@ use catenary_evidence::{
 };
 
 use super::{
-    super::{Matcher, PolicyError, lint::unanchored},
+    super::{Matcher, PolicyError, anchor::unanchored},
     draft::{Draft, spelled},
     node::At,
     pattern,

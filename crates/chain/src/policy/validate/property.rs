@@ -49,8 +49,9 @@ pub fn summary(spec: &Spec) -> Result<(), Fault> {
 pub fn via(spec: &Spec, index: usize, input: &Input) -> Result<(), Fault> {
     let Some(via) = &input.via else { return Ok(()) };
     let at = |member: &str| path!["spec", "inputs", index, "via", member];
-    if !verifiers(spec).contains(via.vsa.as_str()) {
-        return fault(at("vsa"), format!("`{}` is not an id of `trust.verifiers`", via.vsa));
+    let known = verifiers(spec);
+    if !known.contains(via.vsa.as_str()) {
+        return fault(at("vsa"), super::no_id(&via.vsa, "trust.verifiers", &known));
     }
     levels(&via.levels, at("levels"))
 }
@@ -80,7 +81,7 @@ fn from(list: &Option<Vec<String>>, known: BTreeSet<&str>, of: &str, at: Vec<Ste
         if !known.contains(id.as_str()) {
             let mut here = at.clone();
             here.push(Step::from(index));
-            return fault(here, format!("`{id}` is not an id of `{of}`"));
+            return fault(here, super::no_id(id, of, &known));
         }
     }
     Ok(())
@@ -165,7 +166,7 @@ fn speaker(spec: &Spec, speaker: &Speaker, at: Vec<Step>) -> Result<(), Fault> {
     let Speaker::AnyOf(ids) = speaker else { return Ok(()) };
     let known: BTreeSet<&str> = spec.trust.builders.iter().map(|rule| rule.id.as_str()).collect();
     match ids.iter().find(|id| !known.contains(id.as_str())) {
-        Some(id) => fault(at, format!("`{id}` is not an id of `trust.builders`")),
+        Some(id) => fault(at, super::no_id(id, "trust.builders", &known)),
         None => Ok(()),
     }
 }
