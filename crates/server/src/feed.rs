@@ -64,6 +64,33 @@ pub struct Types(BTreeSet<String>);
 /// Types that are told beside the log.
 const BESIDE: [&str; 3] = ["verdict.changed", "deployment.started", "deployment.ended"];
 
+/// Told of a certificate that names a repository by other ids than it was pinned to.
+const MISMATCH: &str = "trust.mismatch";
+
+/// Kinds of entries; [`type_of`] says which are anybody's event.
+const KINDS: [&str; 20] = [
+    kind::ATTESTATION,
+    kind::OBJECT,
+    kind::TRUST_ADDED,
+    kind::TRUST_EFFECTIVE,
+    kind::TRUST_WITHDRAWN,
+    kind::TRUST_RULES,
+    kind::TRUST_APPROVED,
+    kind::TRUST_PINNED,
+    kind::POLICY_APPLIED,
+    kind::POLICY_DRAFTED,
+    kind::POLICY_TESTED,
+    kind::POLICY_APPROVED,
+    kind::POLICY_ACTIVATED,
+    kind::EXCEPTION_REQUESTED,
+    kind::EXCEPTION_APPROVED,
+    kind::EXCEPTION_WITHDRAWN,
+    kind::GROUP_SET,
+    kind::REVOCATION,
+    kind::EVIDENCE_ERASED,
+    kind::TOKEN_CREATED,
+];
+
 impl Types {
     /// Reads a list with commas. `deployment.*` names all that begin so.
     pub fn read(list: &str) -> Result<Self, Fault> {
@@ -80,6 +107,24 @@ impl Types {
             ));
         }
         Ok(Self(names))
+    }
+
+    /// The same of somebody who asks now: a misspelt type would be silence for ever. What was stored is read without.
+    pub fn asked(list: &str) -> Result<Self, Fault> {
+        let types = Self::read(list)?;
+        let told = || KINDS.iter().filter_map(|kind| type_of(kind)).chain(BESIDE).chain([MISMATCH]);
+        let fits = |name: &String| match name.strip_suffix('*') {
+            Some(prefix) => told().any(|kind| kind.starts_with(prefix)),
+            None => told().any(|kind| kind == name),
+        };
+        match types.0.iter().find(|name| !fits(name)) {
+            None => Ok(types),
+            Some(name) => {
+                let known: BTreeSet<&str> = told().collect();
+                let known = known.into_iter().collect::<Vec<_>>().join(", ");
+                Err(Fault::Query(format!("no event has the type `{name}`; known are: {known}")))
+            }
+        }
     }
 
     fn has(&self, kind: &str) -> bool {
@@ -348,6 +393,22 @@ mod tests {
         for bad in ["*.x", "a*", "A", "a b", "**"] {
             assert!(Types::read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_type_that_no_event_has_is_refused_when_it_is_asked_for() {
+        for known in ["", "verdict.changed, deployment.*", "trust.mismatch", "evidence.added,evidence.erased"]
+        {
+            assert!(Types::asked(known).is_ok(), "{known}");
+        }
+        for told in KINDS.iter().filter_map(|kind| type_of(kind)) {
+            assert!(Types::asked(told).is_ok(), "{told}");
+        }
+        for bad in ["verdict.change", "verdict.changed,nonsense.*", "token.created", "attestation"] {
+            let error = Types::asked(bad).unwrap_err().to_string();
+            assert!(error.contains("known are") && error.contains("verdict.changed"), "{error}");
+        }
+        assert!(Types::read("verdict.change").is_ok(), "one that is stored already");
     }
 
     #[test]

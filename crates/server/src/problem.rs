@@ -142,6 +142,14 @@ pub enum Fault {
         /// What is wrong with it.
         why: String,
     },
+    /// The same of one element of a list.
+    #[error("{pointer}: {why}")]
+    Element {
+        /// Where.
+        pointer: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A query that is malformed.
     #[error("the query is malformed: {0}")]
     Query(String),
@@ -361,7 +369,7 @@ impl Fault {
                 JsonFault::Shape(_) => (S::BAD_REQUEST, "REQ_MEMBER", "Malformed request"),
                 JsonFault::TooMany => (S::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
             },
-            Self::Member { .. } => (S::BAD_REQUEST, "REQ_MEMBER", "Malformed request"),
+            Self::Member { .. } | Self::Element { .. } => (S::BAD_REQUEST, "REQ_MEMBER", "Malformed request"),
             Self::Query(_) => (S::BAD_REQUEST, "REQ_QUERY", "Malformed request"),
             Self::Path(_) => (S::BAD_REQUEST, "REQ_PATH", "Malformed request"),
             Self::Header(_) => (S::BAD_REQUEST, "REQ_HEADER", "Malformed request"),
@@ -442,6 +450,7 @@ impl Fault {
         match self {
             Self::Json(e) => (Some(e.pointer.clone()), Some(at((e.line, e.column)))),
             Self::Member { pointer, .. } => (Some((*pointer).to_owned()), None),
+            Self::Element { pointer, .. } => (Some(pointer.clone()), None),
             Self::Refused(e) => (e.pointer().map(str::to_owned), e.position().map(at)),
             Self::Policy(e) => {
                 let pointer = format!("/{}", e.path.trim_matches('.').replace('.', "/"));

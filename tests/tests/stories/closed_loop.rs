@@ -335,6 +335,13 @@ async fn what_runs_is_told_by_those_who_may_and_in_a_form_that_has_one_meaning()
         stage.post("/v1/deployments", &with(name, value)).await.is_problem(400, "REQ_MEMBER");
     }
     stage.post("/v1/deployments", &json!([])).await.is_problem(400, "REQ_MEMBER");
+    // The place is said, of one and of several.
+    let future = with("since", json!("7777-01-01T00:00:00Z"));
+    let alone = stage.post("/v1/deployments", &future).await.is_problem(400, "REQ_MEMBER");
+    assert_eq!(alone.text("pointer"), "/since", "{}", alone.0);
+    let second = json!([deployment(&image), future]);
+    let listed = stage.post("/v1/deployments", &second).await.is_problem(400, "REQ_MEMBER");
+    assert_eq!(listed.text("pointer"), "/1/since", "{}", listed.0);
     // Pages, newest first.
     for n in 0..5 {
         let body = with("workload", format!("job/{n}").into());

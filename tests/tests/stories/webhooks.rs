@@ -343,6 +343,7 @@ async fn events_are_not_sent_into_our_own_network() {
     for body in [
         json!({"url": "https://1.1.1.1/", "secret": "mine"}),
         json!({"url": "https://1.1.1.1/", "types": ["*"]}),
+        json!({"url": "https://1.1.1.1/", "types": ["verdict.change"]}),
     ] {
         stage.post("/v1/webhooks", &body).await.is_problem(400, "REQ_MEMBER");
     }

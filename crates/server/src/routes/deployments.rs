@@ -105,9 +105,11 @@ pub(crate) async fn add(
     }
     let mut reports = Vec::with_capacity(all.len());
     for (at, one) in all.into_iter().enumerate() {
+        // One that stands alone is the body itself.
+        let at = if single { String::new() } else { format!("/{at}") };
         let one: NewDeployment = serde_json::from_value(one)
-            .map_err(|error| Fault::Member { pointer: "", why: format!("element {at}: {error}") })?;
-        reports.push(report(&app, &who, at, one).await?);
+            .map_err(|error| Fault::Element { pointer: at.clone(), why: error.to_string() })?;
+        reports.push(report(&app, &who, &at, one).await?);
     }
     let standings: Vec<View> = reports.iter().map(|report| View::from(&report.question.standing)).collect();
     let log_size = reports.iter().map(|report| report.question.log_size).max().unwrap_or(0);
@@ -132,24 +134,25 @@ pub(crate) async fn add(
 }
 
 /// Checks a report and asks whether it may run.
-async fn report(app: &App, who: &Principal, at: usize, new: NewDeployment) -> Result<Report, Fault> {
-    let wrong = |why: &str| Fault::Member { pointer: "", why: format!("element {at}: {why}") };
+async fn report(app: &App, who: &Principal, at: &str, new: NewDeployment) -> Result<Report, Fault> {
+    let wrong =
+        |member: &str, why: &str| Fault::Element { pointer: format!("{at}/{member}"), why: why.into() };
     let question = verdict::question(&new.image, Some(&new.environment), None)?;
     who.scope.admits_resource(&question.image.resource)?;
-    for text in [&new.application, &new.workload] {
+    for (member, text) in [("application", &new.application), ("workload", &new.workload)] {
         let count = text.chars().count();
         if count == 0 || count > 253 || text.chars().any(char::is_control) {
-            return Err(wrong(
-                "application and workload have 1 to 253 characters without control characters",
-            ));
+            return Err(wrong(member, "has 1 to 253 characters without control characters"));
         }
     }
     let latest = Timestamp::now().checked_add(SKEW).unwrap_or(Timestamp::MAX);
-    if [new.since, new.until].into_iter().flatten().any(|moment| moment > latest) {
-        return Err(wrong("since and until are not in the future"));
+    for (member, moment) in [("since", new.since), ("until", new.until)] {
+        if moment.is_some_and(|moment| moment > latest) {
+            return Err(wrong(member, "is in the future"));
+        }
     }
     if matches!((new.since, new.until), (Some(since), Some(until)) if until < since) {
-        return Err(wrong("until is before since"));
+        return Err(wrong("until", "is before `since`"));
     }
     let answer = verdict::ask(app, &who.tenant, &question).await?;
     let ready = &answer.ready;

@@ -74,7 +74,7 @@ pub(crate) async fn events(
     ApiQuery(query): ApiQuery<EventQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
-    let types = Types::read(query.types.as_deref().unwrap_or_default())?;
+    let types = Types::asked(query.types.as_deref().unwrap_or_default())?;
     let after = match (headers.get("last-event-id"), &query.after) {
         // A reader that comes back knows better than the address that it came with.
         (Some(id), _) => Some(id.to_str().map_err(|_| Fault::Header("last-event-id"))?),

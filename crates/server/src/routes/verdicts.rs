@@ -116,7 +116,7 @@ pub(crate) struct Questions {
     #[serde(rename = "asOf")]
     as_of: Option<String>,
     /// What is read of the log: so many entries, or those up to a moment (RFC 3339); all when absent.
-    #[serde(rename = "knownAt")]
+    #[serde(rename = "knownAt", default, deserialize_with = "crate::when::place")]
     known_at: Option<String>,
 }
 

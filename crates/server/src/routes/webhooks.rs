@@ -99,7 +99,7 @@ pub(crate) async fn add(
     who: Principal,
     ApiJson(new): ApiJson<NewWebhook>,
 ) -> Result<Response, Fault> {
-    let types = Types::read(&new.types.join(","));
+    let types = Types::asked(&new.types.join(","));
     let types = types.map_err(|fault| Fault::Member { pointer: "/types", why: fault.to_string() })?;
     guard::resolve(&new.url, &app.webhooks.allowed).await?;
     let at = feed::now(&app, &who.tenant).await?;
