@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use serde::{
     Deserialize,
-    de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
 /// Bytes that the elements of one document may take, their texts apart: those are no longer than the document. 20,000 packages
@@ -190,6 +190,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watching<'_, V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        // serde takes an array for the members of a structure in their order; nobody else who reads the document does.
+        if !self.map {
+            return Err(A::Error::invalid_type(Unexpected::Seq, &"an object"));
+        }
         self.inner.visit_seq(Metered { inner, left: self.left })
     }
 
@@ -299,6 +303,23 @@ mod tests {
                 (read::<All>(wrong).unwrap_err(), serde_json::from_str::<All>(wrong).unwrap_err());
             assert_eq!(ours.to_string(), theirs.to_string(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_array_is_no_structure() {
+        #[derive(Debug, Deserialize)]
+        struct Two {
+            #[expect(dead_code, reason = "only whether it is read")]
+            one: u8,
+            #[expect(dead_code, reason = "only whether it is read")]
+            two: u8,
+        }
+        for (text, good) in [(r#"[{"one":1,"two":2}]"#, true), ("[[1,2]]", false)] {
+            assert_eq!(read::<Vec<Two>>(text).is_ok(), good, "{text}");
+            assert!(serde_json::from_str::<Vec<Two>>(text).is_ok(), "serde takes both");
+        }
+        let error = read::<Two>("[1,2]").unwrap_err().to_string();
+        assert!(error.contains("expected an object"), "{error}");
     }
 
     #[test]
