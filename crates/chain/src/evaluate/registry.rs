@@ -41,6 +41,14 @@ pub fn speaks(world: &World<'_>, statement: &Statement, rule: &RegistryRule, eve
         && world.counts(statement, &rule.signer, rule.valid_from, rule.valid_until)
 }
 
+/// Statements that do not count.
+#[derive(Clone, Copy, Default)]
+struct Others {
+    count: usize,
+    /// What was taken back of one that a rule names the signer of.
+    revoked: Option<Code>,
+}
+
 /// Judges where the artifact was seen.
 pub fn judge(
     world: &mut World<'_>,
@@ -52,7 +60,7 @@ pub fn judge(
     let mut nodes = vec![digest];
     nodes.extend(world.parents(digest));
     let mut seen: BTreeMap<Sha256, Seen<'_>> = BTreeMap::new();
-    let mut others = 0;
+    let mut others = Others::default();
     for node in nodes {
         for statement in world.naming(Node::Content(node)) {
             let Claim::Registry(event) = &statement.fact.claim else { continue };
@@ -60,7 +68,9 @@ pub fn judge(
                 let id = statement.fact.id;
                 seen.entry(id).or_insert(Seen { id, event, about: Vec::new() }).about.push(node);
             } else {
-                others += 1;
+                let rules = &mut spec.registries();
+                let revoked = || rules.find_map(|rule| world.revocation(statement, &rule.signer));
+                others = Others { count: others.count + 1, revoked: others.revoked.or_else(revoked) };
             }
         }
     }
@@ -143,7 +153,7 @@ fn walk<'s, 'a>(
     resource: &str,
     rules: &Rules,
     seen: &'s [Seen<'a>],
-    others: usize,
+    others: Others,
 ) -> Result<Path<'s, 'a>, Box<Reason>> {
     let fail = |code: Code, rule: &str, message: String| Reason::error(code, digest, rule, message);
     let path: &[Glob] = rules.path.as_deref().unwrap_or_default();
@@ -163,9 +173,11 @@ fn walk<'s, 'a>(
             let message = format!("seen in {} only", elsewhere.join(", "));
             let reason = fail(Code::RegWrongRepository, "registry", message);
             reason.because(resource, elsewhere).with_evidence(seen.iter().map(|s| s.id))
-        } else if others > 0 {
-            let message = format!("{others} registry statement(s) exist, none that counts");
-            fail(Code::RegPusherNotTrusted, "trust.registries", message).because(resource, "others")
+        } else if others.count > 0 {
+            let message = format!("{} registry statement(s) exist, none that counts", others.count);
+            let code = others.revoked.unwrap_or(Code::RegPusherNotTrusted);
+            let reason = fail(code, "trust.registries", message).because(resource, "others");
+            Reason { stage: "registry".to_owned(), ..reason }
         } else {
             let message = format!("the registry has not reported it in {resource}");
             fail(Code::RegNotObserved, "registry", message).because(resource, "none")

@@ -183,7 +183,7 @@ fn trusted<'a>(
     rules: &Rules,
 ) -> Result<Vec<Trusted<'a>>, Box<Reason>> {
     let mut found = Vec::new();
-    let mut others = 0;
+    let (mut others, mut revoked) = (0, None);
     let mut furthest = Got::Nowhere;
     let mut actual = String::new();
     let statements = world.naming(Node::Git(commit));
@@ -217,7 +217,12 @@ fn trusted<'a>(
             _ => continue,
         };
         match judged {
-            None => others += 1,
+            None => {
+                others += 1;
+                let rules = &mut spec.trust.sources.iter();
+                revoked =
+                    revoked.or_else(|| rules.find_map(|rule| world.revocation(statement, &rule.signer)));
+            }
             Some(Ok(trusted)) => found.push(trusted),
             Some(Err((got, instead))) if got > furthest => (furthest, actual) = (got, instead),
             Some(Err(_)) => {}
@@ -257,7 +262,8 @@ fn trusted<'a>(
             let ids: Vec<String> = spec.trust.sources.iter().map(|rule| rule.id.clone()).collect();
             let message =
                 format!("{others} statement(s) about the commit exist, none by a signer that counts");
-            reason(Code::SrcSignerNotTrusted, "trust.sources", message).because(ids, "others")
+            let code = revoked.unwrap_or(Code::SrcSignerNotTrusted);
+            reason(code, "trust.sources", message).because(ids, "others")
         }
         Got::Nowhere => reason(
             Code::SrcCommitUnknown,

@@ -507,11 +507,7 @@ impl<'a> Oracle<'a> {
                 }
                 exists = true;
                 for (order, rule) in rules.iter().enumerate() {
-                    let named = self.named(&rule.signer);
-                    by_revoked |= s
-                        .signers
-                        .iter()
-                        .any(|k| named.contains(k) && is_revoked(&self.world.keys[*k as usize], s.received));
+                    by_revoked |= self.was_taken_from(s, &rule.signer);
                     if !self.counts(s, &rule.signer, rule.from, rule.until) {
                         // BLD_ISSUER_MISMATCH comes before BLD_SELF_HOSTED.
                         missed = [missed, near_identity(s, &rule.signer)].into_iter().flatten().min();
@@ -687,6 +683,13 @@ impl<'a> Oracle<'a> {
         }
     }
 
+    /// Whether somebody whom the rule names signed, and was revoked for it.
+    fn was_taken_from(&self, s: &Statement, signer: &Signer) -> bool {
+        let named = self.named(signer);
+        let revoked = |k: &u32| is_revoked(&self.world.keys[*k as usize], s.received);
+        s.signers.iter().any(|k| named.contains(k) && revoked(k))
+    }
+
     fn commit_evidence(
         &self,
         (of, b): (&Statement, &Build),
@@ -697,10 +700,14 @@ impl<'a> Oracle<'a> {
         let section = policy.source.as_ref().expect("asked only with a source section");
         let mut trusted: Vec<(Option<&Commit>, u8)> = Vec::new();
         let mut properties: Vec<&String> = Vec::new();
-        let (mut any, mut wrong) = (false, Codes::new());
+        let (mut any, mut by_revoked, mut wrong) = (false, false, Codes::new());
         let tied = self.is_tied((of, b), commit, policy, section);
         for s in self.present().filter(|s| self.names(s, Node::Git(commit))) {
-            any |= matches!(s.claim, Claim::Commit(_) | Claim::Summary(_));
+            if !matches!(s.claim, Claim::Commit(_) | Claim::Summary(_)) {
+                continue;
+            }
+            any = true;
+            by_revoked |= policy.sources.iter().any(|rule| self.was_taken_from(s, &rule.signer));
             for rule in policy.sources.iter().filter(|r| self.counts(s, &r.signer, r.from, r.until)) {
                 match &s.claim {
                     Claim::Commit(c) if c.repository != section.uri => {
@@ -738,7 +745,11 @@ impl<'a> Oracle<'a> {
                 "VSA_SIGNER_VERIFIER_PAIR",
             ];
             let closest = furthest.into_iter().find(|code| wrong.contains(code));
-            broken.push(closest.unwrap_or(if any { "SRC_SIGNER_NOT_TRUSTED" } else { "SRC_COMMIT_UNKNOWN" }));
+            broken.push(closest.unwrap_or(match (any, by_revoked) {
+                (true, true) => "ATT_REVOKED_SIGNER",
+                (true, false) => "SRC_SIGNER_NOT_TRUSTED",
+                (false, _) => "SRC_COMMIT_UNKNOWN",
+            }));
             return;
         }
         let commits: Vec<&Commit> = trusted.iter().filter_map(|(c, _)| *c).collect();
@@ -918,7 +929,7 @@ impl<'a> Oracle<'a> {
             out.errors.insert("REG_WRONG_REPOSITORY");
             return;
         }
-        let (mut counting, mut elsewhere, mut others) = (Vec::new(), false, false);
+        let (mut counting, mut elsewhere, mut others, mut by_revoked) = (Vec::new(), false, false, false);
         for s in self.present() {
             let Claim::Event(e) = &s.claim else { continue };
             let named: Vec<u32> =
@@ -936,11 +947,15 @@ impl<'a> Oracle<'a> {
                 elsewhere |= e.resource != resource;
             } else {
                 others = true;
+                let mut rules = policy.registries.iter().filter(|r| asked(&r.id));
+                by_revoked |= rules.any(|rule| self.was_taken_from(s, &rule.signer));
             }
         }
         if !counting.iter().any(|(e, _)| e.resource == resource) {
             out.errors.insert(if elsewhere {
                 "REG_WRONG_REPOSITORY"
+            } else if others && by_revoked {
+                "ATT_REVOKED_SIGNER"
             } else if others {
                 "REG_PUSHER_NOT_TRUSTED"
             } else {

@@ -542,11 +542,14 @@ fn one_build_is_one_however_many_rules_take_it() {
 
 #[test]
 fn a_revoked_key_stops_counting_at_once() {
-    let mut scene = Scene::golden();
-    scene.revoke("ci");
-    let verdict = scene.ask("app");
-    check("revoked", &verdict, &[AttRevokedSigner]);
-    assert_eq!(verdict.near_misses[0].why, AttRevokedSigner);
+    for (name, stage) in [("ci", "build"), ("vcs", "source"), ("reg", "registry")] {
+        let mut scene = Scene::golden();
+        scene.revoke(name);
+        let verdict = scene.ask("app");
+        check("revoked", &verdict, &[AttRevokedSigner]);
+        assert_eq!(verdict.errors().next().unwrap().stage, stage);
+        assert!(verdict.near_misses.iter().any(|near| near.why == AttRevokedSigner), "{name}");
+    }
 }
 
 #[test]
