@@ -148,7 +148,10 @@ fn look<'a>(
 fn conclude(looked: Looked<'_>, question: &Question, log: LogView) -> (Verdict, Option<Timestamp>) {
     let Looked { mut world, chain, overflow, near: (near_misses, truncated) } = looked;
     let (control, evidence, now) = (world.control, world.evidence, world.now);
-    let mut reasons = chain.reasons.clone();
+    // Nobody asks for it any more: what it holds goes into the verdict as it is.
+    world.memo.clear();
+    let mut chain = Rc::unwrap_or_clone(chain);
+    let mut reasons = std::mem::take(&mut chain.reasons);
     let broken = reasons.iter().any(Reason::is_error);
     if overflow {
         reasons.retain(|reason| reason.code != Code::SysLimitExceeded);
@@ -215,7 +218,7 @@ fn conclude(looked: Looked<'_>, question: &Question, log: LogView) -> (Verdict, 
         mode: mode.as_str().to_owned(),
         subject: SubjectView {
             digest: question.image.digest,
-            media_type: chain.media_type.clone(),
+            media_type: chain.media_type,
             resource: question.image.resource.clone(),
             platform: question.platform.as_ref().map(platform_text),
         },
@@ -227,14 +230,14 @@ fn conclude(looked: Looked<'_>, question: &Question, log: LogView) -> (Verdict, 
         evaluated_at: now,
         as_of: now,
         valid_until,
-        levels: if outcome == Outcome::Passed { chain.levels.clone() } else { BTreeMap::new() },
+        levels: if outcome == Outcome::Passed { chain.levels } else { BTreeMap::new() },
         properties: match outcome {
-            Outcome::Passed => chain.properties.iter().cloned().collect(),
+            Outcome::Passed => chain.properties.into_iter().collect(),
             _ => Vec::new(),
         },
         summary: summary(question, outcome, &reasons, &excused.applied),
         exceptions: excused.applied,
-        links: chain.links.clone(),
+        links: chain.links,
         reasons,
         near_misses,
         truncated,

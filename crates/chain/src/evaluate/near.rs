@@ -144,61 +144,80 @@ fn why(world: &World<'_>, statement: &Statement, spec: &Spec) -> Option<Code> {
     if !statement.fact.is_verified() {
         return Some(Code::AttSignerUnknown);
     }
-    let (counts, revoked, code) = match &statement.fact.claim {
-        Claim::Build(_) if spec.build.is_some() => (
-            builds(world, statement, spec),
-            spec.builders().find_map(|rule| world.revocation(statement, &rule.signer)),
-            spec.builders()
-                .filter_map(|rule| world.misses(statement, &rule.signer))
-                .min()
-                .map_or(Code::BldSignerNotTrusted, build::missed),
-        ),
+    // Most of what is asked about counts: only of the rest it is asked why not.
+    let (revoked, code) = match &statement.fact.claim {
+        Claim::Build(_) if spec.build.is_some() => {
+            if builds(world, statement, spec) {
+                return None;
+            }
+            let missed = spec.builders().filter_map(|rule| world.misses(statement, &rule.signer)).min();
+            (
+                spec.builders().find_map(|rule| world.revocation(statement, &rule.signer)),
+                missed.map_or(Code::BldSignerNotTrusted, build::missed),
+            )
+        }
         Claim::Run(_) if spec.build.as_ref().is_some_and(|build| build.run.is_some()) => {
-            let rules = spec.trust.runs.iter();
+            let mut rules = spec.trust.runs.iter();
             let counts = match spec.trust.runs.is_empty() {
                 true => builds(world, statement, spec),
                 false => {
                     rules.clone().any(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until))
                 }
             };
-            let revoked = rules.clone().find_map(|rule| world.revocation(statement, &rule.signer));
-            (counts, revoked, Code::BldSignerNotTrusted)
+            if counts {
+                return None;
+            }
+            (rules.find_map(|rule| world.revocation(statement, &rule.signer)), Code::BldSignerNotTrusted)
         }
         Claim::Commit(_) if spec.source.is_some() && !spec.trust.sources.is_empty() => {
-            let rules = &spec.trust.sources;
-            let counts =
-                rules.iter().any(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until));
-            let revoked = rules.iter().find_map(|rule| world.revocation(statement, &rule.signer));
-            (counts, revoked, Code::SrcSignerNotTrusted)
+            let mut rules = spec.trust.sources.iter();
+            if rules.clone().any(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until)) {
+                return None;
+            }
+            (rules.find_map(|rule| world.revocation(statement, &rule.signer)), Code::SrcSignerNotTrusted)
         }
         Claim::Summary(summary)
             if spec.source.is_some() && !spec.trust.sources.is_empty() && is_of_a_commit(statement) =>
         {
-            let rules = &spec.trust.sources;
+            let rules = spec.trust.sources.iter();
             let counting =
-                || rules.iter().filter(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until));
-            let counts = counting().any(|rule| source::speaks_for(rule, summary));
-            let revoked = rules.iter().find_map(|rule| world.revocation(statement, &rule.signer));
+                || rules.clone().filter(|r| world.counts(statement, &r.signer, r.valid_from, r.valid_until));
+            if counting().any(|rule| source::speaks_for(rule, summary)) {
+                return None;
+            }
             match counting().next() {
-                Some(_) => (counts, None, Code::VsaSignerVerifierPair),
-                None => (counts, revoked, Code::SrcSignerNotTrusted),
+                Some(_) => (None, Code::VsaSignerVerifierPair),
+                None => {
+                    let revoked = rules.clone().find_map(|rule| world.revocation(statement, &rule.signer));
+                    (revoked, Code::SrcSignerNotTrusted)
+                }
             }
         }
-        Claim::Registry(event) if spec.registry.is_some() => (
-            spec.registries().any(|rule| registry::speaks(world, statement, rule, event)),
-            spec.registries().find_map(|rule| world.revocation(statement, &rule.signer)),
-            Code::RegPusherNotTrusted,
-        ),
+        Claim::Registry(event) if spec.registry.is_some() => {
+            if spec.registries().any(|rule| registry::speaks(world, statement, rule, event)) {
+                return None;
+            }
+            (
+                spec.registries().find_map(|rule| world.revocation(statement, &rule.signer)),
+                Code::RegPusherNotTrusted,
+            )
+        }
         Claim::Summary(_) if !spec.trust.verifiers.is_empty() && !is_of_a_commit(statement) => {
             let (counts, revoked) = summary::near(world, statement, spec);
-            (counts, revoked, Code::VsaSignerVerifierPair)
+            if counts {
+                return None;
+            }
+            (revoked, Code::VsaSignerVerifierPair)
         }
         _ => {
             let (counts, revoked) = require::near(world, statement, spec)?;
-            (counts, revoked, Code::PrpSignerNotTrusted)
+            if counts {
+                return None;
+            }
+            (revoked, Code::PrpSignerNotTrusted)
         }
     };
-    if counts { None } else { Some(revoked.unwrap_or(code)) }
+    Some(revoked.unwrap_or(code))
 }
 
 /// Summaries of images are for others to read.
