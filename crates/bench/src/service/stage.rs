@@ -26,9 +26,13 @@ const SETTINGS: [&str; 6] = [
 ];
 
 /// Reads everything once: a database that has run for a while has in memory what it is asked for, as far as there is room.
-const WARM: &str = "create extension if not exists pg_prewarm;
-    select sum(pg_prewarm(c.oid)) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'i', 't') and n.nspname in ('public', 'pg_toast')";
+const WARM: &str = "do $$ begin
+        if exists (select 1 from pg_available_extensions where name = 'pg_prewarm') then
+            create extension if not exists pg_prewarm;
+            perform sum(pg_prewarm(c.oid)) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where c.relkind in ('r', 'i', 't') and n.nspname in ('public', 'pg_toast');
+        end if;
+    end $$";
 
 /// Half of the machine's memory for the database's buffers, in MB.
 fn buffers_mb() -> u64 {
