@@ -67,30 +67,6 @@ const BESIDE: [&str; 3] = ["verdict.changed", "deployment.started", "deployment.
 /// Told of a certificate that names a repository by other ids than it was pinned to.
 const MISMATCH: &str = "trust.mismatch";
 
-/// Kinds of entries; [`type_of`] says which are anybody's event.
-const KINDS: [&str; 20] = [
-    kind::ATTESTATION,
-    kind::OBJECT,
-    kind::TRUST_ADDED,
-    kind::TRUST_EFFECTIVE,
-    kind::TRUST_WITHDRAWN,
-    kind::TRUST_RULES,
-    kind::TRUST_APPROVED,
-    kind::TRUST_PINNED,
-    kind::POLICY_APPLIED,
-    kind::POLICY_DRAFTED,
-    kind::POLICY_TESTED,
-    kind::POLICY_APPROVED,
-    kind::POLICY_ACTIVATED,
-    kind::EXCEPTION_REQUESTED,
-    kind::EXCEPTION_APPROVED,
-    kind::EXCEPTION_WITHDRAWN,
-    kind::GROUP_SET,
-    kind::REVOCATION,
-    kind::EVIDENCE_ERASED,
-    kind::TOKEN_CREATED,
-];
-
 impl Types {
     /// Reads a list with commas. `deployment.*` names all that begin so.
     pub fn read(list: &str) -> Result<Self, Fault> {
@@ -112,7 +88,7 @@ impl Types {
     /// The same of somebody who asks now: a misspelt type would be silence for ever. What was stored is read without.
     pub fn asked(list: &str) -> Result<Self, Fault> {
         let types = Self::read(list)?;
-        let told = || KINDS.iter().filter_map(|kind| type_of(kind)).chain(BESIDE).chain([MISMATCH]);
+        let told = || kind::ALL.iter().filter_map(|kind| type_of(kind)).chain(BESIDE).chain([MISMATCH]);
         let fits = |name: &String| match name.strip_suffix('*') {
             Some(prefix) => told().any(|kind| kind.starts_with(prefix)),
             None => told().any(|kind| kind == name),
@@ -401,7 +377,7 @@ mod tests {
         {
             assert!(Types::asked(known).is_ok(), "{known}");
         }
-        for told in KINDS.iter().filter_map(|kind| type_of(kind)) {
+        for told in kind::ALL.iter().filter_map(|kind| type_of(kind)) {
             assert!(Types::asked(told).is_ok(), "{told}");
         }
         for bad in ["verdict.change", "verdict.changed,nonsense.*", "token.created", "attestation"] {

@@ -138,15 +138,7 @@ pub enum Fault {
     #[error("{pointer}: {why}")]
     Member {
         /// Where.
-        pointer: &'static str,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The same of one element of a list.
-    #[error("{pointer}: {why}")]
-    Element {
-        /// Where.
-        pointer: String,
+        pointer: Cow<'static, str>,
         /// What is wrong with it.
         why: String,
     },
@@ -369,7 +361,7 @@ impl Fault {
                 JsonFault::Shape(_) => (S::BAD_REQUEST, "REQ_MEMBER", "Malformed request"),
                 JsonFault::TooMany => (S::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", "Body too large"),
             },
-            Self::Member { .. } | Self::Element { .. } => (S::BAD_REQUEST, "REQ_MEMBER", "Malformed request"),
+            Self::Member { .. } => (S::BAD_REQUEST, "REQ_MEMBER", "Malformed request"),
             Self::Query(_) => (S::BAD_REQUEST, "REQ_QUERY", "Malformed request"),
             Self::Path(_) => (S::BAD_REQUEST, "REQ_PATH", "Malformed request"),
             Self::Header(_) => (S::BAD_REQUEST, "REQ_HEADER", "Malformed request"),
@@ -449,8 +441,7 @@ impl Fault {
         let at = |(line, column): (usize, usize)| (line as u64, column as u64);
         match self {
             Self::Json(e) => (Some(e.pointer.clone()), Some(at((e.line, e.column)))),
-            Self::Member { pointer, .. } => (Some((*pointer).to_owned()), None),
-            Self::Element { pointer, .. } => (Some(pointer.clone()), None),
+            Self::Member { pointer, .. } => (Some(pointer.to_string()), None),
             Self::Refused(e) => (e.pointer().map(str::to_owned), e.position().map(at)),
             Self::Policy(e) => {
                 let pointer = format!("/{}", e.path.trim_matches('.').replace('.', "/"));

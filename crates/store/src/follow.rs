@@ -368,7 +368,7 @@ impl Follower {
             Err(other) => return Err(other),
         };
         if !followed.lease_valid() {
-            self.shared.poll_after_now(&followed).await?;
+            followed.polls.after_now(self.shared.poll_one(&followed)).await?;
         }
         followed.snapshot()
     }
@@ -376,7 +376,7 @@ impl Follower {
     /// A snapshot from a poll that begins after this call.
     pub async fn refreshed(&self, tenant: &str) -> Result<Arc<Snapshot>, FollowError> {
         let followed = self.shared.tenant(tenant)?;
-        self.shared.poll_after_now(&followed).await?;
+        followed.polls.after_now(self.shared.poll_one(&followed)).await?;
         followed.snapshot()
     }
 
@@ -578,21 +578,6 @@ impl Shared {
             let _ = task.await;
         }
         Ok(())
-    }
-
-    /// A poll that begins after this call, shared by all who wait for one: at most one is under way, and one is next.
-    async fn poll_after_now(self: &Arc<Self>, tenant: &Arc<Tenant>) -> Result<(), FollowError> {
-        let asked = tenant.polls.begun();
-        let mut last = tenant.polls.turn().await;
-        if let Some((number, result)) = &*last
-            && *number > asked
-        {
-            return result.clone();
-        }
-        let number = tenant.polls.begin();
-        let result = self.poll_one(tenant).await;
-        *last = Some((number, result.clone()));
-        result
     }
 
     async fn poll_one(self: &Arc<Self>, tenant: &Arc<Tenant>) -> Result<(), FollowError> {

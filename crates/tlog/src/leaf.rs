@@ -22,52 +22,63 @@ const COMMON: [&str; 6] = ["body", "id", "kind", "submitter", "time", "v"];
 
 /// The kinds of this release.
 pub mod kind {
-    /// Entry 0: fixes the log's origin.
-    pub const LOG_ORIGIN: &str = "log.origin";
-    /// An envelope or bundle.
-    pub const ATTESTATION: &str = "attestation";
-    /// Content-addressed bytes.
-    pub const OBJECT: &str = "object";
-    /// A key or trust root was registered.
-    pub const TRUST_ADDED: &str = "trust.added";
-    /// All stored evidence was verified under it.
-    pub const TRUST_EFFECTIVE: &str = "trust.effective";
-    /// A trust domain was withdrawn.
-    pub const TRUST_WITHDRAWN: &str = "trust.withdrawn";
-    /// A policy revision became active.
-    pub const POLICY_APPLIED: &str = "policy.applied";
-    /// A policy revision was proposed.
-    pub const POLICY_DRAFTED: &str = "policy.drafted";
-    /// The tests inside a policy revision were run.
-    pub const POLICY_TESTED: &str = "policy.tested";
-    /// A policy revision was approved.
-    pub const POLICY_APPROVED: &str = "policy.approved";
-    /// A policy revision that was there became active.
-    pub const POLICY_ACTIVATED: &str = "policy.activated";
-    /// An exception was asked for.
-    pub const EXCEPTION_REQUESTED: &str = "exception.requested";
-    /// An exception was approved.
-    pub const EXCEPTION_APPROVED: &str = "exception.approved";
-    /// An exception was withdrawn.
-    pub const EXCEPTION_WITHDRAWN: &str = "exception.withdrawn";
-    /// How many must stand behind what is added to trust.
-    pub const TRUST_RULES: &str = "trust.rules";
-    /// Somebody stands behind what was added to trust.
-    pub const TRUST_APPROVED: &str = "trust.approved";
-    /// The ids of a repository were pinned on first use.
-    pub const TRUST_PINNED: &str = "trust.pinned";
-    /// The members of a group were set.
-    pub const GROUP_SET: &str = "group.set";
-    /// Something is no longer trusted.
-    pub const REVOCATION: &str = "revocation";
-    /// An API token was made.
-    pub const TOKEN_CREATED: &str = "token.created";
-    /// An API token was revoked.
-    pub const TOKEN_REVOKED: &str = "token.revoked";
-    /// A tenant was made.
-    pub const TENANT_CREATED: &str = "tenant.created";
-    /// A body was erased, with its reason.
-    pub const EVIDENCE_ERASED: &str = "evidence.erased";
+    macro_rules! kinds {
+        ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+            $($(#[$doc])* pub const $name: &str = $text;)*
+
+            /// All of them.
+            pub const ALL: &[&str] = &[$($name),*];
+        };
+    }
+
+    kinds! {
+        /// Entry 0: fixes the log's origin.
+        LOG_ORIGIN = "log.origin",
+        /// An envelope or bundle.
+        ATTESTATION = "attestation",
+        /// Content-addressed bytes.
+        OBJECT = "object",
+        /// A key or trust root was registered.
+        TRUST_ADDED = "trust.added",
+        /// All stored evidence was verified under it.
+        TRUST_EFFECTIVE = "trust.effective",
+        /// A trust domain was withdrawn.
+        TRUST_WITHDRAWN = "trust.withdrawn",
+        /// A policy revision became active.
+        POLICY_APPLIED = "policy.applied",
+        /// A policy revision was proposed.
+        POLICY_DRAFTED = "policy.drafted",
+        /// The tests inside a policy revision were run.
+        POLICY_TESTED = "policy.tested",
+        /// A policy revision was approved.
+        POLICY_APPROVED = "policy.approved",
+        /// A policy revision that was there became active.
+        POLICY_ACTIVATED = "policy.activated",
+        /// An exception was asked for.
+        EXCEPTION_REQUESTED = "exception.requested",
+        /// An exception was approved.
+        EXCEPTION_APPROVED = "exception.approved",
+        /// An exception was withdrawn.
+        EXCEPTION_WITHDRAWN = "exception.withdrawn",
+        /// How many must stand behind what is added to trust.
+        TRUST_RULES = "trust.rules",
+        /// Somebody stands behind what was added to trust.
+        TRUST_APPROVED = "trust.approved",
+        /// The ids of a repository were pinned on first use.
+        TRUST_PINNED = "trust.pinned",
+        /// The members of a group were set.
+        GROUP_SET = "group.set",
+        /// Something is no longer trusted.
+        REVOCATION = "revocation",
+        /// An API token was made.
+        TOKEN_CREATED = "token.created",
+        /// An API token was revoked.
+        TOKEN_REVOKED = "token.revoked",
+        /// A tenant was made.
+        TENANT_CREATED = "tenant.created",
+        /// A body was erased, with its reason.
+        EVIDENCE_ERASED = "evidence.erased",
+    }
 }
 
 /// One entry of the log.

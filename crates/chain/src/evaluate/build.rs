@@ -566,11 +566,10 @@ fn conclude<'a>(
             reasons.push(reason.under(missing));
         }
     } else if !good.is_empty() {
-        let found = agreed;
-        let message = format!("{found} independent builder(s) agree, the policy wants {k}");
+        let message = format!("{agreed} independent builder(s) agree, the policy wants {k}");
         let reason = Reason::error(Code::BldThreshold, node, "build.builders.atLeast", message);
         let evidence = good.iter().map(|exam| exam.statement.fact.id);
-        let reason = reason.because(rules.builders.at_least, found).with_evidence(evidence);
+        let reason = reason.because(rules.builders.at_least, agreed).with_evidence(evidence);
         // How old the builds are is asked only when there are enough.
         let aged = spec.time.max_artifact_age.is_some() && spec.time.mode == Mode::Enforce;
         reasons.push(reason.under(if aged { Mode::Enforce } else { rules.mode }));

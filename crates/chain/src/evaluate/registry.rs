@@ -68,9 +68,9 @@ pub fn judge(
                 let id = statement.fact.id;
                 seen.entry(id).or_insert(Seen { id, event, about: Vec::new() }).about.push(node);
             } else {
-                let rules = &mut spec.registries();
-                let revoked = || rules.find_map(|rule| world.revocation(statement, &rule.signer));
-                others = Others { count: others.count + 1, revoked: others.revoked.or_else(revoked) };
+                let revoked = || spec.registries().find_map(|rule| world.revocation(statement, &rule.signer));
+                others.count += 1;
+                others.revoked = others.revoked.or_else(revoked);
             }
         }
     }

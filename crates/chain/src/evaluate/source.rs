@@ -218,10 +218,9 @@ fn trusted<'a>(
         };
         match judged {
             None => {
+                let of = |rule: &SourceRule| world.revocation(statement, &rule.signer);
                 others += 1;
-                let rules = &mut spec.trust.sources.iter();
-                revoked =
-                    revoked.or_else(|| rules.find_map(|rule| world.revocation(statement, &rule.signer)));
+                revoked = revoked.or_else(|| spec.trust.sources.iter().find_map(of));
             }
             Some(Ok(trusted)) => found.push(trusted),
             Some(Err((got, instead))) if got > furthest => (furthest, actual) = (got, instead),

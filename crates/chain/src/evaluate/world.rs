@@ -321,18 +321,17 @@ impl<'a> World<'a> {
     /// The same signatures in every copy of the payload that is trusted: each proves by itself that the payload was logged or existed at a
     /// time, and nobody gets rid of one by sending another.
     pub fn copies_of(&self, statement: &Statement, signatures: &[&'a Signature]) -> Vec<&'a Signature> {
+        let same = |signature: &Signature| signatures.iter().any(|known| known.signer == signature.signer);
         // Copies of a payload are about the same.
         let about = statement.fact.subject_nodes().first().and_then(|node| self.by_node.get(node));
-        let copies = about
-            .into_iter()
-            .flatten()
-            .filter(|other| other.fact.payload == statement.fact.payload && !self.is_withdrawn(other));
-        let same = |signature: &&Signature| signatures.iter().any(|known| known.signer == signature.signer);
-        let of = |copy: &&'a Statement| {
-            let copy: &'a Statement = copy;
-            copy.fact.signatures.iter().filter(same).filter(|s| vouched(self.control, copy, s)).collect()
-        };
-        copies.map(of).collect::<Vec<Vec<_>>>().concat()
+        let mut found = Vec::new();
+        for copy in about.into_iter().flatten().copied() {
+            if copy.fact.payload == statement.fact.payload && !self.is_withdrawn(copy) {
+                let good = |s: &&Signature| same(s) && vouched(self.control, copy, s);
+                found.extend(copy.fact.signatures.iter().filter(good));
+            }
+        }
+        found
     }
 
     /// The certificate identities that signed and count for the rule.

@@ -104,7 +104,7 @@ pub(crate) async fn admit(
 ) -> Result<Response, Fault> {
     if review.api_version != "admission.k8s.io/v1" || review.kind != "AdmissionReview" {
         return Err(Fault::Member {
-            pointer: "/apiVersion",
+            pointer: "/apiVersion".into(),
             why: "is admission.k8s.io/v1, of kind AdmissionReview".into(),
         });
     }
@@ -120,7 +120,7 @@ pub(crate) async fn admit(
         "DELETE" | "CONNECT" => Ok(BTreeSet::new()),
         _ => {
             return Err(Fault::Member {
-                pointer: "/request/operation",
+                pointer: "/request/operation".into(),
                 why: "is CREATE, UPDATE, DELETE or CONNECT".into(),
             });
         }

@@ -110,7 +110,12 @@ pub(crate) async fn approve(
         (Some(key), None, None) => Effective::from(key),
         (None, Some(root), None) => Effective::Root(root),
         (None, None, Some(index)) => return group(&app, &who, index).await,
-        _ => return Err(Fault::Member { pointer: "", why: "has exactly one of key, root and group".into() }),
+        _ => {
+            return Err(Fault::Member {
+                pointer: "".into(),
+                why: "has exactly one of key, root and group".into(),
+            });
+        }
     };
     let snapshot = app.backend.snapshot(&who.tenant).await?;
     let control = &snapshot.control;
@@ -177,7 +182,7 @@ pub(crate) async fn rule(
     ApiJson(Rule { approvals }): ApiJson<Rule>,
 ) -> Result<Response, Fault> {
     if approvals > MAX_APPROVALS {
-        return Err(Fault::Member { pointer: "/approvals", why: format!("is 0 to {MAX_APPROVALS}") });
+        return Err(Fault::Member { pointer: "/approvals".into(), why: format!("is 0 to {MAX_APPROVALS}") });
     }
     let by = who.identity.clone();
     let asked = app.backend.append_control(&who.tenant, who.submitter(), move |control| {

@@ -101,14 +101,14 @@ pub(crate) async fn add(
         one => (vec![one], true),
     };
     if all.is_empty() || all.len() > MAX_REPORTS {
-        return Err(Fault::Member { pointer: "", why: format!("has 1 to {MAX_REPORTS} elements") });
+        return Err(Fault::Member { pointer: "".into(), why: format!("has 1 to {MAX_REPORTS} elements") });
     }
     let mut reports = Vec::with_capacity(all.len());
     for (at, one) in all.into_iter().enumerate() {
         // One that stands alone is the body itself.
         let at = if single { String::new() } else { format!("/{at}") };
         let one: NewDeployment = serde_json::from_value(one)
-            .map_err(|error| Fault::Element { pointer: at.clone(), why: error.to_string() })?;
+            .map_err(|error| Fault::Member { pointer: at.clone().into(), why: error.to_string() })?;
         reports.push(report(&app, &who, &at, one).await?);
     }
     let standings: Vec<View> = reports.iter().map(|report| View::from(&report.question.standing)).collect();
@@ -136,7 +136,7 @@ pub(crate) async fn add(
 /// Checks a report and asks whether it may run.
 async fn report(app: &App, who: &Principal, at: &str, new: NewDeployment) -> Result<Report, Fault> {
     let wrong =
-        |member: &str, why: &str| Fault::Element { pointer: format!("{at}/{member}"), why: why.into() };
+        |member: &str, why: &str| Fault::Member { pointer: format!("{at}/{member}").into(), why: why.into() };
     let question = verdict::question(&new.image, Some(&new.environment), None)?;
     who.scope.admits_resource(&question.image.resource)?;
     for (member, text) in [("application", &new.application), ("workload", &new.workload)] {

@@ -109,7 +109,10 @@ pub(crate) async fn distribution(State(app): State<App>, request: Request) -> Re
     }
     let notification: Notification = catenary_evidence::json::parse(&payload.bytes)?;
     if notification.events.len() > MAX_EVENTS {
-        return Err(Fault::Member { pointer: "/events", why: format!("has at most {MAX_EVENTS} elements") });
+        return Err(Fault::Member {
+            pointer: "/events".into(),
+            why: format!("has at most {MAX_EVENTS} elements"),
+        });
     }
     let mut pushes = Vec::new();
     for event in notification.events {

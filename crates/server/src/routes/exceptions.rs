@@ -123,8 +123,10 @@ impl Wanted {
             policy: self.policy,
             owner: tokens::text("/owner", self.owner, 128)?,
             reason: tokens::text("/reason", self.reason, 1024)?,
-            expires: expires
-                .map_err(|_| Fault::Member { pointer: "/expires", why: "is an RFC 3339 time".into() })?,
+            expires: expires.map_err(|_| Fault::Member {
+                pointer: "/expires".into(),
+                why: "is an RFC 3339 time".into(),
+            })?,
         })
     }
 }

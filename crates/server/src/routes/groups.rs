@@ -93,11 +93,14 @@ pub(crate) async fn set(
 ) -> Result<Response, Fault> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-');
     if name.is_empty() || name.len() > 63 || !name.bytes().all(plain) {
-        return Err(Fault::Member { pointer: "/name", why: "is 1 to 63 of [a-z0-9.-]".into() });
+        return Err(Fault::Member { pointer: "/name".into(), why: "is 1 to 63 of [a-z0-9.-]".into() });
     }
     for (pointer, count) in [("/keys", keys.len()), ("/principals", principals.len())] {
         if count > MAX_MEMBERS {
-            return Err(Fault::Member { pointer, why: format!("has at most {MAX_MEMBERS} members") });
+            return Err(Fault::Member {
+                pointer: pointer.into(),
+                why: format!("has at most {MAX_MEMBERS} members"),
+            });
         }
     }
     let principals: Vec<String> =

@@ -498,7 +498,9 @@ pub(crate) async fn what_if(
     let running_only = match body.scope.as_deref() {
         None | Some("watched") => false,
         Some("deployed") => true,
-        Some(_) => return Err(Fault::Member { pointer: "/scope", why: "is deployed or watched".into() }),
+        Some(_) => {
+            return Err(Fault::Member { pointer: "/scope".into(), why: "is deployed or watched".into() });
+        }
     };
     let revocation = match body.revocation {
         Some(revocation) => Some(revocations::checked(&app, &who, revocation).await?),
@@ -509,7 +511,7 @@ pub(crate) async fn what_if(
     match body.format.as_deref() {
         None | Some("json") => {}
         Some("ndjson") => return Ok(stream_what_if(app, snapshot, changed, running_only)),
-        Some(_) => return Err(Fault::Member { pointer: "/format", why: "is json or ndjson".into() }),
+        Some(_) => return Err(Fault::Member { pointer: "/format".into(), why: "is json or ndjson".into() }),
     }
     let limit = page::limit(body.limit)?;
     let after = body.cursor.as_deref().map(|text| text.parse::<Sha256>().map(|key| key.0));
@@ -524,7 +526,7 @@ pub(crate) async fn what_if(
 /// One question under a policy that nobody applied.
 async fn try_policy(app: &App, who: &Principal, body: &WhatIf, asked: &Asked) -> Result<Response, Fault> {
     let (Some(document), None) = (&body.policy, &body.revocation) else {
-        return Err(Fault::Member { pointer: "/question", why: "is asked of a `policy`".into() });
+        return Err(Fault::Member { pointer: "/question".into(), why: "is asked of a `policy`".into() });
     };
     let question = asked.read(app, who).await?;
     let snapshot = app.backend.snapshot(&who.tenant).await?;

@@ -118,10 +118,10 @@ impl Registered {
 
 impl NewKey {
     fn read(self) -> Result<TrustedKey, Fault> {
-        let time = |pointer, text: Option<String>| {
+        let time = |pointer: &'static str, text: Option<String>| {
             let parse = |t: String| {
                 t.parse::<Timestamp>()
-                    .map_err(|_| Fault::Member { pointer, why: "is an RFC 3339 time".into() })
+                    .map_err(|_| Fault::Member { pointer: pointer.into(), why: "is an RFC 3339 time".into() })
             };
             text.map(parse).transpose()
         };
@@ -136,7 +136,7 @@ impl NewKey {
         let (valid_from, valid_until) =
             (time("/validFrom", self.valid_from)?, time("/validUntil", self.valid_until)?);
         if valid_from.zip(valid_until).is_some_and(|(from, until)| from >= until) {
-            return Err(Fault::Member { pointer: "/validUntil", why: "is after validFrom".into() });
+            return Err(Fault::Member { pointer: "/validUntil".into(), why: "is after validFrom".into() });
         }
         Ok(TrustedKey {
             id: key.id(),

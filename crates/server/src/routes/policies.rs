@@ -70,9 +70,9 @@ fn document(payload: &Payload) -> Result<String, Fault> {
         });
     }
     let text = String::from_utf8(payload.bytes.to_vec())
-        .map_err(|_| Fault::Member { pointer: "", why: "the document is not UTF-8".into() })?;
+        .map_err(|_| Fault::Member { pointer: "".into(), why: "the document is not UTF-8".into() })?;
     match text.contains('\0') {
-        true => Err(Fault::Member { pointer: "", why: "the document holds NUL".into() }),
+        true => Err(Fault::Member { pointer: "".into(), why: "the document holds NUL".into() }),
         false => Ok(text),
     }
 }

@@ -51,7 +51,7 @@ pub(crate) async fn create(
     ApiJson(body): ApiJson<NewTenant>,
 ) -> Result<Response, Fault> {
     if !token::is_tenant(&body.name) {
-        return Err(Fault::Member { pointer: "/name", why: "is [a-z][a-z0-9-]{0,31}".into() });
+        return Err(Fault::Member { pointer: "/name".into(), why: "is [a-z][a-z0-9-]{0,31}".into() });
     }
     let admin_token = bootstrap::make_tenant(&app, &body.name, body.public_log, who.submitter()).await?;
     tracing::info!(target: "audit", tenant = PLATFORM, by = who.name, name = body.name, "made a tenant");

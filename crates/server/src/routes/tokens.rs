@@ -88,7 +88,7 @@ pub(crate) fn text(pointer: &'static str, text: String, most: usize) -> Result<S
     let count = text.chars().count();
     if count == 0 || count > most || text.chars().any(char::is_control) {
         return Err(Fault::Member {
-            pointer,
+            pointer: pointer.into(),
             why: format!("has 1 to {most} characters without control characters"),
         });
     }
@@ -139,27 +139,32 @@ pub(crate) async fn create(
 ) -> Result<Response, Fault> {
     let role =
         Role::from_name(&body.role).filter(|role| (*role == Role::PlatformAdmin) == (who.tenant == PLATFORM));
-    let role =
-        role.ok_or(Fault::Member { pointer: "/role", why: "is submitter, reader, auditor or admin".into() })?;
+    let role = role.ok_or(Fault::Member {
+        pointer: "/role".into(),
+        why: "is submitter, reader, auditor or admin".into(),
+    })?;
     let lives = match body.expires_in.as_deref() {
         None => Some(SignedDuration::from_hours(24 * DEFAULT_DAYS)),
         Some(text) => duration(text),
     };
     let lives = lives.ok_or(Fault::Member {
-        pointer: "/expiresIn",
+        pointer: "/expiresIn".into(),
         why: format!("is for example 30d, at most {MAX_DAYS}d"),
     })?;
     if body.repositories.len() > 100 || body.predicate_types.len() > 100 {
-        return Err(Fault::Member { pointer: "/repositories", why: "has at most 100 elements".into() });
+        return Err(Fault::Member {
+            pointer: "/repositories".into(),
+            why: "has at most 100 elements".into(),
+        });
     }
     if role != Role::Submitter && !(body.repositories.is_empty() && body.predicate_types.is_empty()) {
         return Err(Fault::Member {
-            pointer: "/repositories",
+            pointer: "/repositories".into(),
             why: "is for submitters only: other roles have no scope".into(),
         });
     }
     Scope::new(&body.repositories, &body.predicate_types)
-        .map_err(|why| Fault::Member { pointer: "/repositories", why })?;
+        .map_err(|why| Fault::Member { pointer: "/repositories".into(), why })?;
     let name = text("/name", body.name, 128)?;
     let (token, secret) = make(&who.tenant, name, role, lives, body.repositories, body.predicate_types)?;
     let token = Token { by: Some(who.identity.clone()), ..token };

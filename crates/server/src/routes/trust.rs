@@ -182,7 +182,7 @@ pub(crate) async fn add(
     };
     if !(1..=8).contains(&rules.logs) || (rules.logs > 1 && !rules.log && witnesses.is_none()) {
         let why = "is 1 to 8, and more than 1 only where there must be an entry".into();
-        return Err(Fault::Member { pointer: "/logs", why });
+        return Err(Fault::Member { pointer: "/logs".into(), why });
     }
     let digest = Sha256::of(body.document.as_bytes());
     let root = RootVersion {

@@ -287,7 +287,7 @@ pub(crate) async fn many(
     let mode = Mode::read(query.record.as_deref(), Mode::Optional)?;
     if body.questions.is_empty() || body.questions.len() > MAX_QUESTIONS {
         return Err(Fault::Member {
-            pointer: "/questions",
+            pointer: "/questions".into(),
             why: format!("has 1 to {MAX_QUESTIONS} elements"),
         });
     }

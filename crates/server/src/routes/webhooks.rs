@@ -100,7 +100,7 @@ pub(crate) async fn add(
     ApiJson(new): ApiJson<NewWebhook>,
 ) -> Result<Response, Fault> {
     let types = Types::asked(&new.types.join(","));
-    let types = types.map_err(|fault| Fault::Member { pointer: "/types", why: fault.to_string() })?;
+    let types = types.map_err(|fault| Fault::Member { pointer: "/types".into(), why: fault.to_string() })?;
     guard::resolve(&new.url, &app.webhooks.allowed).await?;
     let at = feed::now(&app, &who.tenant).await?;
     let mut random = [0; 9];
@@ -174,8 +174,9 @@ pub(crate) async fn rotate(
     let overlap = match overlap {
         None => SignedDuration::from_hours(24),
         Some(text) => {
-            let span = document::span(&text).map_err(|why| Fault::Member { pointer: "/overlap", why })?;
-            let why = || Fault::Member { pointer: "/overlap", why: "is at most 30d".into() };
+            let span =
+                document::span(&text).map_err(|why| Fault::Member { pointer: "/overlap".into(), why })?;
+            let why = || Fault::Member { pointer: "/overlap".into(), why: "is at most 30d".into() };
             Some(span).filter(|span| *span <= LONGEST_OVERLAP).ok_or_else(why)?
         }
     };

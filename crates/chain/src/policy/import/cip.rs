@@ -174,12 +174,7 @@ pub fn key(draft: &mut Draft<'_>, at: &At<'_>, name: &str) -> Result<Vec<Option<
         let name = format!("{}-{name}", draft.name);
         return Ok(signers::keys(draft, &data, data.text()?, hash, &name));
     }
-    for (member, what) in [("secretRef", "a Kubernetes secret"), ("kms", "a key service")] {
-        if let Some(at) = at.get(member)? {
-            let mend = "register its public part by `catenary key add`, and add its id to the signers";
-            draft.out.say(&at, format!("the key lies in {what}"), mend);
-        }
-    }
+    signers::elsewhere(draft, at, [("secretRef", "a Kubernetes secret"), ("kms", "a key service")])?;
     Ok(vec![None])
 }
 

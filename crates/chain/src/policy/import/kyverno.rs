@@ -3,7 +3,6 @@
 //! There, every set of attestors must hold, and of a set `count` entries, all when it is left out. Of a text of several keys each is
 //! an entry. Images that no rule matches are not verified at all.
 
-use catenary_evidence::trust_root::SIGSTORE;
 use jiff::Timestamp;
 
 use super::{
@@ -302,10 +301,7 @@ fn entry(
     depth: usize,
 ) -> Result<Vec<Want>, PolicyError> {
     draft.others(at, &["keys", "keyless", "certificates", "attestor", "annotations", "repository"])?;
-    if let Some(annotations) = at.get("annotations")? {
-        let what = "annotations of the signature are not looked at here";
-        draft.refuse(&annotations, what, "say what they mean by an attestation");
-    }
+    signers::annotations(draft, at)?;
     if let Some(at) = at.get("repository")? {
         let mend = "send them to the service, for example by `catenary import oci`";
         draft.out.say(&at, "where signatures lie is no matter of a policy", mend);
@@ -337,12 +333,7 @@ fn keys(draft: &mut Draft<'_>, at: &At<'_>) -> Result<Vec<Option<By>>, PolicyErr
         let name = format!("{}-key", draft.name);
         return Ok(signers::keys(draft, &text, text.text()?, at.text_of("signatureAlgorithm")?, &name));
     }
-    for (member, what) in [("secret", "a Kubernetes secret"), ("kms", "a key service")] {
-        if let Some(at) = at.get(member)? {
-            let mend = "register its public part by `catenary key add`, and add its id to the signers";
-            draft.out.say(&at, format!("the key lies in {what}"), mend);
-        }
-    }
+    signers::elsewhere(draft, at, [("secret", "a Kubernetes secret"), ("kms", "a key service")])?;
     Ok(vec![None])
 }
 
@@ -358,13 +349,7 @@ fn keyless(draft: &mut Draft<'_>, at: &At<'_>) -> Result<Option<By>, PolicyError
         "additionalExtensions",
     ];
     draft.others(at, &KNOWN)?;
-    let root = match at.get("roots")? {
-        Some(roots) => {
-            let name = format!("{}-ca", draft.name);
-            signers::root(draft, &roots, &name)
-        }
-        None => SIGSTORE.to_owned(),
-    };
+    let root = signers::roots(draft, at)?;
     rekor(draft, at, Some(&root))?;
     let mut by = signers::wild_identity(draft, at, &root)?;
     if let (Some(By::Name(name)), Some(extensions)) = (&mut by, at.get("additionalExtensions")?) {
@@ -393,7 +378,6 @@ fn extension(name: &str, value: &str) -> Option<(String, Matcher)> {
 
 /// `rekor`: Kyverno asks the public log, unless it is told not to.
 fn rekor(draft: &mut Draft<'_>, at: &At<'_>, root: Option<&str>) -> Result<(), PolicyError> {
-    const PUBLIC: &str = "https://rekor.sigstore.dev";
     if let Some(ctlog) = at.get("ctlog")? {
         draft.others(&ctlog, &["ignoreSCT", "pubkey", "tsaCertChain"])?;
         for member in ["pubkey", "tsaCertChain"] {
@@ -404,7 +388,7 @@ fn rekor(draft: &mut Draft<'_>, at: &At<'_>, root: Option<&str>) -> Result<(), P
         }
     }
     let Some(rekor) = at.get("rekor")? else {
-        signers::log(draft, at, PUBLIC, root);
+        signers::log(draft, at, signers::REKOR, root);
         return Ok(());
     };
     draft.others(&rekor, &["url", "ignoreTlog", "pubkey"])?;
@@ -414,7 +398,7 @@ fn rekor(draft: &mut Draft<'_>, at: &At<'_>, root: Option<&str>) -> Result<(), P
     let url = match rekor.get("pubkey")? {
         // A key of its own is a log of its own, wherever it lies.
         Some(_) => "",
-        None => rekor.text_of("url")?.unwrap_or(PUBLIC),
+        None => rekor.text_of("url")?.unwrap_or(signers::REKOR),
     };
     signers::log(draft, &rekor, url, root);
     Ok(())

@@ -17,6 +17,40 @@ use super::{
 const PUBLIC_CA: &str = "fulcio.sigstore.dev";
 const PUBLIC_LOG: &str = "rekor.sigstore.dev";
 
+/// The log that is asked when a policy names none.
+pub const REKOR: &str = "https://rekor.sigstore.dev";
+
+/// Keys that lie elsewhere: nobody here can tell who they are.
+pub fn elsewhere(draft: &mut Draft<'_>, at: &At<'_>, members: [(&str, &str); 2]) -> Result<(), PolicyError> {
+    for (member, what) in members {
+        if let Some(at) = at.get(member)? {
+            draft.out.say(&at, format!("the key lies in {what}"), REGISTER);
+        }
+    }
+    Ok(())
+}
+
+/// What to do about a key that is not in the document.
+const REGISTER: &str = "register its public part by `catenary key add`, and add its id to the signers";
+
+/// The trust domain of Kyverno's `roots`: authorities of its own, or the public one.
+pub fn roots(draft: &mut Draft<'_>, at: &At<'_>) -> Result<String, PolicyError> {
+    let name = format!("{}-ca", draft.name);
+    Ok(match at.get("roots")? {
+        Some(roots) => root(draft, &roots, &name),
+        None => SIGSTORE.to_owned(),
+    })
+}
+
+/// Kyverno's `annotations` of a signature.
+pub fn annotations(draft: &mut Draft<'_>, at: &At<'_>) -> Result<(), PolicyError> {
+    if let Some(annotations) = at.get("annotations")? {
+        let what = "annotations of the signature are not looked at here";
+        draft.refuse(&annotations, what, "say what they mean by an attestation");
+    }
+    Ok(())
+}
+
 /// Every key of a text of PEM blocks: alternatives. One that cannot be used is nobody, and told of.
 pub fn keys(
     draft: &mut Draft<'_>,
@@ -28,11 +62,7 @@ pub fn keys(
     const END: &str = "-----END PUBLIC KEY-----";
     if !text.contains("-----BEGIN ") {
         let what = "the key is not here: it is named by a variable, a secret or a key service";
-        draft.out.say(
-            at,
-            what,
-            "register its public part by `catenary key add`, and add its id to the signers",
-        );
+        draft.out.say(at, what, REGISTER);
         return vec![None];
     }
     let blocks: Vec<&str> = text.split_inclusive(END).filter(|block| !block.trim().is_empty()).collect();

@@ -3,7 +3,6 @@
 //! What must hold of them is said by expressions, which are not carried over: every attestor is asked for, and nothing is allowed
 //! until somebody has read the expressions.
 
-use catenary_evidence::trust_root::SIGSTORE;
 use jiff::Timestamp;
 
 use super::{
@@ -129,10 +128,7 @@ fn attestor(draft: &mut Draft<'_>, at: &At<'_>) -> Result<(String, Vec<Option<By
         return Ok((name, Vec::new()));
     };
     draft.others(&cosign, &["key", "keyless", "certificate", "source", "ctlog", "tuf", "annotations"])?;
-    if let Some(annotations) = cosign.get("annotations")? {
-        let what = "annotations of the signature are not looked at here";
-        draft.refuse(&annotations, what, "say what they mean by an attestation");
-    }
+    signers::annotations(draft, &cosign)?;
     for member in ["certificate", "source", "tuf"] {
         if let Some(at) = cosign.get(member)? {
             let mend = "see `catenary trust add` for authorities, `catenary import oci` for signatures";
@@ -153,13 +149,7 @@ fn attestor(draft: &mut Draft<'_>, at: &At<'_>) -> Result<(String, Vec<Option<By
 
 fn keyless(draft: &mut Draft<'_>, at: &At<'_>) -> Result<(Vec<Option<By>>, String), PolicyError> {
     draft.others(at, &["identities", "roots"])?;
-    let root = match at.get("roots")? {
-        Some(roots) => {
-            let name = format!("{}-ca", draft.name);
-            signers::root(draft, &roots, &name)
-        }
-        None => SIGSTORE.to_owned(),
-    };
+    let root = signers::roots(draft, at)?;
     let mut by = Vec::new();
     for identity in at.list("identities")? {
         by.push(signers::identity(draft, &identity, &root)?);
@@ -169,14 +159,13 @@ fn keyless(draft: &mut Draft<'_>, at: &At<'_>) -> Result<(Vec<Option<By>>, Strin
 
 /// `ctlog`: the public log, unless it is told otherwise.
 fn log(draft: &mut Draft<'_>, cosign: &At<'_>, root: Option<&str>) -> Result<(), PolicyError> {
-    const PUBLIC: &str = "https://rekor.sigstore.dev";
     let Some(ctlog) = cosign.get("ctlog")? else {
-        signers::log(draft, cosign, PUBLIC, root);
+        signers::log(draft, cosign, signers::REKOR, root);
         return Ok(());
     };
     draft.others(&ctlog, &["url", "insecureIgnoreTlog", "insecureIgnoreSCT"])?;
     if ctlog.bool_of("insecureIgnoreTlog")? != Some(true) {
-        signers::log(draft, &ctlog, ctlog.text_of("url")?.unwrap_or(PUBLIC), root);
+        signers::log(draft, &ctlog, ctlog.text_of("url")?.unwrap_or(signers::REKOR), root);
     }
     Ok(())
 }
