@@ -21,6 +21,7 @@ mod require;
 mod select;
 mod source;
 mod summary;
+mod threshold;
 mod time;
 mod vex;
 mod voice;
@@ -426,18 +427,19 @@ impl World<'_> {
         let registered =
             spec.registry.as_ref().map(|rules| registry::judge(self, digest, resource, spec, rules));
         let (layout_reasons, mut layout_links) = layout::judge(self, digest, spec);
-        // R5
-        let delegated = self.delegated(digest, resource, spec, built.as_ref(), hop);
+        // R7, and R5
+        let mut timed = time::judge(self, digest, spec, built.as_ref(), registered.as_ref(), false);
+        let own =
+            built.as_ref().is_some_and(|b| !b.reasons.iter().any(Reason::is_error)) && timed.is_ordered();
+        let delegated = self.delegated(digest, resource, spec, own, hop);
         if matches!(delegated, Some(Ok(_))) {
             built = built.map(build::Built::discharged);
+            timed = time::judge(self, digest, spec, built.as_ref(), registered.as_ref(), true);
         }
         // R6 and R8
         let commits = built.as_ref().map(build::Built::commits).unwrap_or_default();
         let mut required = require::judge(self, &artifact, resource, spec, &commits);
         let negatives = negative::judge(self, &artifact, resource, spec, &commits);
-        // R7
-        let by_summary = matches!(delegated, Some(Ok(_)));
-        let timed = time::judge(self, digest, spec, built.as_ref(), registered.as_ref(), by_summary);
         let newest = built.as_ref().filter(|built| built.covered).and_then(|b| time::newest(self, &b.good));
 
         let mut links: Vec<Link> = denied_link.into_iter().collect();
@@ -492,20 +494,18 @@ impl World<'_> {
         Chain { policy: Some(decides), reasons: unique, links, levels, properties, media_type, newest }
     }
 
-    /// R5, when the policy has it and the evidence of the build does not suffice.
+    /// R5, when the policy has it and the chain does not hold by its `own` evidence. A build that was made again after the push
+    /// breaks the order, and must not take away what stands without it.
     fn delegated(
         &mut self,
         digest: Digest,
         resource: &str,
         spec: &Spec,
-        built: Option<&build::Built<'_>>,
+        own: bool,
         hop: u32,
     ) -> Option<Result<summary::Accepted, Box<Reason>>> {
-        let rules = spec.summary.as_ref()?;
-        match built {
-            Some(built) if !built.reasons.iter().any(Reason::is_error) => None,
-            _ => Some(summary::judge(self, digest, resource, spec, rules, hop)),
-        }
+        let rules = spec.summary.as_ref().filter(|_| !own)?;
+        Some(summary::judge(self, digest, resource, spec, rules, hop))
     }
 }
 

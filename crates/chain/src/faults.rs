@@ -15,6 +15,8 @@ pub enum Fault {
     SkipRefs,
     /// Two rules of one domain count twice.
     CountRulesNotDomains,
+    /// Whoever two domains name is two builders.
+    OneOperatorTwice,
     /// A cycle proves itself.
     CycleProves,
     /// Results found under an open ancestor are kept.
@@ -39,12 +41,13 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::IgnoreRevocation,
         Self::AnyPlatform,
         Self::IgnoreBuilderPair,
         Self::SkipRefs,
         Self::CountRulesNotDomains,
+        Self::OneOperatorTwice,
         Self::CycleProves,
         Self::MemoiseInProgress,
         Self::SkipPreviousHop,

@@ -21,7 +21,9 @@ use crate::{
 
 use super::{
     artifact::Artifact,
-    assert, certificate, conduct, ids, inputs, rebuild, source, time,
+    assert, certificate, conduct, ids, inputs, rebuild, source,
+    threshold::{Operator, Voices, independent},
+    time,
     world::{Statement, World},
 };
 
@@ -91,6 +93,8 @@ struct Exam<'a, 's> {
     /// Index into the rules.
     rule: usize,
     domain: &'s str,
+    /// Whoever signed it, as far as the rule names them.
+    operators: Vec<Operator<'s>>,
     /// Whether the rule lets the signer speak for the builder.
     paired: bool,
     level: u8,
@@ -178,6 +182,7 @@ pub fn judge<'a, 's>(
                     x,
                     rule: index,
                     domain,
+                    operators: operators(world, &builders, &signatures),
                     paired,
                     level,
                     runs,
@@ -220,6 +225,23 @@ fn domain(rule: &BuilderRule) -> &str {
         return &rule.id;
     }
     rule.domain()
+}
+
+/// Whoever made the signatures. Where there is one domain, nobody asks.
+fn operators<'s>(
+    world: &World<'_>,
+    builders: &[&'s BuilderRule],
+    signatures: &[&Signature],
+) -> Vec<Operator<'s>> {
+    if builders.windows(2).all(|pair| domain(pair[0]) == domain(pair[1])) {
+        return vec![Operator::new()];
+    }
+    let of = |signature: &&Signature| -> Operator<'s> {
+        let named = builders.iter().filter(|rule| world.names(&rule.signer, signature));
+        let domains: BTreeSet<&str> = named.map(|rule| domain(rule)).collect();
+        domains.into_iter().collect()
+    };
+    signatures.iter().map(of).collect()
 }
 
 /// Statements about `digest`, and, for the artifact itself, about the indexes that hold it as a runnable child.
@@ -448,69 +470,6 @@ fn find(
     }
 }
 
-/// The domains by which a node has good statements, and these.
-type Voices<'s> = BTreeMap<&'s str, BTreeSet<Sha256>>;
-
-/// Sets of domains that are tried when statements speak for several each.
-const MAX_SETS: usize = 4096;
-
-/// The most domains for which, wherever it is asked, different statements speak: one statement is one build, however many rules
-/// its signer is named by.
-fn independent(all: &[&Voices<'_>]) -> usize {
-    let Some((first, rest)) = all.split_first() else { return 0 };
-    let shared = first.keys().filter(|domain| rest.iter().all(|voices| voices.contains_key(*domain)));
-    let domains: Vec<&str> = shared.copied().collect();
-    let apart = |voices: &&Voices<'_>| {
-        let mut seen = BTreeSet::new();
-        domains.iter().flat_map(|domain| &voices[domain]).all(|id| seen.insert(*id))
-    };
-    if all.iter().all(apart) {
-        return domains.len();
-    }
-    let mut sets: Vec<Vec<&str>> = vec![Vec::new()];
-    for (size, _) in domains.iter().enumerate() {
-        // A set that different statements speak for has no subset for which they do not.
-        let larger = sets.iter().flat_map(|set| {
-            let later = domains.iter().filter(|domain| set.last().is_none_or(|last| last < *domain));
-            later.map(|domain| set.iter().chain([domain]).copied().collect::<Vec<_>>())
-        });
-        let spoken = |set: &Vec<&str>| all.iter().all(|voices| each_by_another(set, voices));
-        let larger: Vec<_> = larger.filter(spoken).take(MAX_SETS).collect();
-        if larger.is_empty() {
-            return size;
-        }
-        sets = larger;
-    }
-    domains.len()
-}
-
-/// Whether each of the domains can have a statement of its own (a matching, by augmenting paths).
-fn each_by_another(domains: &[&str], voices: &Voices<'_>) -> bool {
-    fn place<'d>(
-        domain: &'d str,
-        voices: &Voices<'_>,
-        taken: &mut BTreeMap<Sha256, &'d str>,
-        tried: &mut BTreeSet<Sha256>,
-    ) -> bool {
-        for id in voices.get(domain).into_iter().flatten() {
-            if !tried.insert(*id) {
-                continue;
-            }
-            let free = match taken.get(id).copied() {
-                None => true,
-                Some(other) => place(other, voices, taken, tried),
-            };
-            if free {
-                taken.insert(*id, domain);
-                return true;
-            }
-        }
-        false
-    }
-    let mut taken = BTreeMap::new();
-    domains.iter().all(|domain| place(domain, voices, &mut taken, &mut BTreeSet::new()))
-}
-
 /// Counts domains, compares commits, and says what is missing.
 #[expect(clippy::too_many_arguments, reason = "one call, of one function cut in two for the eye")]
 fn conclude<'a>(
@@ -528,7 +487,9 @@ fn conclude<'a>(
     let voices = |digests: &[Digest]| -> Voices<'_> {
         let mut voices = Voices::new();
         for exam in exams.iter().filter(|e| e.is_good() && digests.contains(&xs[e.x])) {
-            voices.entry(exam.domain).or_default().insert(exam.statement.fact.id);
+            let id = exam.statement.fact.id;
+            let said = exam.operators.iter().map(|operator| (id, operator.clone()));
+            voices.entry(exam.domain).or_default().extend(said);
         }
         voices
     };

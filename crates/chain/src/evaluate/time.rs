@@ -31,6 +31,14 @@ pub struct Timed {
     pub link: Link,
 }
 
+impl Timed {
+    /// Whether no build is later than what came of it.
+    pub fn is_ordered(&self) -> bool {
+        let late = [Code::TimPushBeforeBuild, Code::TimArtifactBeforeBuild];
+        !self.reasons.iter().any(|reason| reason.is_error() && late.contains(&reason.code))
+    }
+}
+
 fn skew(spec: &Spec) -> SignedDuration {
     spec.time.skew.unwrap_or(SKEW)
 }

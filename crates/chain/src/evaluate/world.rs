@@ -306,6 +306,17 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Whether the rule names whoever made the signature, whenever that was.
+    pub fn names(&self, signer: &Signer, signature: &Signature) -> bool {
+        match &signature.signer {
+            SignedBy::Key(key) => signer.names(key, self.control),
+            SignedBy::Certificate(identity) => {
+                let pinned = |rule: &&IdentityRule| self.is_pinned(rule, signature);
+                signer.identities().iter().filter(pinned).any(|rule| rule.names(identity))
+            }
+        }
+    }
+
     /// The signatures that count for the rule.
     pub fn signatures_of(
         &self,

@@ -75,6 +75,14 @@ struct Good<'a> {
     build: &'a Build,
     of: u32,
     domain: String,
+    operators: Vec<Operator>,
+}
+
+/// Whoever signed: the domains that name the signer, in whichever rules.
+type Operator = BTreeSet<String>;
+
+fn domain_of(rule: &BuilderRule) -> String {
+    rule.domain.clone().unwrap_or_else(|| rule.id.clone())
 }
 
 /// The good statements, and whether they are enough.
@@ -234,7 +242,14 @@ impl<'a> Oracle<'a> {
         let mut chained = Judged::default();
         let mut built = policy.build.as_ref().map(|_| self.build(a, policy, depth, &mut chained, resolve));
         out.limit |= chained.limit;
-        let enough = built.is_some() && chained.errors.is_empty();
+        // What was made again after the push does not hold, and takes nothing from a summary.
+        let mut ordered = Judged::default();
+        if policy.registry.is_some() {
+            self.registry(a, resource, policy, built.as_ref(), &mut ordered);
+        }
+        let in_order = !ordered.errors.contains("TIM_PUSH_BEFORE_BUILD")
+            && !self.was_here_before(a, policy, built.as_ref());
+        let enough = built.is_some() && chained.errors.is_empty() && in_order;
         match self.delegated(a, resource, policy, depth, enough) {
             Delegated::No => {}
             Delegated::Stands => {
@@ -270,16 +285,18 @@ impl<'a> Oracle<'a> {
                 out.errors.insert("TIM_TOO_OLD");
             }
         }
-        let asked = policy.order.as_ref().is_some_and(|o| o.contains(&"build<artifact"));
-        if let (true, Some(Ok(covering)), Some(seen)) =
-            (asked, &built, self.world.object(Node::Content(a)).map(|o| o.received))
-        {
-            let latest = seen + policy.skew.unwrap_or(120);
-            if covering.iter().all(|g| g.build.started.is_some_and(|t| latest < t)) {
-                out.errors.insert("TIM_ARTIFACT_BEFORE_BUILD");
-            }
+        if self.was_here_before(a, policy, built.as_ref()) {
+            out.errors.insert("TIM_ARTIFACT_BEFORE_BUILD");
         }
         out
+    }
+
+    fn was_here_before(&self, a: u32, policy: &Policy, built: Option<&Built<'_>>) -> bool {
+        let asked = policy.order.as_ref().is_some_and(|o| o.contains(&"build<artifact"));
+        let seen = self.world.object(Node::Content(a)).map(|o| o.received);
+        let (true, Some(Ok(covering)), Some(seen)) = (asked, built, seen) else { return false };
+        let latest = seen + policy.skew.unwrap_or(120);
+        covering.iter().all(|g| g.build.started.is_some_and(|t| latest < t))
     }
 
     fn touch(&self, node: Node, out: &mut Judged) {
@@ -535,8 +552,9 @@ impl<'a> Oracle<'a> {
                         broken.own.push("TIM_FUTURE");
                     }
                     if broken.own.is_empty() {
-                        let domain = rule.domain.clone().unwrap_or_else(|| rule.id.clone());
-                        good.push(Good { statement: s, build: b, of: *x, domain });
+                        let domain = domain_of(rule);
+                        let operators = self.operators(s, rule, &certificates, &rules);
+                        good.push(Good { statement: s, build: b, of: *x, domain, operators });
                         continue;
                     }
                     let rank = (broken.own.len(), s.id, order, at);
@@ -568,6 +586,29 @@ impl<'a> Oracle<'a> {
         if uncovered.is_some() { Err(good) } else { Ok(good) }
     }
 
+    /// Whoever signed a statement that counts for a rule.
+    fn operators(
+        &self,
+        s: &Statement,
+        rule: &BuilderRule,
+        certificates: &[&Certificate],
+        rules: &[&BuilderRule],
+    ) -> Vec<Operator> {
+        let by = |names: &dyn Fn(&Signer) -> bool| -> Operator {
+            rules.iter().filter(|rule| names(&rule.signer)).map(|rule| domain_of(rule)).collect()
+        };
+        let mine = self.named(&rule.signer);
+        let keys = s.signers.iter().filter(|k| {
+            let in_time = within(rule.from, rule.until, s.received);
+            in_time && mine.contains(k) && self.key_counts(**k, s.received) && self.first_copy(s, **k)
+        });
+        let of_key = |key: &u32| by(&|signer| self.named(signer).contains(key));
+        let of_certificate = |certificate: &&Certificate| {
+            by(&|signer| matches!(signer, Signer::Identity(rule) if names_holder(rule, certificate)))
+        };
+        keys.map(of_key).chain(certificates.iter().map(of_certificate)).collect()
+    }
+
     /// `None`: covered. `Some(None)`: nothing is good. Else the code.
     fn uncovered(
         &self,
@@ -576,11 +617,12 @@ impl<'a> Oracle<'a> {
         k: usize,
         good: &[Good<'_>],
     ) -> Option<Option<&'static str>> {
-        let votes = |nodes: &[u32]| -> Vec<(&str, u32)> {
-            good.iter()
-                .filter(|g| nodes.contains(&g.of))
-                .map(|g| (g.domain.as_str(), g.statement.id))
-                .collect()
+        let votes = |nodes: &[u32]| -> Vec<Vote<'_>> {
+            let mut votes = Vec::new();
+            for g in good.iter().filter(|g| nodes.contains(&g.of)) {
+                votes.extend(g.operators.iter().map(|by| (g.domain.as_str(), g.statement.id, by)));
+            }
+            votes
         };
         let names: BTreeSet<&str> = good.iter().map(|g| g.domain.as_str()).collect();
         let names: Vec<&str> = names.into_iter().collect();
@@ -588,9 +630,9 @@ impl<'a> Oracle<'a> {
             Some(list) if policy.extra_allowed => is_listed(list, platform.as_deref()),
             _ => true,
         };
-        let each: Vec<Vec<(&str, u32)>> =
+        let each: Vec<Vec<Vote<'_>>> =
             self.runnable(a).iter().filter(|(_, p)| wanted(p)).map(|(c, _)| votes(&[*c, a])).collect();
-        // Every set of k domains is tried, every way of giving each of them a statement of its own.
+        // Every set of k domains is tried, every way of giving each of them a statement and an operator of its own.
         let sets = (0_u32..1 << names.len()).filter(|set| set.count_ones() as usize == k);
         let mut sets = sets.map(|set| {
             names.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1).map(|(_, d)| *d).collect::<Vec<_>>()
@@ -1151,11 +1193,14 @@ fn same_person(a: &Person, b: &Person) -> bool {
     }
 }
 
-/// Whether each of the domains has a statement that speaks for no other of them.
-fn spoken_for(domains: &[&str], votes: &[(&str, u32)]) -> bool {
+/// For a domain: a statement, and whoever signed it.
+type Vote<'a> = (&'a str, u32, &'a Operator);
+
+/// Whether each of the domains has a statement that speaks for no other of them, by somebody who does not.
+fn spoken_for(domains: &[&str], votes: &[Vote<'_>]) -> bool {
     let Some((domain, rest)) = domains.split_first() else { return true };
-    votes.iter().filter(|(of, _)| of == domain).any(|(_, id)| {
-        let others: Vec<(&str, u32)> = votes.iter().filter(|(_, other)| other != id).copied().collect();
+    votes.iter().filter(|(of, ..)| of == domain).any(|(_, id, by)| {
+        let others: Vec<Vote<'_>> = votes.iter().filter(|v| v.1 != *id && v.2 != *by).copied().collect();
         spoken_for(rest, &others)
     })
 }

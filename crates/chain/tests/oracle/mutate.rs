@@ -771,6 +771,30 @@ const MUTATIONS: &[Mutation] = &[
         p.build.as_mut()?.at_least = 2;
         Some(())
     }),
+    ("rules of two domains name one signer", |w, rng| {
+        let s = a_build(w, rng)?.clone();
+        let mut again = w.policies[0].builders[0].clone();
+        again.id = "again".into();
+        again.domain = Some("other".into());
+        match &mut again.signer {
+            Signer::Keys(keys) => {
+                w.keys[*keys.first()? as usize].service = Some("forge".into());
+                again.signer = Signer::Service("forge".into());
+            }
+            Signer::Identity(rule) => {
+                rule.san = ("glob", "https://ci.*.test/*".into());
+            }
+            Signer::Service(_) => return None,
+        }
+        let p = prod(w)?;
+        p.builders.push(again);
+        p.build.as_mut()?.of = None;
+        p.build.as_mut()?.at_least = 2;
+        if rng.chance(60) {
+            copy(w, &s);
+        }
+        Some(())
+    }),
     ("another build of another commit", |w, rng| {
         let s = a_build(w, rng)?.clone();
         let at = copy(w, &s);

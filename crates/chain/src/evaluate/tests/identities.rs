@@ -104,6 +104,36 @@ fn a_workflow_that_the_policy_names_builds() {
     );
 }
 
+/// Two patterns of two domains that name one workflow, at whatever ref and in however many runs.
+#[test]
+fn one_workflow_is_one_builder_under_whatever_domains() {
+    let wide = format!(
+        "      - {{id: any, domain: elsewhere, maxLevel: 3, signer: {{issuer: \"{ISSUER}\", san: {{glob: \"https://github.com/acme/app/.github/workflows/*@**\"}}}}, builderId: {{equals: signer.san}}}}\n      - {{id: gha, "
+    );
+    let near =
+        document("").replacen("san: {exact: ", "san: {glob: ", 1).replacen("@refs/heads/main", "@refs/**", 1);
+    let both = near.replacen("      - {id: gha, ", &wide, 1);
+    let both = both.replacen("minLevel: 2", "minLevel: 2, builders: {atLeast: 2, of: [gha, any]}", 1);
+    let mut scene = signed_by("", signature(identity()), |_| {});
+    scene.policy("prod", &both);
+    check("one run", &scene.ask("app"), &[BldThreshold]);
+    let other = SAN.replace("main", "next");
+    for (minute, san) in [(1, SAN), (2, other.as_str())] {
+        let id = scene.build_by(&[], &["app"], |build| {
+            build.builder_id = san.into();
+            build.adapter = Some(Adapter::GithubWorkflow);
+            build.invocation = Some(format!("run {minute}"));
+        });
+        let signature = with(|identity| identity.san = san.into());
+        scene.statement(id).fact.signatures = vec![signature];
+        check(san, &scene.ask("app"), &[BldThreshold]);
+    }
+    let id = scene.build_by(&[], &["app"], |build| build.builder_id = SAN.replace("release", "rebuild"));
+    let signature = with(|identity| identity.san = SAN.replace("release", "rebuild"));
+    scene.statement(id).fact.signatures = vec![signature];
+    check("a workflow that one of them names", &scene.ask("app"), &[]);
+}
+
 #[test]
 fn a_workflow_may_have_to_be_in_a_transparency_log() {
     let document =

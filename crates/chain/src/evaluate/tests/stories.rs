@@ -537,7 +537,7 @@ fn one_build_is_one_however_many_rules_take_it() {
     scene.policy("prod", &both);
     check("one statement", &scene.ask("app"), &[BldThreshold]);
     scene.build_by(&["ci"], &["app"], |b| b.invocation = Some("again".into()));
-    check("two statements", &scene.ask("app"), &[]);
+    check("two statements", &scene.ask("app"), &[BldThreshold]);
 }
 
 #[test]

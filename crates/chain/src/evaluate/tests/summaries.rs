@@ -70,6 +70,25 @@ fn told_of_summary(verdict: &Verdict) -> Option<Code> {
         .map(|r| r.code)
 }
 
+/// Only trusted negatives take a yes away; whoever builds the same bytes again is later by nature.
+#[test]
+fn a_late_rebuild_takes_nothing_from_a_summary() {
+    let mut scene = scene(WANTED);
+    scene.commit("c1", |_| {});
+    let late = |scene: &mut Scene| {
+        let id = scene
+            .build_by(&["ci"], &["app"], |b| (b.started_on, b.finished_on) = (Some(at(25)), Some(at(26))));
+        scene.statement(id).received_at = at(27);
+    };
+    let mut alone = scene.clone();
+    late(&mut alone);
+    check("no summary", &alone.ask("app"), &[Code::TimPushBeforeBuild, Code::VsaMissing]);
+    scene.attest(22, &["base"], vec![subject("app")], summary(|_| {}));
+    check("before", &scene.ask("app"), &[]);
+    late(&mut scene);
+    check("after", &scene.ask("app"), &[]);
+}
+
 #[test]
 fn a_trusted_summary_stands_for_the_build() {
     let scene = scene(WANTED);
