@@ -267,6 +267,12 @@ impl Revocations {
         &self.log
     }
 
+    /// The one whose entry has this index.
+    pub fn at(&self, index: u64) -> Option<&Revocation> {
+        let found = self.log.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        self.log.get(found).map(|(_, revocation)| revocation)
+    }
+
     /// How far a key is revoked.
     pub fn key(&self, key: &KeyId) -> Option<&Revoked> {
         self.keys.get(key)

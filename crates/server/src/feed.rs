@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use catenary_chain::control::Revocation;
 use catenary_evidence::digest::Sha256;
 use catenary_store::{EntryRow, Store, StoreError, events::EventRow};
 use catenary_tlog::leaf::kind;
@@ -294,7 +295,8 @@ pub async fn page(
                 next.log = row.index + 1;
                 let kind = type_of(&row.kind).filter(|kind| types.has(kind)).map(str::to_owned);
                 let nodes = subjects.remove(&row.index).unwrap_or_default();
-                kind.map(|kind| (kind.clone(), entry_event(&origin, &kind, &row, nodes)))
+                let revocation = snapshot.control.revocations.at(row.index);
+                kind.map(|kind| (kind.clone(), entry_event(&origin, &kind, &row, nodes, revocation)))
             }
             // The event takes entries into account that are not followed here yet, or not read in this chunk.
             (None, _) => break,
@@ -305,7 +307,14 @@ pub async fn page(
     Ok(Page { items, next, more })
 }
 
-fn entry_event(origin: &str, kind: &str, row: &EntryRow, nodes: Vec<String>) -> Value {
+/// A leaf has room for whom a revocation is about; since when and why stands in its body.
+fn entry_event(
+    origin: &str,
+    kind: &str,
+    row: &EntryRow,
+    nodes: Vec<String>,
+    revocation: Option<&Revocation>,
+) -> Value {
     let Ok(leaf) = row.decode() else { return Value::Null };
     let mut data: Map<String, Value> =
         leaf.extra.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
@@ -314,6 +323,10 @@ fn entry_event(origin: &str, kind: &str, row: &EntryRow, nodes: Vec<String>) -> 
     data.insert("submitter".into(), Sha256(leaf.submitter.0).to_string().into());
     if !nodes.is_empty() {
         data.insert("subjects".into(), nodes.into());
+    }
+    if let Some(revocation) = revocation {
+        data.insert("reason".into(), revocation.reason.clone().into());
+        data.extend(revocation.from.map(|from| ("from".to_owned(), from.to_string().into())));
     }
     let id = format!("log-{}", row.index);
     cloud_event(&id, origin, kind, &row.id.to_string(), leaf.time, data.into())

@@ -110,6 +110,7 @@ async fn a_revoked_key_is_heard_of_by_those_who_run_what_it_signed() {
     stage.revoke_key(&stage.world.k_ci.id(), "leaked on Tuesday").await.is(200);
     let revoked = events.next().await;
     assert_eq!(revoked["type"], "revocation");
+    assert_eq!(revoked["data"]["reason"], "leaked on Tuesday", "{revoked}");
     let changed = events.next().await;
     assert_eq!(changed["type"], "verdict.changed", "{changed}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());

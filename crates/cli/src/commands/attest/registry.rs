@@ -21,6 +21,9 @@ pub struct Registry {
     /// The tag that it was pushed under.
     #[arg(long)]
     tag: Option<String>,
+    /// What the tag named before, when it was moved.
+    #[arg(long, value_name = "DIGEST", requires = "tag")]
+    previous_digest: Option<Digest>,
     /// The repository that it was promoted from, where it has the same digest.
     #[arg(long, value_name = "REGISTRY/REPOSITORY")]
     promoted_from: Option<String>,
@@ -71,6 +74,7 @@ impl Registry {
             occurred: self.occurred_at.clone().unwrap_or_else(|| now.clone()),
             observed: now,
             tag: self.tag.clone(),
+            previous: self.previous_digest,
             actor: self.actor.clone(),
             promoted_from: self.promoted_from.clone(),
         };
@@ -90,6 +94,8 @@ pub struct Event {
     pub observed: String,
     /// The tag.
     pub tag: Option<String>,
+    /// What the tag named before.
+    pub previous: Option<Digest>,
     /// Who pushed.
     pub actor: Option<String>,
     /// Where it was promoted from, under the same digest.
@@ -115,6 +121,9 @@ impl Event {
         if let Some(tag) = &self.tag {
             predicate["tag"] = json!(tag);
         }
+        if let Some(previous) = &self.previous {
+            predicate["previousDigest"] = json!(previous.to_string());
+        }
         if let Some(actor) = &self.actor {
             predicate["actor"] = json!({"name": actor});
         }
@@ -123,5 +132,28 @@ impl Event {
         }
         let subject = json!({"name": self.image.resource, "digest": digest_set(&self.image.digest)});
         Ok(statement(vec![subject], "urn:catenary:predicate:registry-event:v1", predicate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moved_tag_is_said_with_what_it_named_before() {
+        let (old, new) = (Digest::sha256(b"old"), Digest::sha256(b"new"));
+        let event = Event {
+            image: format!("registry.acme.test/acme/app@{new}").parse().unwrap(),
+            media_type: "application/vnd.oci.image.index.v1+json".into(),
+            occurred: "2026-11-20T12:00:00Z".into(),
+            observed: "2026-11-20T12:00:01Z".into(),
+            tag: Some("1.0.0".into()),
+            previous: Some(old),
+            actor: None,
+            promoted_from: None,
+        };
+        let statement = event.statement().unwrap();
+        assert_eq!(statement["predicate"]["tag"], "1.0.0");
+        assert_eq!(statement["predicate"]["previousDigest"], old.to_string());
     }
 }

@@ -283,6 +283,7 @@ spec:
                 occurred: now(),
                 observed: now(),
                 tag: Some(tag.to_owned()),
+                previous: None,
                 actor: Some("ci".into()),
                 promoted_from: None,
             };
