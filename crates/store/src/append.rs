@@ -115,8 +115,8 @@ impl Pending {
                 leaf = leaf.with("payload", &facts.payload.to_string());
                 let full = leaf.clone().with("predicateType", &facts.predicate_type);
                 // A predicate type in a script that escapes badly may be too long; it only helps to filter.
-                if full.encode().is_ok() {
-                    leaf = full;
+                if let Ok(bytes) = full.encode() {
+                    return Ok((full, bytes));
                 }
             }
             Facts::Object { media_type, facts } => {
