@@ -58,7 +58,8 @@ fn have_one_each(domains: &[&str], voices: &Voices<'_>) -> bool {
         domains.iter().map(|domain| few(domains.len(), voices.get(domain))).collect();
     // Those with the least choice go first.
     choices.sort_by_key(Vec::len);
-    place(&choices, &mut Vec::new(), &mut MAX_TRIES.clone())
+    let mut tries = MAX_TRIES;
+    place(&choices, &mut Vec::new(), &mut tries)
 }
 
 /// Of each operator as many builds as there are domains: when the others have taken theirs, one of these is left.
