@@ -62,18 +62,7 @@ impl Audit {
             return Ok(());
         }
         let mut bodies = self.unchecked_bodies(&log.tenant, &ids).await?;
-        let rows = sqlx::query_as!(
-            AttestationRecord,
-            "select id, log_index, time_us, verified, predicate_type, builder, source_repository, source_commit,
-                    resource, facts, mac_key, mac
-             from attestation where tenant = $1 and id = any($2)",
-            &log.tenant,
-            &ids
-        )
-        .fetch_all(&mut *self.db)
-        .await?;
-        let mut rows: BTreeMap<Vec<u8>, AttestationRecord> =
-            rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let mut rows = self.attestation_rows(&log.tenant, &ids).await?;
         for (entry, leaf) in entries {
             let (tenant, key) = (log.tenant.as_str(), entry.id);
             let row = rows.remove(&entry.id.0[..]);
@@ -121,6 +110,25 @@ impl Audit {
             self.columns(tenant, "attestation", key.to_string(), stored.is_some(), &wrong);
         }
         Ok(())
+    }
+
+    /// Rows of facts as they lie there, by id.
+    pub(super) async fn attestation_rows(
+        &mut self,
+        tenant: &str,
+        ids: &[Vec<u8>],
+    ) -> Result<BTreeMap<Vec<u8>, AttestationRecord>, StoreError> {
+        let rows = sqlx::query_as!(
+            AttestationRecord,
+            "select id, log_index, time_us, verified, predicate_type, builder, source_repository, source_commit,
+                    resource, facts, mac_key, mac
+             from attestation where tenant = $1 and id = any($2)",
+            tenant,
+            ids
+        )
+        .fetch_all(&mut *self.db)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
     }
 
     pub(super) async fn objects(
