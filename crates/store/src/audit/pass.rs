@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Store, StoreError,
     checkpoints::CheckpointStore,
-    facts::{AttestationRecord, ObjectRecord, children, subject_rows},
+    facts::{ObjectRecord, children, subject_rows},
     keys::ServiceKeys,
     mention,
 };
@@ -242,19 +242,10 @@ impl Audit {
         let Some(last) = rows.last() else { return Ok((0, Step::Children(String::new(), String::new()))) };
         let next = Step::Subjects(last.node.clone(), last.signer.clone(), last.log_index);
         let ids: Vec<Vec<u8>> = rows.iter().map(|row| row.id.clone()).collect();
-        let records = sqlx::query_as!(
-            AttestationRecord,
-            "select id, log_index, time_us, verified, predicate_type, builder, source_repository, source_commit,
-                    resource, facts, mac_key, mac
-             from attestation where tenant = $1 and id = any($2)",
-            tenant,
-            &ids
-        )
-        .fetch_all(&mut *self.db)
-        .await?;
+        let records = self.attestation_rows(tenant, &ids).await?;
         for row in &rows {
-            let record = records.iter().find(|record| record.id == row.id);
-            let facts = record.map(|record| (record.log_index, record.open(tenant, self.store.seal())));
+            let facts =
+                records.get(&row.id).map(|record| (record.log_index, record.open(tenant, self.store.seal())));
             let accounted = match facts {
                 None => false,
                 // The row of facts is named already.
