@@ -76,7 +76,7 @@ pub fn reading<F: Future>(reading: Reading, work: F) -> impl Future<Output = F::
     READING.scope(reading, work)
 }
 
-/// What a frontier asks for is planned once a connection: planning it takes ten times as long as running it.
+/// What a frontier asks for, and what a batch writes, is planned once a connection: planning takes longer than running it.
 const PLANNED: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 
 /// How often connecting is tried while others crowd the socket.
@@ -139,7 +139,7 @@ impl Pools {
         let connect = with_limits(connect, options).await?;
         if options.single_connection {
             // One backend and one connection, kept: opening another would wait for the first to close.
-            let pool = pool(1, options).idle_timeout(None).max_lifetime(None).connect_with(connect).await?;
+            let pool = places(1, options).idle_timeout(None).max_lifetime(None).connect_with(connect).await?;
             let pool = Lender::from(pool);
             let same = || pool.clone();
             return Ok(Self {
@@ -151,17 +151,16 @@ impl Pools {
                 write: pool,
             });
         }
-        let of = |n: u32| Lender::from(pool(n.max(1), options).connect_lazy_with(connect.clone()));
-        let reads = |n: u32, connect: &PgConnectOptions| readers(n, connect.clone(), options);
         let planned = connect.clone().options([PLANNED]);
+        let lazily = |n: u32, connect: &PgConnectOptions| lazy(n, connect.clone(), options);
         // One is opened now, the others when they are wanted.
-        let write = pool(options.writers.max(1), options).connect_with(connect.clone()).await?;
+        let write = places(options.writers.max(1), options).connect_with(planned.clone()).await?;
         Ok(Self {
-            verdict: reads(options.readers, &planned),
-            evaluate: reads(options.evaluators, &planned),
-            browse: of(options.browsers),
-            follow: reads(options.followers, &connect),
-            ingest: reads(options.takers, &connect),
+            verdict: lazily(options.readers, &planned),
+            evaluate: lazily(options.evaluators, &planned),
+            browse: lazily(options.browsers, &connect),
+            follow: lazily(options.followers, &planned),
+            ingest: lazily(options.takers, &planned),
             write: write.into(),
         })
     }
@@ -202,30 +201,19 @@ fn places(connections: u32, options: &StoreOptions) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(options.acquire_timeout)
-        // A round trip before each use would halve the rate of reads; [`retry`] asks twice instead.
+        // A round trip before each use would halve the rate of reads; [`retry`] asks twice instead. Nor is one needed after it: sqlx
+        // 0.9.0 loses track of a transaction whose `begin` was cancelled (crate issue 4385), but a [`Lender`] does not.
         .test_before_acquire(false)
 }
 
-fn pool(connections: u32, options: &StoreOptions) -> PgPoolOptions {
-    // sqlx 0.9.0 loses track of a transaction whose `begin` was cancelled (crate issue 4385). The next borrower's statements
-    // would then wait in it for a commit that never comes. A [`Lender`] knows; this is for whoever borrows without one.
-    places(connections, options).after_release(|connection, _| Box::pin(rolled_back(connection)))
-}
-
-/// Connections that only read, made when they are needed. Nothing is begun on them but by a [`Lender`], so nothing is left open: no
-/// round trip to make sure of it.
-fn readers(connections: u32, connect: PgConnectOptions, options: &StoreOptions) -> Lender {
+/// Connections that are made when they are needed.
+fn lazy(connections: u32, connect: PgConnectOptions, options: &StoreOptions) -> Lender {
     places(connections.max(1), options).connect_lazy_with(connect).into()
 }
 
 /// One connection to a replica.
-pub(crate) fn lazy(connect: PgConnectOptions, options: &StoreOptions) -> Lender {
-    readers(1, connect.options(LIMITS).options([PLANNED]), options)
-}
-
-/// Ends a transaction that may be open. Outside of one, this is a warning and nothing else.
-async fn rolled_back(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::raw_sql("rollback").execute(connection).await.map(|_| true)
+pub(crate) fn to_replica(connect: PgConnectOptions, options: &StoreOptions) -> Lender {
+    lazy(1, connect.options(LIMITS).options([PLANNED]), options)
 }
 
 /// The limits as start-up parameters, where the server takes them (poolers and pglite may not).
@@ -285,8 +273,6 @@ where
 mod tests {
     use std::{future::poll_fn, pin::pin, task::Poll};
 
-    use sqlx::PgPool;
-
     use super::*;
     use crate::ladder::PrivateCluster;
 
@@ -341,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_of_a_mute_database_ends() {
         let options = StoreOptions { acquire_timeout: Duration::from_secs(60), ..StoreOptions::default() };
-        let reads = pool(1, &options).connect_lazy_with(mute().await);
+        let reads = lazy(1, mute().await, &options);
         let ping = || async { sqlx::query("select 1").execute(&reads).await.map(|_| ()) };
         let read = retry_within(Duration::from_millis(50), ping).await;
         assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
@@ -382,12 +368,9 @@ mod tests {
         let cluster = PrivateCluster::start(folder.path()).await.unwrap();
         let (over, forget) = over_forgetful(&cluster).await;
         let options = StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::default() };
-        let reads = readers(1, over, &options);
+        let reads = lazy(1, over, &options);
         let ping = || async { sqlx::query("select 1").execute(&reads).await.map(|_| ()) };
         ping().await.unwrap();
-        while reads.pool().num_idle() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
         forget.send_replace(());
         let lost = retry_within(Duration::from_millis(200), ping).await;
         assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
@@ -400,16 +383,14 @@ mod tests {
         let cluster = PrivateCluster::start(folder.path()).await.unwrap();
         let (over, forget) = over_forgetful(&cluster).await;
         let options = StoreOptions { acquire_timeout: Duration::from_secs(30), ..StoreOptions::default() };
-        let one: PgPool = pool(1, &options).connect_lazy_with(over.clone());
-        for lender in [readers(1, over, &options), one.into()] {
-            let mut lent = lender.lend().await.unwrap();
-            // It was told all: nothing is left to wait for but the ping by which it is taken back.
-            sqlx::query("select 1").execute(&mut *lent).await.unwrap();
-            forget.send_replace(());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            drop(lent);
-            sqlx::query("select 1").execute(&lender).await.unwrap();
-        }
+        let lender = lazy(1, over, &options);
+        let mut lent = lender.lend().await.unwrap();
+        // It was told all: nothing is left to wait for but the ping by which it is taken back.
+        sqlx::query("select 1").execute(&mut *lent).await.unwrap();
+        forget.send_replace(());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(lent);
+        sqlx::query("select 1").execute(&lender).await.unwrap();
     }
 
     #[tokio::test]

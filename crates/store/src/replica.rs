@@ -114,7 +114,7 @@ impl Replicas {
     /// Nothing is connected to yet: a replica that is down keeps nobody from starting.
     pub(crate) fn new(primary: &Store, options: &StoreOptions) -> Self {
         let slots = |address: &ReplicaAddress| {
-            let reader = || primary.reading_from(pool::lazy(address.0.clone(), options));
+            let reader = || primary.reading_from(pool::to_replica(address.0.clone(), options));
             (0..options.readers.max(1)).map(|_| reader()).collect()
         };
         let replica = |address: &ReplicaAddress| Replica {

@@ -96,6 +96,8 @@ async fn listen(port: u16, url: &str, folder: &Path, files: &Path) -> Result<()>
     let store = Store::open(url.parse()?, keys.seal_keys(), &StoreOptions::default()).await?;
     let follower = Follower::start(store.clone(), keys, None).await?;
     let snapshot = follower.snapshot(TENANT)?;
+    // What the service takes in later is not for the ceiling to read.
+    follower.stop();
     let images = data::read_lines(&folder.join("images.txt"))?;
     let wants = images.iter().map(|_| OnceLock::new()).collect();
     let mut bytes = HashMap::new();
