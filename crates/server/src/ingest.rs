@@ -245,3 +245,74 @@ pub async fn object(
     }
     Err(Fault::Busy)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_piece_of_work_is_done_once_and_a_panic_is_its_callers() {
+        let workers = Workers::default();
+        let all: Vec<_> = (0..400_u32)
+            .map(|n| {
+                let workers = workers.clone();
+                tokio::spawn(async move {
+                    loop {
+                        let work = move || if n % 50 == 7 { panic!("as a test wants it") } else { n };
+                        match workers.run(work).await {
+                            Err(Fault::Busy) => tokio::task::yield_now().await,
+                            done => return (n, done),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in all {
+            let (n, done) = task.await.unwrap();
+            match done {
+                Ok(done) => assert_eq!(done, n),
+                Err(fault) => assert!(n % 50 == 7 && matches!(fault, Fault::Internal), "{n}: {fault:?}"),
+            }
+        }
+        assert_eq!(workers.waiting(), 0);
+        // The last thread sees that nothing is left a moment after its last answer.
+        while lock(&workers.0).busy > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_finds_the_line_full_is_told_so_and_who_left_it_costs_nothing() {
+        let workers = Workers::default();
+        let (hold, held) = mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        let own = lock(&workers.0).own;
+        let mut running = Vec::new();
+        for _ in 0..own {
+            let (workers, held) = (workers.clone(), held.clone());
+            let wait = move || held.lock().unwrap().recv().is_ok();
+            running.push(tokio::spawn(async move { workers.run(wait).await }));
+        }
+        while lock(&workers.0).busy < own || workers.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut waiting: Vec<_> =
+            (0..QUEUE).map(|_| Box::pin(workers.run(|| panic!("its caller is gone")))).collect();
+        for one in &mut waiting {
+            assert!(
+                std::future::poll_fn(|context| std::task::Poll::Ready(one.as_mut().poll(context)))
+                    .await
+                    .is_pending()
+            );
+        }
+        assert!(matches!(workers.run(|| ()).await, Err(Fault::Busy)));
+        drop(waiting);
+        (0..own).for_each(|_| hold.send(()).unwrap());
+        for task in running {
+            assert!(task.await.unwrap().unwrap());
+        }
+        assert!(workers.run(|| true).await.unwrap());
+    }
+}

@@ -394,6 +394,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_read_that_was_given_up_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let one = lazy(1, cluster.connect_options(), &StoreOptions::default());
+        let backend = || async {
+            sqlx::query_scalar::<_, i32>("select pg_backend_pid()").fetch_one(&one).await.unwrap()
+        };
+        let first = backend().await;
+        for n in 0..20 {
+            let slow = sqlx::query_scalar::<_, i32>("select -1 from pg_sleep(0.01)").fetch_one(&one);
+            let _ = tokio::time::timeout(Duration::from_millis(n % 12), slow).await;
+            let sql = format!("select {n}");
+            let own: i32 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&one).await.unwrap();
+            assert_eq!(own, i32::try_from(n).unwrap(), "another read's row");
+        }
+        assert_eq!(backend().await, first, "the connection was kept");
+    }
+
+    #[tokio::test]
+    async fn what_comes_back_is_for_who_waits_and_nothing_stays_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = PrivateCluster::start(folder.path()).await.unwrap();
+        let two = lazy(2, cluster.connect_options(), &StoreOptions::default());
+        let sum = |n: i32| {
+            let two = two.clone();
+            async move {
+                let sql = "select $1 + 0 from pg_sleep(0.001)";
+                sqlx::query_scalar::<_, i32>(sql).bind(n).fetch_one(&two).await.unwrap()
+            }
+        };
+        let mut all = tokio::task::JoinSet::new();
+        (0..200).for_each(|n| drop(all.spawn(sum(n))));
+        let mut answers = all.join_all().await;
+        answers.sort_unstable();
+        assert_eq!(answers, (0..200).collect::<Vec<_>>());
+        two.close().await;
+        let other = lazy(1, cluster.connect_options(), &StoreOptions::default());
+        let open = "select count(*) from pg_stat_activity where backend_type = 'client backend'";
+        for _ in 0..100 {
+            let left: i64 = sqlx::query_scalar(open).fetch_one(&other).await.unwrap();
+            if left == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("connections stay open");
+    }
+
+    #[tokio::test]
     async fn rows_that_are_lent_one_by_one_come_all_and_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let cluster = PrivateCluster::start(folder.path()).await.unwrap();

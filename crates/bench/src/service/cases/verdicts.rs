@@ -136,13 +136,13 @@ pub async fn first(bench: &Bench) -> Result<Vec<Case>> {
 
 /// How the cost of a first verdict grows with the data.
 pub async fn growth(bench: &Bench) -> Result<Vec<Case>> {
-    const ROUNDS: usize = 3;
+    const ROUNDS: usize = 9;
     let mut tallies: [Tally; 3] = Default::default();
     let sides = bench.by_size().map(|stage| Side {
         drive: Drive {
             port: stage.port(),
             connections: CONNECTIONS,
-            window: Duration::from_secs(3),
+            window: Duration::from_secs(1),
             expected: &[200],
         },
         requests: cold(stage, &shuffled(stage, 0, 4_000), "growth"),
