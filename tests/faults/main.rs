@@ -22,7 +22,7 @@ mod several;
 mod slow;
 mod wire;
 
-use std::{pin::Pin, process::ExitCode, time::Instant};
+use std::{path::Path, pin::Pin, process::ExitCode, time::Instant};
 
 use crate::report::Report;
 
@@ -33,6 +33,8 @@ pub struct Plan {
     pub seed: u64,
     /// In the gate: seconds instead of minutes.
     pub short: bool,
+    /// An older version of the program, for R22.
+    pub before: Option<&'static Path>,
 }
 
 /// One scenario.
@@ -94,6 +96,10 @@ fn main() -> ExitCode {
         Ok(seed) => seed,
         Err(why) => return usage(&why),
     };
+    let before = option(&arguments, "--before").map(|path| &*Path::new(path).to_owned().leak());
+    if let Some(missing) = before.filter(|path| !path.is_file()) {
+        return usage(&format!("--before {}: no such program", missing.display()));
+    }
     let Some(which) = arguments.first() else { return usage("name a scenario") };
     let short = which == "short" || arguments.iter().any(|a| a == "--short");
     let chosen: Vec<&Scenario> = match which.as_str() {
@@ -116,7 +122,7 @@ fn main() -> ExitCode {
     let mut held = true;
     for scenario in chosen {
         let begun = Instant::now();
-        let report = runtime.block_on((scenario.run)(Plan { seed, short }));
+        let report = runtime.block_on((scenario.run)(Plan { seed, short, before }));
         println!("{} seed {seed}: {report} ({} s)", scenario.id, begun.elapsed().as_secs());
         held &= report.holds();
     }
@@ -124,12 +130,19 @@ fn main() -> ExitCode {
 }
 
 fn seed(arguments: &[String]) -> Result<u64, String> {
-    let Some(at) = arguments.iter().position(|a| a == "--seed") else { return Ok(1) };
-    let value = arguments.get(at + 1).ok_or("--seed needs a number")?;
+    let value = option(arguments, "--seed").unwrap_or("1");
     value.parse().map_err(|_| format!("--seed {value} is not a number"))
 }
 
+/// What follows an option; nothing when that is not there.
+fn option<'a>(arguments: &'a [String], name: &str) -> Option<&'a str> {
+    let at = arguments.iter().position(|argument| argument == name)?;
+    Some(arguments.get(at + 1).map_or("", String::as_str))
+}
+
 fn usage(why: &str) -> ExitCode {
-    eprintln!("{why}\nusage: faults (R01 … R22, M01 | short | all | list) [--seed N] [--short]");
+    eprintln!(
+        "{why}\nusage: faults (R01 … R22, M01 | short | all | list) [--seed N] [--short] [--before OLDER-CATENARY]"
+    );
     ExitCode::from(3)
 }

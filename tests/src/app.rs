@@ -41,6 +41,7 @@ pub struct Builder {
     config: String,
     env: Vec<(String, String)>,
     wrapper: Vec<String>,
+    program: Option<PathBuf>,
     port: Option<u16>,
     disposable: bool,
 }
@@ -250,6 +251,12 @@ impl Builder {
         self
     }
 
+    /// As another version of the program, whose `serve` it runs; `None` is the program under test again.
+    pub fn version(mut self, program: Option<&Path>) -> Self {
+        self.program = program.map(Path::to_owned);
+        self
+    }
+
     /// The same keys and checkpoints as a service that runs: what a second instance needs.
     pub fn beside(self, other: &App) -> Self {
         let keys = other.data.join("keys").display().to_string();
@@ -287,9 +294,13 @@ impl Builder {
         env
     }
 
+    fn executable(&self) -> PathBuf {
+        self.program.clone().unwrap_or_else(program)
+    }
+
     /// The program with arguments and these settings.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(self.executable());
         command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.variables().into_iter().filter(|(name, _)| name != "CATENARY_LISTEN"));
         command
@@ -300,7 +311,7 @@ impl Builder {
         self.prepare();
         let data = self.data.clone().unwrap();
         let mut command = self.wrapper.clone();
-        command.extend([program().display().to_string(), "serve".into()]);
+        command.extend([self.executable().display().to_string(), "serve".into()]);
         let process = Process::start(&Spec {
             command,
             env: self.variables(),

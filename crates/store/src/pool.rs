@@ -136,7 +136,7 @@ impl Pools {
     }
 
     async fn connect(connect: PgConnectOptions, options: &StoreOptions) -> Result<Self, sqlx::Error> {
-        let connect = with_limits(connect, options).await?;
+        let (connect, planned) = with_settings(connect, options).await?;
         if options.single_connection {
             // One backend and one connection, kept: opening another would wait for the first to close.
             let pool = places(1, options).idle_timeout(None).max_lifetime(None).connect_with(connect).await?;
@@ -151,7 +151,6 @@ impl Pools {
                 write: pool,
             });
         }
-        let planned = connect.clone().options([PLANNED]);
         let lazily = |n: u32, connect: &PgConnectOptions| lazy(n, connect.clone(), options);
         // One is opened now, the others when they are wanted.
         let write = places(options.writers.max(1), options).connect_with(planned.clone()).await?;
@@ -216,11 +215,12 @@ pub(crate) fn to_replica(connect: PgConnectOptions, options: &StoreOptions) -> L
     lazy(1, connect.options(LIMITS).options([PLANNED]), options)
 }
 
-/// The limits as start-up parameters, where the server takes them (poolers and pglite may not).
-async fn with_limits(
+/// The limits as start-up parameters, where the server takes them (poolers and pglite may not): for everybody, and for those
+/// whose statements are [`PLANNED`].
+async fn with_settings(
     connect: PgConnectOptions,
     options: &StoreOptions,
-) -> Result<PgConnectOptions, sqlx::Error> {
+) -> Result<(PgConnectOptions, PgConnectOptions), sqlx::Error> {
     let limited = connect.clone().options(LIMITS);
     let attempt = tokio::time::timeout(options.acquire_timeout.max(Duration::from_secs(5)), async {
         let mut connection = PgConnection::connect_with(&limited).await?;
@@ -229,11 +229,11 @@ async fn with_limits(
         Ok::<_, sqlx::Error>(value == "5s")
     });
     match attempt.await {
-        Ok(Ok(true)) => Ok(limited),
+        Ok(Ok(true)) => Ok((limited.clone(), limited.options([PLANNED]))),
         Ok(Err(error)) if is_disconnect(&error) && !options.single_connection => Err(error),
         _ => {
             tracing::warn!("the database does not take statement limits; running without them");
-            Ok(connect)
+            Ok((connect.clone(), connect))
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn verify(note: &str, log: &Log) -> Result<Checkpoint, String> {
     let mut hinted = false;
     for signature in ours {
         hinted = true;
-        if log.key.verify(checkpoint.signed_data(), &signature.signature).is_ok() {
+        if log.key.verifies(checkpoint.signed_data(), signature.signature.as_bytes()) {
             return Ok(checkpoint);
         }
     }

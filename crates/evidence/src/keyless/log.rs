@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use sigstore_types::{Checkpoint, Sha256Hash, SignatureBytes};
+use sigstore_types::{Checkpoint, Sha256Hash};
 
 use super::{Fault, checkpoint, entry};
 use crate::{
@@ -89,8 +89,9 @@ fn promised(position: usize, entry: &LogEntry, promise: &[u8], log: &Log) -> Res
         hex::encode(&entry.log_id),
         entry.log_index,
     );
-    let signature = SignatureBytes::new(promise.to_vec());
-    log.key.verify(message, &signature).map_err(|_| bad("the log did not sign it".into()))?;
+    if !log.key.verifies(message.as_bytes(), promise) {
+        return Err(bad("the log did not sign it".into()));
+    }
     Ok(at)
 }
 

@@ -4,7 +4,6 @@ use const_oid::db::rfc6962::CT_PRECERT_SCTS;
 use der::{Decode as _, Encode as _, asn1::OctetStringRef};
 use jiff::Timestamp;
 use sigstore_crypto::SigningScheme;
-use sigstore_types::SignatureBytes;
 
 use super::{Certificate, Fault};
 use crate::{
@@ -41,10 +40,11 @@ pub(super) fn verify(
     logged.extensions = Some(extensions.iter().filter(|e| e.extn_id != CT_PRECERT_SCTS).cloned().collect());
     let logged = logged.to_der().map_err(|_| bad("the certificate cannot be written again"))?;
     let message = sct.message(issuer_spki, &logged).ok_or_else(|| bad("the certificate is too long"))?;
-    let key = log.key(sct.scheme().ok_or_else(|| bad("an unknown signature algorithm"))?);
-    let key = key.ok_or_else(|| bad("not the algorithm of the log's key"))?;
-    key.verify(message, &SignatureBytes::new(sct.signature.to_vec()))
-        .map_err(|_| bad("the log signed another certificate"))?;
+    let scheme = sct.scheme().ok_or_else(|| bad("an unknown signature algorithm"))?;
+    let signed = log.signed(scheme, &message, sct.signature);
+    if !signed.ok_or_else(|| bad("not the algorithm of the log's key"))? {
+        return Err(bad("the log signed another certificate"));
+    }
     Ok(Some(Voucher { kind: AuthorityKind::CtLog, authority: log.authority, at }))
 }
 
