@@ -81,8 +81,18 @@ pub async fn evaluate(
     bench: &Bench,
     questions: Vec<Question>,
 ) -> Result<Vec<Option<Vec<Evaluated>>>, Fault> {
+    evaluate_into(app, bench, questions, |evaluated| evaluated).await
+}
+
+/// The same, each made into what the caller wants of it where it was evaluated.
+pub async fn evaluate_into<T: Send + 'static>(
+    app: &App,
+    bench: &Bench,
+    questions: Vec<Question>,
+    into: fn(Evaluated) -> T,
+) -> Result<Vec<Option<Vec<T>>>, Fault> {
     let bench = Arc::new(bench.clone());
-    let mut answers: Vec<Option<Vec<Evaluated>>> = questions.iter().map(|_| None).collect();
+    let mut answers: Vec<Option<Vec<T>>> = questions.iter().map(|_| None).collect();
     let mut groups = groups(questions).into_iter();
     let mut lanes = JoinSet::new();
     loop {
@@ -97,7 +107,9 @@ pub async fn evaluate(
             lanes.spawn_blocking(move || {
                 let _place = place;
                 let group = Group { app: &app, bench: &bench, runtime: &Handle::current() };
-                group.answers(&questions).map(|answers| (at, answers))
+                let answers = group.answers(&questions)?;
+                let all = |under: Vec<Evaluated>| under.into_iter().map(into).collect();
+                Ok::<_, Fault>((at, answers.into_iter().map(|under| under.map(all)).collect::<Vec<_>>()))
             });
         }
         let Some(ended) = lanes.join_next().await else { return Ok(answers) };

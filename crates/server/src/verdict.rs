@@ -14,13 +14,13 @@ use catenary_evidence::{
     object::Platform,
     reference::ImageReference,
 };
-use catenary_store::follow::Snapshot;
+use catenary_store::{Reading, follow::Snapshot};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
     App,
-    batch::{self, Bench},
+    batch::{self, Bench, Evaluated},
     cache::{self, Key, Ready},
     misses,
     problem::Fault,
@@ -87,12 +87,14 @@ pub async fn ask_many(
         let snapshot = when.snapshot(app, tenant).await?;
         let mut bench = Bench::at(&snapshot, when.now());
         bench.deadline = Some(deadline);
+        // Somebody waits: not behind what is evaluated while nobody does.
+        bench.reading = Reading::Verdict;
         app.answers.start(tenant, snapshot.size);
         let asked = missing.iter().map(|at| questions[*at].clone()).collect();
-        let evaluated = batch::evaluate(app, &bench, asked).await?;
+        let ready = |evaluated: Evaluated| Arc::new(Ready::new(evaluated.verdict, evaluated.reads));
+        let evaluated = batch::evaluate_into(app, &bench, asked, ready).await?;
         for (at, evaluated) in missing.into_iter().zip(evaluated) {
-            let Some(evaluated) = evaluated.and_then(|under| under.into_iter().next()) else { continue };
-            let ready = Arc::new(Ready::new(evaluated.verdict, evaluated.reads));
+            let Some(ready) = evaluated.and_then(|under| under.into_iter().next()) else { continue };
             if when.is_now() {
                 keep(app, &snapshot, &questions[at], &ready);
             }

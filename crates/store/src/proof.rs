@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use catenary_tlog::{
-    BundleId, Hash, ProofError, TileId, TileSet, leaf_hash, needed_consistency, needed_inclusion,
+    BundleId, Hash, ProofError, Tile, TileId, TileSet, leaf_hash, needed_consistency, needed_inclusion,
     needed_root, proof::Node, prove_consistency, prove_inclusion, root_at, tile, tiles_needed,
 };
 
@@ -14,7 +14,6 @@ use crate::{
     follow::Snapshot,
     log::hash_from,
     pool::retry,
-    tiles::Kept,
 };
 
 impl Store {
@@ -80,12 +79,12 @@ impl Store {
 
     /// The bytes of a tile; `None` when the log has not grown that far.
     pub async fn tile(&self, tenant: &str, tile: TileId) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.tiles(tenant, vec![tile]).await?.remove(&tile).map(|kept| kept.bytes.clone()))
+        Ok(self.tiles(tenant, vec![tile]).await?.remove(&tile).map(|tile| tile.bytes().clone()))
     }
 
     /// The same, if it was read lately.
     pub fn tile_at_hand(&self, tenant: &str, tile: TileId) -> Option<Bytes> {
-        Some(self.read_tiles().get(tenant, tile)?.bytes.clone())
+        Some(self.read_tiles().get(tenant, tile)?.bytes().clone())
     }
 
     /// These tiles, as far as the log has grown that far.
@@ -93,7 +92,7 @@ impl Store {
         &self,
         tenant: &str,
         tiles: Vec<TileId>,
-    ) -> Result<BTreeMap<TileId, Arc<Kept>>, StoreError> {
+    ) -> Result<BTreeMap<TileId, Arc<Tile>>, StoreError> {
         let mut found = BTreeMap::new();
         let mut missing = Vec::new();
         for tile in tiles {
@@ -104,7 +103,11 @@ impl Store {
         }
         let (full, partial): (Vec<TileId>, Vec<TileId>) = missing.into_iter().partition(TileId::is_full);
         let mut read = self.full_tiles(tenant, &full).await?;
-        let mut keep = |tile, bytes| found.insert(tile, self.read_tiles().keep(tenant, tile, bytes));
+        // Bytes of another length are no tile: as if it were not there.
+        let mut keep = |id, bytes: Vec<u8>| {
+            let tile = Tile::decode(id, bytes.into()).ok();
+            found.extend(tile.map(|tile| (id, self.read_tiles().keep(tenant, id, tile))));
+        };
         for tile in full {
             if let Some(bytes) = read.remove(&(tile.level, tile.index)) {
                 keep(tile, bytes);
@@ -142,10 +145,10 @@ impl Store {
         let mut found = self.tiles(tenant, needed.to_vec()).await?;
         let mut set = TileSet::new();
         for tile in needed {
-            let Some(Ok(tree)) = found.remove(&tile).map(|kept| kept.tree(tile)) else {
+            let Some(found) = found.remove(&tile) else {
                 return Err(self.missing(tenant, tile, size).await?);
             };
-            set.insert(tree);
+            set.insert(found);
         }
         Ok(set)
     }

@@ -1,13 +1,12 @@
 //! Tiles that were read: one of a given width never changes.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use catenary_tlog::{Tile, TileError, TileId};
+use catenary_tlog::{Tile, TileId};
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 
-/// Bytes of tiles.
-const BYTES: u64 = 24 * 1024 * 1024;
+/// Bytes of tiles, with the subtrees in them: of half a million entries.
+const BYTES: u64 = 32 * 1024 * 1024;
 /// Most tiles are full, and some have the subtrees computed.
 const TILE: u64 = 16 * 1024;
 
@@ -24,36 +23,19 @@ impl Equivalent<Key> for Asked<'_> {
     }
 }
 
-/// A tile as it is served, and as proofs read it.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    pub(crate) bytes: Bytes,
-    tree: OnceLock<Arc<Tile>>,
-}
-
-impl Kept {
-    pub(crate) fn tree(&self, id: TileId) -> Result<Arc<Tile>, TileError> {
-        if let Some(tree) = self.tree.get() {
-            return Ok(tree.clone());
-        }
-        let tree = Arc::new(Tile::decode(id, &self.bytes)?);
-        Ok(self.tree.get_or_init(|| tree).clone())
-    }
-}
-
 #[derive(Debug, Clone)]
 struct ByBytes;
 
-impl Weighter<Key, Arc<Kept>> for ByBytes {
-    fn weight(&self, Key(tenant, _): &Key, kept: &Arc<Kept>) -> u64 {
+impl Weighter<Key, Arc<Tile>> for ByBytes {
+    fn weight(&self, Key(tenant, _): &Key, tile: &Arc<Tile>) -> u64 {
         // As if the subtrees were there: they come later.
-        (tenant.len() + 3 * kept.bytes.len() + 256) as u64
+        (tenant.len() + 2 * tile.bytes().len() + 256) as u64
     }
 }
 
 /// Tiles of every tenant's log, bounded in bytes.
 #[derive(Debug)]
-pub(crate) struct Tiles(Cache<Key, Arc<Kept>, ByBytes>);
+pub(crate) struct Tiles(Cache<Key, Arc<Tile>, ByBytes>);
 
 impl Default for Tiles {
     fn default() -> Self {
@@ -62,13 +44,13 @@ impl Default for Tiles {
 }
 
 impl Tiles {
-    pub(crate) fn get(&self, tenant: &str, tile: TileId) -> Option<Arc<Kept>> {
+    pub(crate) fn get(&self, tenant: &str, tile: TileId) -> Option<Arc<Tile>> {
         self.0.get(&Asked(tenant, tile))
     }
 
-    pub(crate) fn keep(&self, tenant: &str, tile: TileId, bytes: Vec<u8>) -> Arc<Kept> {
-        let kept = Arc::new(Kept { bytes: bytes.into(), tree: OnceLock::new() });
-        self.0.insert(Key(tenant.to_owned(), tile), kept.clone());
+    pub(crate) fn keep(&self, tenant: &str, id: TileId, tile: Tile) -> Arc<Tile> {
+        let kept = Arc::new(tile);
+        self.0.insert(Key(tenant.to_owned(), id), kept.clone());
         kept
     }
 }

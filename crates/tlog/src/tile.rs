@@ -7,8 +7,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
+
+use bytes::Bytes;
 
 use crate::{
     merkle::{Hash, node_hash},
@@ -149,30 +151,51 @@ pub fn tiles_needed(nodes: &[Node], size: u64) -> Vec<TileId> {
     tiles.into_iter().collect()
 }
 
-/// A tile with the root of every complete subtree in it, each computed once.
+/// A tile, with the root of every complete subtree in it once one is asked for.
 #[derive(Debug, Clone)]
 pub struct Tile {
     id: TileId,
-    /// By level within the tile.
-    levels: Vec<Vec<Hash>>,
+    hashes: Bytes,
+    /// The rows above `hashes`, lowest first.
+    upper: OnceLock<Vec<Vec<Hash>>>,
 }
 
 impl Tile {
     /// Reads a tile; bytes of another length than its width are refused.
-    pub fn decode(id: TileId, bytes: &[u8]) -> Result<Self, TileError> {
-        let mut levels = vec![decode_tile(id.width, bytes)?];
-        while let Some(row) = levels.last().filter(|row| row.len() > 1) {
-            levels.push(parents(row));
+    pub fn decode(id: TileId, hashes: Bytes) -> Result<Self, TileError> {
+        if hashes.len() != usize::from(id.width) * 32 {
+            return Err(TileError::Length { width: id.width, found: hashes.len() });
         }
-        Ok(Self { id, levels })
+        Ok(Self { id, hashes, upper: OnceLock::new() })
+    }
+
+    /// Its bytes: what `decode` was given.
+    pub fn bytes(&self) -> &Bytes {
+        &self.hashes
     }
 
     /// The root of a complete subtree, if it lies in this tile.
     pub fn node(&self, level: u8, index: u64) -> Option<Hash> {
         let (tile_level, tile_index, under) = place(level, index)?;
-        let height = usize::from(level % HEIGHT);
-        let is_here = (tile_level, tile_index) == (self.id.level, self.id.index);
-        self.levels.get(height).filter(|_| is_here)?.get(under.start >> height).copied()
+        if (tile_level, tile_index) != (self.id.level, self.id.index) {
+            return None;
+        }
+        match usize::from(level % HEIGHT) {
+            0 => self.row().get(under.start).copied().map(Hash),
+            height => self.upper().get(height - 1)?.get(under.start >> height).copied(),
+        }
+    }
+
+    fn row(&self) -> &[[u8; 32]] {
+        self.hashes.as_chunks::<32>().0
+    }
+
+    fn upper(&self) -> &[Vec<Hash>] {
+        self.upper.get_or_init(|| {
+            let lowest: Vec<Hash> = self.row().iter().copied().map(Hash).collect();
+            let rows = std::iter::successors(Some(parents(&lowest)), |row| Some(parents(row)));
+            rows.take_while(|row| !row.is_empty()).collect()
+        })
     }
 }
 
@@ -381,7 +404,7 @@ mod tests {
         fn tiles_for(&self, nodes: &[Node]) -> TileSet {
             let mut set = TileSet::new();
             for tile in tiles_needed(nodes, self.leaves.len() as u64) {
-                set.insert(Arc::new(Tile::decode(tile, &self.load(tile)).unwrap()));
+                set.insert(Arc::new(Tile::decode(tile, self.load(tile).into()).unwrap()));
             }
             set
         }

@@ -113,6 +113,7 @@ impl Stage {
         self.cluster.execute("postgres", "drop database if exists copy").await;
         self.cluster.execute("postgres", "create database copy template catenary strategy file_copy").await;
         let url = self.cluster.url("copy");
+        cluster::execute(&url, WARM).await;
         let app = start(&url, &folder.join("service")).await;
         let (cluster, images, token) = (self.cluster.clone(), self.images.clone(), self.token.clone());
         Ok(Self { cluster, app, token, images, url, folder })
