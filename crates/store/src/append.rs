@@ -295,7 +295,7 @@ impl Writer {
     }
 
     async fn transact(&self, tenant: &str, batch: &[Pending], turn: &mut Turn) -> Result<Answers, Failure> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.pool.begin_planned().await?;
         let answers = self.apply(&mut transaction, tenant, batch).await?;
         // The next batch brings in its bodies meanwhile, and waits for the head's lock.
         *turn = None;

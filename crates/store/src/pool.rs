@@ -76,7 +76,7 @@ pub fn reading<F: Future>(reading: Reading, work: F) -> impl Future<Output = F::
     READING.scope(reading, work)
 }
 
-/// What a frontier asks for, and what a batch writes, is planned once a connection: planning takes longer than running it.
+/// What a frontier asks for, and the entries that are followed, is planned once a connection: planning takes longer than running it.
 const PLANNED: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 
 /// How often connecting is tried while others crowd the socket.
@@ -153,13 +153,13 @@ impl Pools {
         }
         let lazily = |n: u32, connect: &PgConnectOptions| lazy(n, connect.clone(), options);
         // One is opened now, the others when they are wanted.
-        let write = places(options.writers.max(1), options).connect_with(planned.clone()).await?;
+        let write = places(options.writers.max(1), options).connect_with(connect.clone()).await?;
         Ok(Self {
             verdict: lazily(options.readers, &planned),
             evaluate: lazily(options.evaluators, &planned),
             browse: lazily(options.browsers, &connect),
             follow: lazily(options.followers, &planned),
-            ingest: lazily(options.takers, &planned),
+            ingest: lazily(options.takers, &connect),
             write: write.into(),
         })
     }

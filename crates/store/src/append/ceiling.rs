@@ -61,7 +61,7 @@ impl Store {
         let tenant = prepared.tenant.as_str();
         let mut inserted = 0;
         for Ready { items, old_size, plan, rows: facts } in &prepared.batches {
-            let mut db = self.writes().begin().await?;
+            let mut db = self.writes().begin_planned().await?;
             rows::insert_bodies(&mut db, tenant, items).await?;
             rows::lock_head(&mut db, tenant).await.map_err(store_error)?;
             facts.insert(&mut db, tenant).await?;

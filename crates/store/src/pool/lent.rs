@@ -96,10 +96,19 @@ impl Lender {
 
     /// A connection inside a transaction.
     pub(crate) async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        self.begin_by("begin").await
+    }
+
+    /// The same for statements whose plan does not depend on what they are asked with: each is planned once a connection.
+    pub(crate) async fn begin_planned(&self) -> Result<Transaction, sqlx::Error> {
+        self.begin_by("begin; set local plan_cache_mode = force_generic_plan").await
+    }
+
+    async fn begin_by(&self, begin: &'static str) -> Result<Transaction, sqlx::Error> {
         let mut lent = self.lend().await?;
         // Before it is said: whether a `begin` that was given up arrived is not known.
         lent.open = true;
-        sqlx::raw_sql("begin").execute(&mut *lent).await?;
+        sqlx::raw_sql(begin).execute(&mut *lent).await?;
         Ok(Transaction(lent))
     }
 
