@@ -1,21 +1,24 @@
 //! Trust roots: the certificate authorities, logs and timestamp authorities of one trust domain, as one document.
 
+mod log;
+
 use std::{collections::BTreeMap, fmt, sync::OnceLock};
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 use der::{Decode as _, Encode as _};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use serde::{Deserialize, Serialize};
-use sigstore_crypto::{SigningScheme, VerificationKey};
 use sigstore_trust_root::{SigstoreInstance, TrustedRoot};
-use sigstore_types::{DerCertificate, DerPublicKey, SignatureBytes, TimeRange, TsaAuthority};
+use sigstore_types::{DerCertificate, TimeRange, TsaAuthority};
 
 use crate::{
     digest::Sha256,
     signer::AuthorityKind,
     witness::{PolicyError, Witnesses},
 };
+
+use log::LogKey;
+pub(crate) use log::{CtLog, Log};
 
 /// What a domain demands of a bundle besides certificate and signature. Set when the root is added, never by a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,62 +125,6 @@ struct Anchor {
     window: Window,
 }
 
-/// A transparency log.
-pub(crate) struct Log {
-    pub(crate) id: [u8; 32],
-    pub(crate) authority: Sha256,
-    pub(crate) key: LogKey,
-    pub(crate) window: Window,
-}
-
-/// A certificate transparency log.
-pub(crate) struct CtLog {
-    id: [u8; 32],
-    pub(crate) authority: Sha256,
-    spki: DerPublicKey,
-    /// Unless it is an RSA key without an SPKI around it, for which each timestamp names the scheme.
-    key: Option<LogKey>,
-    pub(crate) window: Window,
-}
-
-impl CtLog {
-    /// Whether the log signed the message in the scheme that a timestamp names; `None` when it is no scheme of the key.
-    pub(crate) fn signed(&self, scheme: SigningScheme, message: &[u8], signature: &[u8]) -> Option<bool> {
-        if let Some(key) = self.key.as_ref().filter(|key| key.library.scheme() == scheme) {
-            return Some(key.verifies(message, signature));
-        }
-        let key = VerificationKey::from_der(&self.spki, scheme).ok()?;
-        Some(key.verify(message, &SignatureBytes::new(signature.to_vec())).is_ok())
-    }
-}
-
-/// A log's key.
-pub(crate) struct LogKey {
-    library: VerificationKey,
-    /// Of the usual kind: the library checks anew for each signature that the point lies on the curve.
-    parsed: Option<ParsedPublicKey>,
-}
-
-impl LogKey {
-    fn read(spki: &DerPublicKey) -> Result<Self, sigstore_crypto::Error> {
-        let library = VerificationKey::from_spki(spki)?;
-        // The library takes no compressed points.
-        let usual =
-            library.scheme() == SigningScheme::EcdsaP256Sha256 && library.as_bytes().first() == Some(&4);
-        let parse = || ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, library.as_bytes()).ok();
-        let parsed = usual.then(parse).flatten();
-        Ok(Self { library, parsed })
-    }
-
-    /// Whether it made the signature.
-    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.parsed {
-            Some(key) => key.verify_sig(message, signature).is_ok(),
-            None => self.library.verify(message, &SignatureBytes::new(signature.to_vec())).is_ok(),
-        }
-    }
-}
-
 /// A timestamp authority with its own chain and window.
 pub(crate) struct Tsa {
     pub(crate) id: Sha256,
@@ -254,15 +201,11 @@ impl Domain {
             let place = Place::new("ctlogs", position);
             let window = place.window(log.public_key.valid_for)?;
             let id = place.id(log.log_id.key_id.as_bytes())?;
-            let spki = log.public_key.raw_bytes.clone();
-            let key = LogKey::read(&spki).ok();
-            if key.is_none() {
-                VerificationKey::from_der(&spki, SigningScheme::RsaPkcs1Sha256).map_err(|e| place.bad(e))?;
-            }
+            let log = CtLog::read(id, &log.public_key.raw_bytes, window).map_err(|e| place.bad(e))?;
             if domain.ct_logs.iter().any(|known| known.id == id) {
                 return Err(place.bad("another log has its id"));
             }
-            domain.ct_logs.push(CtLog { id, authority: Sha256::of(spki.as_bytes()), spki, key, window });
+            domain.ct_logs.push(log);
         }
         for (position, tsa) in root.timestamp_authorities.iter().enumerate() {
             let place = Place::new("timestampAuthorities", position);

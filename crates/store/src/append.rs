@@ -13,7 +13,11 @@ use catenary_evidence::{
     digest::{Digest, Sha256},
     object::Object,
 };
-use catenary_tlog::{Frontier, Hash, Leaf, leaf::kind, leaf_hash};
+use catenary_tlog::{
+    Frontier, Hash, Leaf,
+    leaf::{Body, kind},
+    leaf_hash,
+};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 use tokio::sync::OwnedSemaphorePermit;
@@ -109,7 +113,8 @@ impl Pending {
 
     /// The leaf, with its bytes.
     fn leaf(&self, time: Timestamp) -> Result<(Leaf, Vec<u8>), StoreError> {
-        let mut leaf = Leaf::new(self.kind, time, &self.bytes, Hash(self.submitter.0));
+        let body = Body { sha256: Hash(self.id.0), size: self.bytes.len() as u64 };
+        let mut leaf = Leaf::about(self.kind, time, body, Hash(self.submitter.0));
         match &self.facts {
             Facts::Attestation(facts) => {
                 leaf = leaf.with("payload", &facts.payload.to_string());

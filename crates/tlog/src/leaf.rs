@@ -151,7 +151,11 @@ impl Body {
 impl Leaf {
     /// A leaf about `bytes`, which are both item and body, without by-kind members.
     pub fn new(kind: &str, time: Timestamp, bytes: &[u8], submitter: Hash) -> Self {
-        let body = Body::of(bytes);
+        Self::about(kind, time, Body::of(bytes), submitter)
+    }
+
+    /// The same about bytes that were hashed before.
+    pub fn about(kind: &str, time: Timestamp, body: Body, submitter: Hash) -> Self {
         Self {
             v: VERSION,
             kind: kind.to_owned(),

@@ -1,12 +1,13 @@
-//! Tiles and entry bundles (C2SP tlog-tiles): 256 hashes or entries wide, eight tree levels high.
+//! Tiles (C2SP tlog-tiles): 256 hashes wide, eight tree levels high.
 //!
 //! A tile at level L holds tree hashes of level 8 L. Only full tiles are stored, once; the hashes of
 //! a partial one are leaf hashes (level 0) or the roots of full tiles one level below.
 
+mod bundle;
+mod path;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
     sync::{Arc, OnceLock},
 };
 
@@ -17,12 +18,13 @@ use crate::{
     proof::Node,
 };
 
+pub use bundle::{BundleId, decode_bundle, encode_bundle};
+pub(crate) use path::parse_decimal;
+
 /// Hashes in a full tile, entries in a full bundle.
 pub const WIDTH: u16 = 256;
 /// Tree levels that a tile spans.
 const HEIGHT: u8 = 8;
-/// The highest tile level that tlog-tiles allows in a path.
-const MAX_LEVEL: u8 = 63;
 
 /// Which tile: `tile/<level>/<index>[.p/<width>]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,15 +34,6 @@ pub struct TileId {
     /// Index within the level.
     pub index: u64,
     /// Hashes in it: 1 to 256; less than 256 is a partial tile.
-    pub width: u16,
-}
-
-/// Which entry bundle: `tile/entries/<index>[.p/<width>]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BundleId {
-    /// The bundle starts with entry `index * 256`.
-    pub index: u64,
-    /// Entries in it: 1 to 256.
     pub width: u16,
 }
 
@@ -91,18 +84,6 @@ impl TileId {
     }
 }
 
-impl BundleId {
-    /// The bundle `index` as a log of `size` entries has it; `None` if it holds nothing yet.
-    pub fn at(index: u64, size: u64) -> Option<Self> {
-        TileId::at(0, index, size).map(|tile| Self { index, width: tile.width })
-    }
-
-    /// The indexes of its entries.
-    pub fn entries(&self) -> std::ops::Range<u64> {
-        TileId { level: 0, index: self.index, width: self.width }.row()
-    }
-}
-
 /// The full tiles, at all levels, that growing from `old_size` to `new_size` completes; lower levels first.
 pub fn new_tiles(old_size: u64, new_size: u64) -> Vec<TileId> {
     let mut tiles = Vec::new();
@@ -124,10 +105,14 @@ pub fn encode_tile(hashes: &[Hash]) -> Vec<u8> {
 
 /// The hashes of a tile of `width`.
 pub fn decode_tile(width: u16, bytes: &[u8]) -> Result<Vec<Hash>, TileError> {
-    if bytes.len() != usize::from(width) * 32 {
-        return Err(TileError::Length { width, found: bytes.len() });
+    Ok(hashes_of(width, bytes)?.iter().copied().map(Hash).collect())
+}
+
+fn hashes_of(width: u16, bytes: &[u8]) -> Result<&[[u8; 32]], TileError> {
+    match bytes.as_chunks::<32>() {
+        (hashes, []) if hashes.len() == usize::from(width) => Ok(hashes),
+        _ => Err(TileError::Length { width, found: bytes.len() }),
     }
-    Ok(bytes.as_chunks::<32>().0.iter().copied().map(Hash).collect())
 }
 
 /// The hash that a full tile contributes to the row of the next tile level.
@@ -163,9 +148,7 @@ pub struct Tile {
 impl Tile {
     /// Reads a tile; bytes of another length than its width are refused.
     pub fn decode(id: TileId, hashes: Bytes) -> Result<Self, TileError> {
-        if hashes.len() != usize::from(id.width) * 32 {
-            return Err(TileError::Length { width: id.width, found: hashes.len() });
-        }
+        hashes_of(id.width, &hashes)?;
         Ok(Self { id, hashes, upper: OnceLock::new() })
     }
 
@@ -223,36 +206,6 @@ impl TileSet {
     }
 }
 
-/// The bytes of an entry bundle: each entry after its length as a big-endian `u16`.
-pub fn encode_bundle<B: AsRef<[u8]>>(entries: &[B]) -> Result<Vec<u8>, TileError> {
-    if entries.is_empty() || entries.len() > usize::from(WIDTH) {
-        return Err(TileError::EntryCount(entries.len()));
-    }
-    let mut bytes = Vec::new();
-    for entry in entries.iter().map(AsRef::as_ref) {
-        let length = u16::try_from(entry.len()).map_err(|_| TileError::EntryTooLong(entry.len()))?;
-        bytes.extend(length.to_be_bytes());
-        bytes.extend(entry);
-    }
-    Ok(bytes)
-}
-
-/// The entries of a bundle.
-pub fn decode_bundle(mut bytes: &[u8]) -> Result<Vec<&[u8]>, TileError> {
-    let mut entries = Vec::new();
-    while !bytes.is_empty() {
-        let cut = TileError::BundleCut(entries.len());
-        let (length, rest) = bytes.split_first_chunk::<2>().ok_or(cut.clone())?;
-        let (entry, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(cut)?;
-        entries.push(entry);
-        bytes = rest;
-        if entries.len() > usize::from(WIDTH) {
-            return Err(TileError::EntryCount(entries.len()));
-        }
-    }
-    if entries.is_empty() { Err(TileError::EntryCount(0)) } else { Ok(entries) }
-}
-
 /// Tile level, tile index, and the hashes of the tile that lie under a subtree.
 fn place(level: u8, index: u64) -> Option<(u8, u64, std::ops::Range<usize>)> {
     let height = level % HEIGHT;
@@ -274,86 +227,8 @@ fn parents(hashes: &[Hash]) -> Vec<Hash> {
     hashes.as_chunks::<2>().0.iter().map(|&[left, right]| node_hash(left, right)).collect()
 }
 
-impl fmt::Display for TileId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tile/{}/", self.level)?;
-        write_index(f, self.index, self.width)
-    }
-}
-
-impl fmt::Display for BundleId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("tile/entries/")?;
-        write_index(f, self.index, self.width)
-    }
-}
-
-impl FromStr for TileId {
-    type Err = TileError;
-    fn from_str(path: &str) -> Result<Self, TileError> {
-        parse_tile(path).ok_or_else(|| TileError::Path(path.to_owned()))
-    }
-}
-
-impl FromStr for BundleId {
-    type Err = TileError;
-    fn from_str(path: &str) -> Result<Self, TileError> {
-        path.strip_prefix("tile/entries/")
-            .and_then(parse_index)
-            .map(|(index, width)| Self { index, width })
-            .ok_or_else(|| TileError::Path(path.to_owned()))
-    }
-}
-
-fn parse_tile(path: &str) -> Option<TileId> {
-    let (level, rest) = path.strip_prefix("tile/")?.split_once('/')?;
-    let level = u8::try_from(parse_decimal(level)?).ok().filter(|level| *level <= MAX_LEVEL)?;
-    let (index, width) = parse_index(rest)?;
-    Some(TileId { level, index, width })
-}
-
-/// Writes 1234067 as `x001/x234/067`, and the width of a partial tile.
-fn write_index(f: &mut fmt::Formatter<'_>, index: u64, width: u16) -> fmt::Result {
-    let mut text = format!("{:03}", index % 1000);
-    let mut rest = index / 1000;
-    while rest > 0 {
-        text = format!("x{:03}/{text}", rest % 1000);
-        rest /= 1000;
-    }
-    f.write_str(&text)?;
-    if width == WIDTH { Ok(()) } else { write!(f, ".p/{width}") }
-}
-
-/// Reads what [`write_index`] writes, and nothing else.
-fn parse_index(text: &str) -> Option<(u64, u16)> {
-    let (number, width) = match text.split_once(".p/") {
-        Some((number, width)) => {
-            let width = u16::try_from(parse_decimal(width)?).ok()?;
-            (number, Some(width).filter(|width| (1..WIDTH).contains(width))?)
-        }
-        None => (text, WIDTH),
-    };
-    let mut groups = number.split('/').collect::<Vec<_>>();
-    let last = groups.pop()?;
-    let mut index = 0u64;
-    for group in groups.iter().map(|group| group.strip_prefix('x')).chain([Some(last)]) {
-        let group = group.filter(|g| g.len() == 3 && g.bytes().all(|b| b.is_ascii_digit()))?;
-        index = index.checked_mul(1000)?.checked_add(group.parse().ok()?)?;
-    }
-    // A leading `x000` would give one tile two paths.
-    if groups.first() == Some(&"x000") { None } else { Some((index, width)) }
-}
-
-/// A decimal number without sign or leading zeros.
-pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    if plain { text.parse().ok() } else { None }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::{
         merkle::Frontier,
@@ -459,62 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_those_of_the_specification() {
-        for (tile, path) in [
-            (TileId { level: 0, index: 0, width: 256 }, "tile/0/000"),
-            (TileId { level: 0, index: 1_234_067, width: 256 }, "tile/0/x001/x234/067"),
-            (TileId { level: 1, index: 0, width: 1 }, "tile/1/000.p/1"),
-            (TileId { level: 0, index: 273, width: 112 }, "tile/0/273.p/112"),
-            (TileId { level: 7, index: 1000, width: 255 }, "tile/7/x001/000.p/255"),
-        ] {
-            assert_eq!(tile.to_string(), path);
-            assert_eq!(path.parse::<TileId>().unwrap(), tile);
-        }
-        let bundle = BundleId { index: 1_000_000, width: 7 };
-        assert_eq!(bundle.to_string(), "tile/entries/x001/x000/000.p/7");
-        assert_eq!(bundle.to_string().parse::<BundleId>().unwrap(), bundle);
-    }
-
-    #[test]
-    fn a_tile_has_one_path_only() {
-        for bad in [
-            "tile/0/0",
-            "tile/0/0000",
-            "tile/0/x000/000",
-            "tile/0/x000/x001/000",
-            "tile/00/000",
-            "tile/64/000",
-            "tile/-1/000",
-            "tile/+1/000",
-            "tile/0/000.p/0",
-            "tile/0/000.p/256",
-            "tile/0/000.p/01",
-            "tile/0/000.p/",
-            "tile/0/000.p",
-            "tile/0/001/000",
-            "tile/0/x001",
-            "tile/0/x001/x000",
-            "tile/0/",
-            "tile/0",
-            "/tile/0/000",
-            "tile/0/000/",
-            "tile/0/00a",
-            "tile/0/+01",
-            "tile/8/0/023/1",
-            "tile/entries/000",
-            "tile/0/000.p/1.p/1",
-            "tile/0/x018/x446/x744/x073/x709/x551/616",
-            "tile/0/٠٠٠",
-            "",
-        ] {
-            assert_eq!(bad.parse::<TileId>(), Err(TileError::Path(bad.to_owned())), "{bad}");
-        }
-        let largest = TileId { level: 0, index: u64::MAX, width: 256 };
-        assert_eq!(largest.to_string().parse::<TileId>().unwrap(), largest);
-        assert!("tile/0/000".parse::<BundleId>().is_err());
-    }
-
-    #[test]
     fn hostile_tile_numbers_hold_nothing() {
         assert_eq!(TileId::at(0, u64::MAX, 1000), None);
         assert_eq!(TileId::at(63, 0, u64::MAX), None);
@@ -536,40 +355,5 @@ mod tests {
         assert!(matches!(Tile::decode(id, bytes[1..].to_vec().into()), Err(TileError::Length { .. })));
         assert!(matches!(Tile::decode(id, bytes[32..].to_vec().into()), Err(TileError::Length { .. })));
         assert!(tile_root(&bytes).is_err());
-    }
-
-    #[test]
-    fn bundles_hold_1_to_256_entries_of_at_most_65535_bytes() {
-        assert_eq!(encode_bundle(&[&b"ab"[..], b""]).unwrap(), [0, 2, b'a', b'b', 0, 0]);
-        assert!(encode_bundle(&[vec![0; 65_535]]).is_ok());
-        assert_eq!(encode_bundle(&[vec![0; 65_536]]), Err(TileError::EntryTooLong(65_536)));
-        assert!(encode_bundle(&vec![b"x"; 256]).is_ok());
-        assert_eq!(encode_bundle(&vec![b"x"; 257]), Err(TileError::EntryCount(257)));
-        assert_eq!(encode_bundle::<&[u8]>(&[]), Err(TileError::EntryCount(0)));
-        assert_eq!(decode_bundle(&[0, 1, 7, 0]), Err(TileError::BundleCut(1)));
-        assert_eq!(decode_bundle(&[0, 2, 7]), Err(TileError::BundleCut(0)));
-        assert_eq!(decode_bundle(&[0; 514]), Err(TileError::EntryCount(257)));
-        assert_eq!(decode_bundle(&[]), Err(TileError::EntryCount(0)));
-    }
-
-    proptest! {
-        #[test]
-        fn bundles_come_back(entries in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..=256)) {
-            let bytes = encode_bundle(&entries).unwrap();
-            prop_assert_eq!(decode_bundle(&bytes).unwrap(), entries);
-        }
-
-        #[test]
-        fn paths_come_back(level in 0u8..=63, index in any::<u64>(), width in 1u16..=256) {
-            let tile = TileId { level, index, width };
-            prop_assert_eq!(tile.to_string().parse::<TileId>().unwrap(), tile);
-        }
-
-        #[test]
-        fn no_text_parses_to_a_tile_that_prints_otherwise(text in "tile/[0-9]{1,2}/(x?[0-9]{3}/){0,3}[0-9]{3}(\\.p/[0-9]{1,3})?") {
-            if let Ok(tile) = text.parse::<TileId>() {
-                prop_assert_eq!(tile.to_string(), text);
-            }
-        }
     }
 }

@@ -11,9 +11,13 @@ use const_oid::{
     db::{
         rfc5280::{ID_CE_BASIC_CONSTRAINTS, ID_CE_KEY_USAGE},
         rfc5912::ID_KP_CODE_SIGNING,
+        rfc6962::CT_PRECERT_SCTS,
     },
 };
-use der::{Decode as _, Encode as _, asn1::Utf8StringRef};
+use der::{
+    Decode as _, Encode as _, Reader as _, SliceReader, Tag, TagNumber, Tagged as _,
+    asn1::{AnyRef, Utf8StringRef},
+};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sigstore_crypto::{SigningScheme, VerificationKey, WEBPKI_VERIFICATION_ALGS};
@@ -36,6 +40,9 @@ const MAX_CERTIFICATE: usize = 32 * 1024;
 const MAX_CHAIN: usize = 10;
 /// The most bytes of the name and the issuer: they are looked up by.
 const MAX_NAME: usize = 1024;
+
+/// `[3]` of a certificate's signed part (RFC 5280 section 4.1).
+const EXTENSIONS: Tag = Tag::ContextSpecific { constructed: true, number: TagNumber::N3 };
 
 const FULCIO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1");
 const ISSUER_V1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.1");
@@ -113,8 +120,33 @@ impl Certificate {
         self.not_after
     }
 
-    pub(super) fn parsed(&self) -> &x509_cert::Certificate {
-        &self.parsed
+    /// The list of certificate timestamps, as its extension holds it.
+    pub(super) fn timestamps(&self) -> Option<&[u8]> {
+        self.extension(CT_PRECERT_SCTS)
+    }
+
+    /// The signed part without the timestamps: what a log saw of it (RFC 6962 section 3.2). The bytes are those of the
+    /// certificate, as what is written anew may differ from what was signed.
+    pub(super) fn logged(&self) -> Result<Vec<u8>, der::Error> {
+        let mut logged = Vec::with_capacity(self.der.len());
+        let mut members = SliceReader::new(contents(contents(&self.der)?)?)?;
+        while !members.is_finished() {
+            let member = members.tlv_bytes()?;
+            if AnyRef::from_der(member)?.tag() != EXTENSIONS {
+                logged.extend_from_slice(member);
+                continue;
+            }
+            let mut extensions = SliceReader::new(contents(contents(member)?)?)?;
+            let mut kept = Vec::with_capacity(member.len());
+            while !extensions.is_finished() {
+                let extension = extensions.tlv_bytes()?;
+                if SliceReader::new(contents(extension)?)?.decode::<ObjectIdentifier>()? != CT_PRECERT_SCTS {
+                    kept.extend_from_slice(extension);
+                }
+            }
+            logged.extend(wrap(EXTENSIONS, &wrap(Tag::Sequence, &kept)?)?);
+        }
+        wrap(Tag::Sequence, &logged)
     }
 
     /// Whether it was valid at `at`; both ends are inclusive (RFC 5280 section 4.1.2.5).
@@ -176,7 +208,8 @@ impl Certificate {
             )
             .map_err(|e| chain(e.to_string()))?;
         // An anchor carries the inside of its SPKI only.
-        let anchor_spki = wrap(path.anchor().subject_public_key_info.as_ref());
+        let anchor_spki = wrap(Tag::Sequence, path.anchor().subject_public_key_info.as_ref());
+        let anchor_spki = anchor_spki.map_err(|e| chain(e.to_string()))?;
         let issuer_spki = match path.intermediate_certificates().next() {
             Some(issuer) => issuer.subject_public_key_info().as_ref().to_vec(),
             None => anchor_spki.clone(),
@@ -328,7 +361,30 @@ impl Certificate {
     }
 }
 
-/// A SEQUENCE around its contents.
-fn wrap(contents: &[u8]) -> Vec<u8> {
-    der::Any::new(der::Tag::Sequence, contents).and_then(|any| any.to_der()).unwrap_or_default()
+/// The value of one DER object.
+fn contents(der: &[u8]) -> Result<&[u8], der::Error> {
+    Ok(SliceReader::new(der)?.decode::<AnyRef<'_>>()?.value())
+}
+
+/// One DER object of its contents.
+fn wrap(tag: Tag, contents: &[u8]) -> Result<Vec<u8>, der::Error> {
+    AnyRef::new(tag, contents)?.to_der()
+}
+
+#[cfg(test)]
+mod tests {
+    use catenary_testkit::authority::{Authority, Claims};
+
+    use super::*;
+
+    #[test]
+    fn what_a_log_saw_is_the_signed_part_without_its_timestamps_byte_for_byte() {
+        let claims = Claims::github("acme/app", ".github/workflows/release.yml", "refs/heads/main", "abc");
+        let leaf = Authority::new("logged").leaf(&claims).issue();
+        let certificate = Certificate::read(leaf.der()).unwrap();
+        assert!(certificate.timestamps().is_some());
+        let mut expected = certificate.parsed.tbs_certificate.clone();
+        expected.extensions.as_mut().unwrap().retain(|e| e.extn_id != CT_PRECERT_SCTS);
+        assert_eq!(certificate.logged().unwrap(), expected.to_der().unwrap());
+    }
 }

@@ -1,7 +1,6 @@
 //! The signed certificate timestamp inside a certificate (RFC 6962 section 3).
 
-use const_oid::db::rfc6962::CT_PRECERT_SCTS;
-use der::{Decode as _, Encode as _, asn1::OctetStringRef};
+use der::{Decode as _, asn1::OctetStringRef};
 use jiff::Timestamp;
 use sigstore_crypto::SigningScheme;
 
@@ -20,14 +19,11 @@ pub(super) fn verify(
     domain: &Domain,
 ) -> Result<Option<Voucher>, Fault> {
     let bad = |why: &str| Fault::Sct(why.to_owned());
-    let tbs = &certificate.parsed().tbs_certificate;
-    let extensions = tbs.extensions.as_deref().unwrap_or_default();
-    let Some(extension) = extensions.iter().find(|e| e.extn_id == CT_PRECERT_SCTS) else { return Ok(None) };
+    let Some(list) = certificate.timestamps() else { return Ok(None) };
     if domain.ct_logs().is_empty() && !domain.rules().sct {
         return Ok(None);
     }
-    let list = OctetStringRef::from_der(extension.extn_value.as_bytes())
-        .map_err(|_| bad("the list is not an octet string"))?;
+    let list = OctetStringRef::from_der(list).map_err(|_| bad("the list is not an octet string"))?;
     let sct = Sct::only(list.as_bytes()).ok_or_else(|| bad("there is not exactly one, well-formed"))?;
     let log = domain.ct_log(&sct.log_id).ok_or_else(|| bad("by a log that the domain does not know"))?;
     let at = i64::try_from(sct.timestamp).ok().and_then(|t| Timestamp::from_millisecond(t).ok());
@@ -35,10 +31,7 @@ pub(super) fn verify(
     if !log.window.contains(at) {
         return Err(bad("the log's key was not trusted then"));
     }
-    // What was logged is the certificate without this extension.
-    let mut logged = tbs.clone();
-    logged.extensions = Some(extensions.iter().filter(|e| e.extn_id != CT_PRECERT_SCTS).cloned().collect());
-    let logged = logged.to_der().map_err(|_| bad("the certificate cannot be written again"))?;
+    let logged = certificate.logged().map_err(|_| bad("the certificate cannot be taken apart"))?;
     let message = sct.message(issuer_spki, &logged).ok_or_else(|| bad("the certificate is too long"))?;
     let scheme = sct.scheme().ok_or_else(|| bad("an unknown signature algorithm"))?;
     let signed = log.signed(scheme, &message, sct.signature);
