@@ -17,33 +17,42 @@ use crate::{App, auth::Principal, load::Ticket, problem::Fault};
 
 /// The most bytes of a body.
 pub const MAX_BODY: usize = 8 * 1024 * 1024;
-/// Bodies up to this are read at once; larger ones wait for a place, so that memory stays bounded.
+/// Bodies up to this are read at once; larger ones wait for room, so that memory stays bounded.
 const SMALL_BODY: usize = 64 * 1024;
-/// Places for large bodies: 3 × 8 MiB.
-const LARGE_BODIES: usize = 3;
+/// Room for large bodies, in KiB: three of the largest, or a hundred lists of what a build leaves.
+const LARGE_BODIES_KIB: usize = 3 * MAX_BODY / 1024;
 /// From the first to the last byte of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a large body waits for its place.
-const PLACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a large body waits for its room.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Places for large bodies.
+/// Room for large bodies.
 #[derive(Debug, Clone)]
-pub struct BodyPlaces(Arc<Semaphore>);
+pub struct BodyRoom(Arc<Semaphore>);
 
-impl Default for BodyPlaces {
+impl Default for BodyRoom {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LARGE_BODIES)))
+        Self(Arc::new(Semaphore::new(LARGE_BODIES_KIB)))
     }
 }
 
-/// A whole body. A large one keeps its place until this is dropped.
+impl BodyRoom {
+    /// Room for `bytes`; those who ask for much and those who ask for little get it in the order in which they came.
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Fault> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).map_err(|_| Fault::Busy)?;
+        let waiting = tokio::time::timeout(ROOM_TIMEOUT, self.0.clone().acquire_many_owned(kib));
+        waiting.await.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)
+    }
+}
+
+/// A whole body. A large one keeps its room until this is dropped.
 #[derive(Debug)]
 pub struct Payload {
     /// Exactly as sent.
     pub bytes: Bytes,
     /// `Content-Type` without parameters, lower case.
     pub media_type: Option<String>,
-    _place: Option<OwnedSemaphorePermit>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl FromRequest<App> for Payload {
@@ -53,19 +62,19 @@ impl FromRequest<App> for Payload {
         let media_type = media_type(request.headers())?;
         refuse_encoded(request.headers())?;
         let ticket = request.extensions().get::<Ticket>().cloned();
-        let (bytes, place) = match tokio::time::timeout(BODY_TIMEOUT, read(request, &app.places)).await {
+        let (bytes, room) = match tokio::time::timeout(BODY_TIMEOUT, read(request, &app.body_room)).await {
             Ok(result) => result?,
             Err(_) => return Err(Fault::BodySlow { limit: BODY_TIMEOUT }),
         };
         if let Some(ticket) = ticket {
             ticket.take().await?;
         }
-        Ok(Self { bytes, media_type, _place: place })
+        Ok(Self { bytes, media_type, _room: room })
     }
 }
 
 /// Reads a body, cut at the limit whatever its announced length.
-async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Fault> {
+async fn read(request: Request, room: &BodyRoom) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Fault> {
     let too_large = Fault::BodyTooLarge { limit: MAX_BODY };
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -74,8 +83,10 @@ async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<Ow
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
         return Err(too_large);
     }
+    // What says no length may be of any.
+    let whole = announced.map_or(MAX_BODY, |length| length as usize);
     let mut buffer = Vec::new();
-    let mut place = None;
+    let mut taken = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Fault::BodyCut)?;
         let Ok(data) = frame.into_data() else { continue };
@@ -83,18 +94,17 @@ async fn read(request: Request, places: &BodyPlaces) -> Result<(Bytes, Option<Ow
         if length > MAX_BODY {
             return Err(too_large);
         }
-        if length > SMALL_BODY && place.is_none() {
-            let waiting = tokio::time::timeout(PLACE_TIMEOUT, places.0.clone().acquire_owned());
-            place = Some(waiting.await.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)?);
-            // Room for the rest at once: growing step by step would hold two copies.
-            buffer.reserve_exact(MAX_BODY - buffer.len());
+        if length > SMALL_BODY && taken.is_none() {
+            taken = Some(room.take(whole).await?);
+            // For the rest at once: growing step by step would hold two copies.
+            buffer.reserve_exact(whole.saturating_sub(buffer.len()));
         }
         buffer.extend_from_slice(&data);
     }
-    if place.is_some() {
+    if taken.is_some() {
         buffer.shrink_to_fit();
     }
-    Ok((buffer.into(), place))
+    Ok((buffer.into(), taken))
 }
 
 fn media_type(headers: &HeaderMap) -> Result<Option<String>, Fault> {
@@ -226,5 +236,28 @@ impl FromRequestParts<App> for Principal {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Fault> {
         // The authorization layer put it there; a route that it does not know has none.
         parts.extensions.get::<Self>().cloned().ok_or(Fault::Internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn large_bodies_share_their_room_by_their_bytes() {
+        let room = BodyRoom::default();
+        let take = async |bytes: usize| tokio::time::timeout(Duration::ZERO, room.take(bytes)).await.ok();
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(take(MAX_BODY).await.unwrap().unwrap());
+        }
+        assert!(take(SMALL_BODY + 1).await.is_none(), "as much as three of the largest");
+        held.clear();
+        for _ in 0..150 {
+            held.push(take(160 * 1024).await.unwrap().unwrap());
+        }
+        assert!(take(MAX_BODY).await.is_none());
+        held.clear();
+        assert!(take(MAX_BODY).await.is_some());
     }
 }

@@ -82,7 +82,7 @@ pub(crate) struct Parts {
     /// Questions that it does not answer.
     pub(crate) misses: misses::Misses,
     pub(crate) workers: ingest::Workers,
-    pub(crate) places: extract::BodyPlaces,
+    pub(crate) body_room: extract::BodyRoom,
     pub(crate) metrics: Arc<metrics::Metrics>,
     pub(crate) hot: Arc<hot::Known>,
     pub(crate) recorder: record::Recorder,
@@ -288,7 +288,7 @@ impl App {
             answers,
             misses: misses::Misses::default(),
             workers: ingest::Workers::default(),
-            places: extract::BodyPlaces::default(),
+            body_room: extract::BodyRoom::default(),
             metrics: Arc::default(),
             hot: Arc::default(),
             recorder,
