@@ -35,7 +35,7 @@ use crate::{App, problem::Fault};
 /// Questions that are gathered together: their evidence is in memory at once.
 pub const GROUP: usize = 128;
 /// Groups of one caller at a time.
-const LANES: usize = 2;
+const LANES: usize = 3;
 /// Groups of all callers at a time: what is in memory at once is bounded.
 pub const ALL_LANES: usize = 4;
 /// Nodes that a group fetches together; what its questions want beyond, each fetches alone.

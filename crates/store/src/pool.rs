@@ -77,7 +77,10 @@ pub fn reading<F: Future>(reading: Reading, work: F) -> impl Future<Output = F::
 }
 
 /// What a frontier asks for, and the entries that are followed, is planned once a connection: planning takes longer than running it.
-const PLANNED: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
+/// Each of these statements has an index for what it looks up. A plan that was made while its table was still small would read the
+/// whole table until Postgres looks at it again, a minute later, which a burst turns into seconds for each verdict.
+const PLANNED: [(&str, &str); 3] =
+    [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
 
 /// How often connecting is tried while others crowd the socket.
 const ATTEMPTS: usize = 20;
@@ -212,7 +215,7 @@ fn lazy(connections: u32, connect: PgConnectOptions, options: &StoreOptions) -> 
 
 /// One connection to a replica.
 pub(crate) fn to_replica(connect: PgConnectOptions, options: &StoreOptions) -> Lender {
-    lazy(1, connect.options(LIMITS).options([PLANNED]), options)
+    lazy(1, connect.options(LIMITS).options(PLANNED), options)
 }
 
 /// The limits as start-up parameters, where the server takes them (poolers and pglite may not): for everybody, and for those
@@ -229,7 +232,7 @@ async fn with_settings(
         Ok::<_, sqlx::Error>(value == "5s")
     });
     match attempt.await {
-        Ok(Ok(true)) => Ok((limited.clone(), limited.options([PLANNED]))),
+        Ok(Ok(true)) => Ok((limited.clone(), limited.options(PLANNED))),
         Ok(Err(error)) if is_disconnect(&error) && !options.single_connection => Err(error),
         _ => {
             tracing::warn!("the database does not take statement limits; running without them");

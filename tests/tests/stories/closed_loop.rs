@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use acceptance::{App, Stage, http::Client};
+use acceptance::{App, Stage, cluster, http::Client};
 use serde_json::{Value, json};
 
 /// A stream of events, read one by one.
@@ -229,6 +229,42 @@ async fn events_that_are_old_are_removed_and_who_missed_them_is_told() {
     let stream = stage.request(reqwest::Method::GET, &format!("/v1/events?after={log}.0"));
     stage.send(stream).await.is_problem(410, "EVENTS_REMOVED");
     app.log_is_clean();
+}
+
+/// Postgres keeps the plan of a statement until it looks at the table again: one that was made for an empty table read all of it for
+/// each of the first hundred thousand deployments.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_reads_no_whole_table_although_the_database_knows_it_as_empty() {
+    const POSTS: i64 = 40;
+    let app = App::start().await;
+    let url = app.database();
+    cluster::execute(url, "analyze").await;
+    let scans = async |how: &str| {
+        let tables =
+            "'deployment', 'watched', 'attestation', 'attestation_subject', 'object', 'object_child', 'body'";
+        let sum = format!(
+            "select coalesce(sum({how}), 0)::bigint from pg_stat_user_tables where relname in ({tables})"
+        );
+        cluster::count(url, &sum).await
+    };
+    let stage = Stage::in_default(&app).await.play_honest().await;
+    let (whole, by_index) = (scans("seq_scan").await, scans("idx_scan").await);
+    for n in 0..POSTS {
+        let image = stage.world.image_of(&format!("sha256:{n:064x}"));
+        let mut told: Vec<Value> = (0..4).map(|_| deployment(&image)).collect();
+        for (k, told) in told.iter_mut().enumerate() {
+            told["workload"] = json!(format!("deployment/{n}-{k}"));
+        }
+        stage.post("/v1/deployments", &json!(told)).await.is(201);
+    }
+    // A connection tells what it did a moment later.
+    let begun = Instant::now();
+    while scans("idx_scan").await < by_index + 8 * POSTS && begun.elapsed() < Duration::from_secs(20) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(scans("idx_scan").await >= by_index + 8 * POSTS);
+    let read = scans("seq_scan").await - whole;
+    assert!(read < POSTS, "{read} times a whole table");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,14 +94,16 @@ impl Lender {
         Ok(lent(connection?, 0))
     }
 
-    /// A connection inside a transaction.
+    /// A connection inside a transaction, which finds rows through indexes, however small their table was when its statements were
+    /// planned (see [`super::PLANNED`]).
     pub(crate) async fn begin(&self) -> Result<Transaction, sqlx::Error> {
-        self.begin_by("begin").await
+        self.begin_by("begin; set local enable_seqscan = off; set local jit = off").await
     }
 
     /// The same for statements whose plan does not depend on what they are asked with: each is planned once a connection.
     pub(crate) async fn begin_planned(&self) -> Result<Transaction, sqlx::Error> {
-        self.begin_by("begin; set local plan_cache_mode = force_generic_plan").await
+        let begin = "begin; set local enable_seqscan = off; set local jit = off; set local plan_cache_mode = force_generic_plan";
+        self.begin_by(begin).await
     }
 
     async fn begin_by(&self, begin: &'static str) -> Result<Transaction, sqlx::Error> {
