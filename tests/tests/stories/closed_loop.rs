@@ -249,7 +249,7 @@ async fn a_burst_reads_no_whole_table_although_the_database_knows_it_as_empty() 
     };
     let stage = Stage::in_default(&app).await.play_honest().await;
     let (whole, by_index) = (scans("seq_scan").await, scans("idx_scan").await);
-    for n in 0..POSTS {
+    for n in 1..=POSTS {
         let image = stage.world.image_of(&format!("sha256:{n:064x}"));
         let mut told: Vec<Value> = (0..4).map(|_| deployment(&image)).collect();
         for (k, told) in told.iter_mut().enumerate() {
