@@ -1,6 +1,6 @@
 //! A builder's key leaks: what is revoked, since when, on every instance, and what was true before.
 
-use acceptance::{Answer, App, Client, Stage};
+use acceptance::{Answer, App, Client, Stage, load};
 use serde_json::json;
 
 fn question(stage: &Stage) -> String {
@@ -149,4 +149,19 @@ async fn a_revocation_that_means_nothing_or_too_much_is_refused_with_its_place()
     assert!(stage.get("/v1/revocations").await.is(200).list("items").is_empty());
     let reader = stage.as_role("reader").await;
     assert_eq!(reader.post("/v1/revocations", &json!({"builder": "a", "reason": "x"})).await.status, 403);
+}
+
+/// Found by the hammer: an instance that followed the log a little later knew nothing of what another one had acknowledged, and
+/// answered its revocation with 404.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_instance_acknowledged_is_revoked_on_another_at_once() {
+    let app = App::start().await;
+    let second = app.builder.clone().beside(&app).start().await;
+    let stage = Stage::in_default(&app).await.play_honest().await;
+    let other = stage.admin.afresh(&second.url);
+    for _ in 0..20 {
+        let kept = stage.submit(load::fresh(&stage.world.k_ci)).await.is(201);
+        let body = json!({"attestation": kept.text("id"), "reason": "sent by mistake"});
+        other.post("/v1/revocations", &body).await.is(201);
+    }
 }

@@ -103,8 +103,10 @@ pub(crate) async fn checked(app: &App, who: &Principal, body: Revocation) -> Res
     let mut target = body.target;
     match &mut target {
         Target::Attestation { id, payload } => {
-            let snapshot = app.backend.snapshot(&who.tenant).await?;
-            let row = app.backend.store.attestation(&who.tenant, *id, snapshot.size).await?;
+            let store = &app.backend.store;
+            // As it is committed: what another instance acknowledged just now can be revoked, however far this one follows.
+            let size = store.head(&who.tenant).await?.map_or(0, |head| head.size);
+            let row = store.attestation(&who.tenant, *id, size).await?;
             *payload = Some(row.ok_or(Fault::NotFound { what: "attestation" })?.facts.payload);
         }
         Target::Builder(builder) => *builder = tokens::text("/builder", std::mem::take(builder), 2048)?,
