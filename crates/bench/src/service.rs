@@ -51,17 +51,17 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     std::fs::create_dir_all(&folder)?;
     let folder = folder.canonicalize()?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let cases = runtime.block_on(cases::run(&folder, options.size, options.only.as_deref()))?;
+    let report = runtime.block_on(cases::run(&folder, options.size, options.only.as_deref()))?;
     if let Some(page) = &options.page {
         let plot = page.with_extension("svg");
         let name = plot.file_name().unwrap_or_default().to_string_lossy();
-        std::fs::write(page, report::page(&cases, options.size, &name))?;
-        std::fs::write(&plot, report::plot(&cases))?;
+        std::fs::write(page, report.page(options.size, &name))?;
+        std::fs::write(&plot, report.plot())?;
     }
     if options.json {
-        println!("{:#}", report::json(&cases));
+        println!("{:#}", report.json());
     } else {
-        println!("{}", report::table(&cases));
+        println!("{}", report.table());
     }
-    Ok(if cases.iter().all(report::Case::ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use super::{
     ceiling::Ceiling,
     client::{Drive, Requests, Sample, drive, get},
-    report::{self, Case, Figures},
+    report::{Figures, Report},
     stage::Stage,
     usage,
 };
@@ -34,8 +34,8 @@ pub struct Bench {
     pub ceiling: Ceiling,
 }
 
-/// Runs every case, or those whose name begins so.
-pub async fn run(folder: &Path, size: u64, only: Option<&str>) -> Result<Vec<Case>> {
+/// Runs every case, or those whose name begins so. One that cannot be measured takes nothing from the others.
+pub async fn run(folder: &Path, size: u64, only: Option<&str>) -> Result<Report> {
     let wanted = |name: &str| only.is_none_or(|only| name.starts_with(only));
     ensure!(size >= LEAST, "--size is at least {LEAST}");
     let open = async |size: u64| Stage::open(&folder.join(size.to_string()), size).await;
@@ -49,13 +49,11 @@ pub async fn run(folder: &Path, size: u64, only: Option<&str>) -> Result<Vec<Cas
     log::save(&large, &files).await?;
     let ceiling = Ceiling::start(&large.url, &folder.join(size.to_string()), &files).await?;
     let mut bench = Bench { large, middle, small, ceiling };
-    let mut cases = Vec::new();
+    let mut report = Report::default();
     macro_rules! case {
         ($name:literal, $run:expr) => {
             if wanted($name) {
-                let more: Vec<Case> = $run.await?;
-                more.iter().for_each(|case| eprint!("{}", report::rows(case)));
-                cases.extend(more);
+                report.add($name, $run.await);
             }
         };
     }
@@ -71,7 +69,7 @@ pub async fn run(folder: &Path, size: u64, only: Option<&str>) -> Result<Vec<Cas
     case!("start", whole::start(&mut bench));
     case!("memory", whole::memory(&mut bench));
     case!("re-evaluation", reevaluation::run(&mut bench));
-    Ok(cases)
+    Ok(report)
 }
 
 impl Bench {

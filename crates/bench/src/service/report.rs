@@ -1,5 +1,6 @@
 //! Cases, as JSON for machines and as a table for people.
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{cases::Bench, client::Sample};
@@ -136,22 +137,79 @@ fn round(n: f64) -> f64 {
     (n * scale).round() / scale
 }
 
-/// `{"cases": […]}`.
-pub fn json(cases: &[Case]) -> Value {
-    json!({"cases": cases.iter().map(Case::to_json).collect::<Vec<_>>()})
+/// What a run gave.
+#[derive(Debug, Default)]
+pub struct Report {
+    cases: Vec<Case>,
+    /// Cases that could not be measured, and why.
+    failed: Vec<(&'static str, String)>,
 }
 
-/// A table in Markdown.
-pub fn table(cases: &[Case]) -> String {
-    let mut text = String::from(
-        "| case | rate/s | p50/p99/p99.9 µs | CPU µs | RSS MB | against | its rate/s | its p50/p99/p99.9 µs | its CPU µs | ratio | mark | |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-    );
-    text.extend(cases.iter().map(rows));
-    text
+impl Report {
+    /// Takes in what was measured under a name, and shows it to whoever waits.
+    pub fn add(&mut self, name: &'static str, measured: Result<Vec<Case>>) {
+        match measured {
+            Ok(cases) => {
+                cases.iter().for_each(|case| eprint!("{}", rows(case)));
+                self.cases.extend(cases);
+            }
+            Err(error) => {
+                eprintln!("{name}: {error:?}");
+                self.failed.push((name, format!("{error:#}")));
+            }
+        }
+    }
+
+    /// Whether everything was measured and is on its side of its mark.
+    pub fn ok(&self) -> bool {
+        self.failed.is_empty() && self.cases.iter().all(Case::ok)
+    }
+
+    /// `{"cases": […], "failed": […]}`.
+    pub fn json(&self) -> Value {
+        let failed = self.failed.iter().map(|(case, why)| json!({"case": case, "why": why}));
+        let cases = self.cases.iter().map(Case::to_json);
+        json!({"cases": cases.collect::<Vec<_>>(), "failed": failed.collect::<Vec<_>>()})
+    }
+
+    /// A table in Markdown.
+    pub fn table(&self) -> String {
+        let mut text = String::from(
+            "| case | rate/s | p50/p99/p99.9 µs | CPU µs | RSS MB | against | its rate/s | its p50/p99/p99.9 µs | its CPU µs | ratio | mark | |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        );
+        text.extend(self.cases.iter().map(rows));
+        let failed =
+            |(case, why): &(&str, String)| format!("| {case} | | | | | {why} | | | | | | **failed** |\n");
+        text.extend(self.failed.iter().map(failed));
+        text
+    }
+
+    /// The page that people read, with the plot in a file beside it.
+    pub fn page(&self, size: u64, plot: &str) -> String {
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        format!(
+            "# Benchmarks
+
+Written by `cargo run --release -p bench -- all --size {size} --page docs/benchmarks.md` on {cores} cores, which
+service, Postgres and load generator share. Every figure is a ratio to a ceiling measured in the same run: rates
+differ from machine to machine, ratios hardly do. `--output json` prints the same for machines, `--data FOLDER`
+keeps the data set for another run, `--case NAME` runs the cases whose name begins so.
+
+{}
+![Cost against size]({plot})
+",
+            self.table()
+        )
+    }
+
+    /// Cost against size, each curve relative to its smallest data set, as SVG.
+    pub fn plot(&self) -> String {
+        plot(&self.cases)
+    }
 }
 
 /// The lines of one case.
-pub fn rows(case: &Case) -> String {
+fn rows(case: &Case) -> String {
     let (own, other) = (&case.own, &case.ceiling);
     let sign = if case.bound == Bound::AtLeast { "≥" } else { "≤" };
     let mut text = format!(
@@ -175,26 +233,7 @@ pub fn rows(case: &Case) -> String {
     text
 }
 
-/// The page that people read, with the plot in a file beside it.
-pub fn page(cases: &[Case], size: u64, plot: &str) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "# Benchmarks
-
-Written by `cargo run --release -p bench -- all --size {size} --page docs/benchmarks.md` on {cores} cores, which
-service, Postgres and load generator share. Every figure is a ratio to a ceiling measured in the same run: rates
-differ from machine to machine, ratios hardly do. `--output json` prints the same for machines, `--data FOLDER`
-keeps the data set for another run, `--case NAME` runs the cases whose name begins so.
-
-{}
-![Cost against size]({plot})
-",
-        table(cases)
-    )
-}
-
-/// Cost against size, each curve relative to its smallest data set, as SVG.
-pub fn plot(cases: &[Case]) -> String {
+fn plot(cases: &[Case]) -> String {
     const COLOURS: [&str; 4] = ["#0b6", "#06b", "#b60", "#b06"];
     let curves: Vec<&Case> = cases.iter().filter(|case| case.curve.len() > 1).collect();
     let mut svg = String::from(
@@ -243,9 +282,13 @@ mod tests {
         Case { curve, ..case }
     }
 
+    fn report(cases: Vec<Case>) -> Report {
+        Report { cases, failed: Vec::new() }
+    }
+
     #[test]
     fn machines_are_told_each_figure_by_its_name() {
-        let told = json(&[grown()]);
+        let told = report(vec![grown()]).json();
         let case = &told["cases"][0];
         for (name, expected) in [("case", json!("growth")), ("p50_us", json!(9)), ("p99_us", json!(20))] {
             assert_eq!(case[name], expected, "{name}");
@@ -257,10 +300,25 @@ mod tests {
     }
 
     #[test]
+    fn a_case_that_fails_takes_nothing_from_the_others_and_is_not_passed_over() {
+        let mut report = report(vec![grown()]);
+        assert!(report.ok());
+        report.add("other", Err(anyhow::anyhow!("the port").context("cannot be listened to")));
+        assert!(!report.ok());
+        assert!(report.table().contains("| other | | | | | cannot be listened to: the port |"));
+        assert_eq!(
+            report.json()["failed"],
+            json!([{"case": "other", "why": "cannot be listened to: the port"}])
+        );
+        assert_eq!(report.json()["cases"][0]["case"], "growth");
+    }
+
+    #[test]
     fn the_page_shows_the_plot_beside_it() {
         let case = grown();
-        assert!(page(std::slice::from_ref(&case), 1_000, "plot.svg").contains("](plot.svg)"));
-        let svg = plot(&[case.clone(), Case { curve: Vec::new(), ..case }]);
+        let report = report(vec![case.clone(), Case { curve: Vec::new(), ..case }]);
+        assert!(report.page(1_000, "plot.svg").contains("](plot.svg)"));
+        let svg = report.plot();
         assert_eq!(svg.matches("<polyline").count(), 1, "one curve has sizes");
         assert_eq!(svg.matches("<circle").count(), 3);
     }
