@@ -42,7 +42,7 @@ impl Options {
     }
 }
 
-/// `all [--size N] [--data FOLDER] [--case NAME] [--output json|text] [--page docs/benchmarks.md]`
+/// `all [--size N] [--data FOLDER] [--case NAME,…] [--output json|text] [--page docs/benchmarks.md]`
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let options = Options::read(arguments)?;
     let scratch = tempfile::tempdir()?;

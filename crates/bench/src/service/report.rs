@@ -193,7 +193,7 @@ impl Report {
 Written by `cargo run --release -p bench -- all --size {size} --page docs/benchmarks.md` on {cores} cores, which
 service, Postgres and load generator share. Every figure is a ratio to a ceiling measured in the same run: rates
 differ from machine to machine, ratios hardly do. `--output json` prints the same for machines, `--data FOLDER`
-keeps the data set for another run, `--case NAME` runs the cases whose name begins so.
+keeps the data set for another run, `--case NAME,NAME` runs the cases whose names begin so.
 
 {}
 ![Cost against size]({plot})
