@@ -186,11 +186,11 @@ async fn verify(
     .await
 }
 
-/// One state of the database, for as long as it takes to read it.
+/// One state of the database, for as long as it takes to read all of it.
 async fn snapshot(store: &Store) -> Result<Transaction, StoreError> {
     let mut db = store.reads().begin().await?;
     sqlx::raw_sql(
-        "set transaction isolation level repeatable read, read only;
+        "set transaction isolation level repeatable read, read only; set local enable_seqscan = on;
          set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0",
     )
     .execute(&mut *db)
