@@ -34,7 +34,8 @@ pub struct Bench {
     pub ceiling: Ceiling,
 }
 
-/// Runs every case, or those whose name begins so (several with commas between them). One that cannot be measured takes nothing from the others.
+/// Runs every case, or those whose name begins so (several with commas between them). One that cannot be measured takes
+/// nothing from the others.
 pub async fn run(folder: &Path, size: u64, only: Option<&str>) -> Result<Report> {
     let wanted = |name: &str| only.is_none_or(|only| only.split(',').any(|only| name.starts_with(only)));
     ensure!(size >= LEAST, "--size is at least {LEAST}");

@@ -204,7 +204,34 @@ keeps the data set for another run, `--case NAME,NAME` runs the cases whose name
 
     /// Cost against size, each curve relative to its smallest data set, as SVG.
     pub fn plot(&self) -> String {
-        plot(&self.cases)
+        const COLOURS: [&str; 4] = ["#0b6", "#06b", "#b60", "#b06"];
+        let curves: Vec<&Case> = self.cases.iter().filter(|case| case.curve.len() > 1).collect();
+        let mut svg = String::from(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 320\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"640\" height=\"320\" fill=\"#fff\"/>\n",
+        );
+        let y = |cost: f64| 280.0 - (cost.min(2.0) * 120.0);
+        for line in [0.0, 0.5, 1.0, 1.5, 2.0] {
+            let at = y(line);
+            svg += &format!(
+                "<path d=\"M60 {at}H600\" stroke=\"#ddd\"/><text x=\"30\" y=\"{at}\">{line}</text>\n"
+            );
+        }
+        for (case, colour) in curves.iter().zip(COLOURS) {
+            let first = case.curve[0].1;
+            let step = 500.0 / (case.curve.len() - 1) as f64;
+            let points = case.curve.iter().enumerate().map(|(n, (size, cost))| {
+                let (x, y) = (80.0 + n as f64 * step, y(cost / first));
+                svg += &format!("<circle cx=\"{x}\" cy=\"{y:.0}\" r=\"4\" fill=\"{colour}\"/><text x=\"{x}\" y=\"300\" text-anchor=\"middle\">{size}</text>\n");
+                format!("{x},{y:.0}")
+            });
+            let points = points.collect::<Vec<_>>().join(" ");
+            svg += &format!("<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\"/>\n");
+        }
+        for (n, (case, colour)) in curves.iter().zip(COLOURS).enumerate() {
+            svg += &format!("<text x=\"80\" y=\"{}\" fill=\"{colour}\">{}</text>\n", 20 + 16 * n, case.name);
+        }
+        svg + "<text x=\"340\" y=\"316\" text-anchor=\"middle\">attestations (cost relative to the smallest)</text>\n</svg>\n"
     }
 }
 
@@ -231,36 +258,6 @@ fn rows(case: &Case) -> String {
         text += &format!("| | | | | | {what} | | | | | | {} |\n", if *holds { "ok" } else { "**missed**" });
     }
     text
-}
-
-fn plot(cases: &[Case]) -> String {
-    const COLOURS: [&str; 4] = ["#0b6", "#06b", "#b60", "#b06"];
-    let curves: Vec<&Case> = cases.iter().filter(|case| case.curve.len() > 1).collect();
-    let mut svg = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 320\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"640\" height=\"320\" fill=\"#fff\"/>\n",
-    );
-    let y = |cost: f64| 280.0 - (cost.min(2.0) * 120.0);
-    for line in [0.0, 0.5, 1.0, 1.5, 2.0] {
-        let at = y(line);
-        svg +=
-            &format!("<path d=\"M60 {at}H600\" stroke=\"#ddd\"/><text x=\"30\" y=\"{at}\">{line}</text>\n");
-    }
-    for (case, colour) in curves.iter().zip(COLOURS) {
-        let first = case.curve[0].1;
-        let step = 500.0 / (case.curve.len() - 1) as f64;
-        let points = case.curve.iter().enumerate().map(|(n, (size, cost))| {
-            let (x, y) = (80.0 + n as f64 * step, y(cost / first));
-            svg += &format!("<circle cx=\"{x}\" cy=\"{y:.0}\" r=\"4\" fill=\"{colour}\"/><text x=\"{x}\" y=\"300\" text-anchor=\"middle\">{size}</text>\n");
-            format!("{x},{y:.0}")
-        });
-        let points = points.collect::<Vec<_>>().join(" ");
-        svg += &format!("<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\"/>\n");
-    }
-    for (n, (case, colour)) in curves.iter().zip(COLOURS).enumerate() {
-        svg += &format!("<text x=\"80\" y=\"{}\" fill=\"{colour}\">{}</text>\n", 20 + 16 * n, case.name);
-    }
-    svg + "<text x=\"340\" y=\"316\" text-anchor=\"middle\">attestations (cost relative to the smallest)</text>\n</svg>\n"
 }
 
 fn latencies(figures: &Figures) -> String {
