@@ -188,14 +188,9 @@ async fn verify(
 
 /// One state of the database, for as long as it takes to read all of it.
 async fn snapshot(store: &Store) -> Result<Transaction, StoreError> {
-    let mut db = store.reads().begin().await?;
-    sqlx::raw_sql(
-        "set transaction isolation level repeatable read, read only; set local enable_seqscan = on;
-         set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0",
-    )
-    .execute(&mut *db)
-    .await?;
-    Ok(db)
+    let begin = "begin isolation level repeatable read, read only; set local enable_seqscan = on;
+                 set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0";
+    Ok(store.reads().begin_by(begin).await?)
 }
 
 struct Audit {

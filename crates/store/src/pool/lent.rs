@@ -106,7 +106,8 @@ impl Lender {
         self.begin_by(begin).await
     }
 
-    async fn begin_by(&self, begin: &'static str) -> Result<Transaction, sqlx::Error> {
+    /// The same with a `begin` of the caller's.
+    pub(crate) async fn begin_by(&self, begin: &'static str) -> Result<Transaction, sqlx::Error> {
         let mut lent = self.lend().await?;
         // Before it is said: whether a `begin` that was given up arrived is not known.
         lent.open = true;
