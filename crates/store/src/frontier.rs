@@ -3,6 +3,10 @@
 //! Of few nodes each is looked up by what is wanted of it, however much there is about it. Of many, everything about each is read, up to a
 //! few rows: that takes a tenth of the work, and a node about which there is more is looked up as one of few.
 
+use std::{future::poll_fn, pin::Pin};
+
+use futures_core::Stream;
+
 use crate::{
     Store, StoreError,
     entry::to_sql,
@@ -74,48 +78,68 @@ const CROWDED: i32 = 3;
 /// So many nodes are many.
 const MANY: usize = 32;
 
+/// The rows that a statement gives.
+type Rows<'a> = Pin<Box<dyn Stream<Item = Result<Row, sqlx::Error>> + Send + 'a>>;
+
 impl Found {
-    fn add(&mut self, rows: Vec<Row>) {
-        for row in rows {
-            let (id, log_index) = (row.id, row.log_index);
-            // The columns are not null in their tables; one that is fails its seal.
-            let time_us = row.time_us.unwrap_or_default();
-            let (facts, mac_key) = (row.facts.unwrap_or_default(), row.mac_key.unwrap_or_default());
-            let (text, mac) = (row.text.unwrap_or_default(), row.mac.unwrap_or_default());
-            match row.kind {
-                PICK => self.picks.push(Pick { node: row.node, id, log_index, wanted: row.flag }),
-                OBJECT => {
-                    let node = row.node;
-                    let record =
-                        ObjectRecord { node, id, log_index, time_us, media_type: text, facts, mac_key, mac };
-                    self.objects.push(Loaded { record, intact: row.intact });
-                }
-                ATTESTATION => {
-                    let record = AttestationRecord {
-                        id,
-                        log_index,
-                        time_us,
-                        verified: row.flag,
-                        predicate_type: text,
-                        builder: row.builder,
-                        source_repository: row.source_repository,
-                        source_commit: row.source_commit,
-                        resource: row.resource,
-                        facts,
-                        mac_key,
-                        mac,
-                    };
-                    self.attestations.push(Loaded { record, intact: row.intact });
-                }
-                CROWDED => self.crowded.push(row.node),
-                _ => {}
-            }
+    /// What a statement gives, each row taken as it comes: together they are large.
+    async fn of(mut rows: Rows<'_>) -> Result<Self, sqlx::Error> {
+        let mut found = Self::default();
+        while let Some(row) = poll_fn(|context| rows.as_mut().poll_next(context)).await {
+            found.add(row?);
         }
+        found.picks.sort_by_key(|pick| pick.log_index);
+        Ok(found)
+    }
+
+    fn add(&mut self, row: Row) {
+        let (id, log_index) = (row.id, row.log_index);
+        // The columns are not null in their tables; one that is fails its seal.
+        let time_us = row.time_us.unwrap_or_default();
+        let (facts, mac_key) = (row.facts.unwrap_or_default(), row.mac_key.unwrap_or_default());
+        let (text, mac) = (row.text.unwrap_or_default(), row.mac.unwrap_or_default());
+        match row.kind {
+            PICK => self.picks.push(Pick { node: row.node, id, log_index, wanted: row.flag }),
+            OBJECT => {
+                let node = row.node;
+                let record =
+                    ObjectRecord { node, id, log_index, time_us, media_type: text, facts, mac_key, mac };
+                self.objects.push(Loaded { record, intact: row.intact });
+            }
+            ATTESTATION => {
+                let record = AttestationRecord {
+                    id,
+                    log_index,
+                    time_us,
+                    verified: row.flag,
+                    predicate_type: text,
+                    builder: row.builder,
+                    source_repository: row.source_repository,
+                    source_commit: row.source_commit,
+                    resource: row.resource,
+                    facts,
+                    mac_key,
+                    mac,
+                };
+                self.attestations.push(Loaded { record, intact: row.intact });
+            }
+            CROWDED => self.crowded.push(row.node),
+            _ => {}
+        }
+    }
+
+    fn extend(&mut self, more: Self) {
+        self.objects.extend(more.objects);
+        self.picks.extend(more.picks);
         self.picks.sort_by_key(|pick| pick.log_index);
+        self.attestations.extend(more.attestations);
     }
 }
 
 /// The rows of both statements, from what each calls `related` and `pick`. A row is believed only where its body is what its id says.
+///
+/// Attestations are looked up by their place in the log: what is said about one image lies close together there, where ids are anywhere.
+/// `is true` keeps the planner from the index by id. A row whose place is not what the index row says is missed, and then derived anew.
 macro_rules! select {
     ($with:literal, $more:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -137,8 +161,8 @@ macro_rules! select {
                    select 2, '', a.id, a.log_index, a.verified, a.time_us, a.predicate_type, a.builder, a.source_repository,
                           a.source_commit, a.resource, a.facts, a.mac_key, a.mac,
                           coalesce(sha256(b.bytes) = a.id, false)
-                   from (select distinct id from pick where id <> all($5::bytea[])) as p
-                   join attestation a on a.tenant = $1 and a.id = p.id
+                   from (select distinct log_index, id from pick where id <> all($5::bytea[]) order by log_index) as p
+                   join attestation a on a.tenant = $1 and a.log_index = p.log_index and (a.id = p.id) is true
                    left join body b on b.tenant = a.tenant and b.id = a.id
                    where a.log_index < $3"#
                 + $more,
@@ -150,22 +174,20 @@ macro_rules! select {
 impl Store {
     /// One round trip, and one more where there is a crowd about one of many nodes.
     pub(crate) async fn find(&self, tenant: &str, asked: &Asked<'_>) -> Result<Found, StoreError> {
-        let mut found = Found::default();
         if asked.nodes.len() < MANY {
-            found.add(self.find_few(tenant, asked).await?);
-            return Ok(found);
+            return self.find_few(tenant, asked).await;
         }
-        found.add(self.find_many(tenant, asked).await?);
+        let mut found = self.find_many(tenant, asked).await?;
         let crowded = std::mem::take(&mut found.crowded);
         if !crowded.is_empty() {
-            found.add(self.find_few(tenant, &Asked { nodes: &crowded, ..*asked }).await?);
+            found.extend(self.find_few(tenant, &Asked { nodes: &crowded, ..*asked }).await?);
         }
         Ok(found)
     }
 
-    async fn find_many(&self, tenant: &str, asked: &Asked<'_>) -> Result<Vec<Row>, StoreError> {
+    async fn find_many(&self, tenant: &str, asked: &Asked<'_>) -> Result<Found, StoreError> {
         retry(|| {
-            select!(
+            let rows = select!(
                 r#"with about as materialized (
                        select n.node, s.log_index, s.id, s.signer = any($4) as wanted, count(*) over (partition by n.node) as rows
                        from unnest($2::text[]) as n (node)
@@ -207,14 +229,15 @@ impl Store {
                 asked.known,
                 asked.few,
             )
-            .fetch_all(self.gathers())
+            .fetch(self.gathers());
+            Found::of(rows)
         })
         .await
     }
 
-    async fn find_few(&self, tenant: &str, asked: &Asked<'_>) -> Result<Vec<Row>, StoreError> {
+    async fn find_few(&self, tenant: &str, asked: &Asked<'_>) -> Result<Found, StoreError> {
         retry(|| {
-            select!(
+            let rows = select!(
                 r#"with pick as materialized (
                        select n.node, p.log_index, p.id, p.wanted
                        from unnest($2::text[]) as n (node)
@@ -261,7 +284,8 @@ impl Store {
                 asked.most,
                 asked.few,
             )
-            .fetch_all(self.gathers())
+            .fetch(self.gathers());
+            Found::of(rows)
         })
         .await
     }

@@ -201,7 +201,8 @@ impl Store {
         self.note_missing(tenant, &missing, at, into).await
     }
 
-    /// An index row without its facts: the facts were deleted, or the index row was made up.
+    /// An index row without facts at its place in the log: one of the two says a wrong place, the facts were deleted, or the index row
+    /// was made up.
     async fn note_missing(
         &self,
         tenant: &str,
@@ -211,14 +212,36 @@ impl Store {
     ) -> Result<(), StoreError> {
         for id in missing {
             let entry = self.entry_of(tenant, *id).await?;
-            if entry.is_some_and(|entry| entry.index < at.size && entry.kind == "attestation") {
-                self.alarm(tenant, "attestation", &id.to_string(), "the row is gone");
-                into.damaged.insert(*id);
-            } else {
+            if entry.is_none_or(|entry| entry.index >= at.size || entry.kind != "attestation") {
                 self.alarm(tenant, "attestation_subject", &id.to_string(), "not in the log");
+                continue;
+            }
+            let misplaced = self.has_facts(tenant, *id).await?;
+            let what = if misplaced { "the row is not at its place" } else { "the row is gone" };
+            self.alarm(tenant, "attestation", &id.to_string(), what);
+            let derived = if misplaced { self.derive_attestation(tenant, *id, at).await? } else { None };
+            match derived {
+                Some(attestation) => {
+                    into.attestations.insert(*id, Arc::new(attestation));
+                }
+                None => {
+                    into.damaged.insert(*id);
+                }
             }
         }
         Ok(())
+    }
+
+    async fn has_facts(&self, tenant: &str, id: Sha256) -> Result<bool, StoreError> {
+        let has = retry(|| {
+            sqlx::query_scalar!(
+                r#"select exists (select 1 from attestation where tenant = $1 and id = $2) as "is!""#,
+                tenant,
+                &id.0[..]
+            )
+            .fetch_one(self.reads())
+        });
+        has.await
     }
 
     /// The facts of a row, if they can be believed.

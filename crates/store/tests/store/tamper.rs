@@ -50,6 +50,22 @@ async fn a_changed_row_of_facts_is_derived_anew() {
 }
 
 #[tokio::test]
+async fn an_index_row_that_leads_to_a_wrong_place_is_mended() {
+    let (ground, _, attacked) = twins("place").await;
+    ground
+        .sql(&format!("update attestation_subject set log_index = 1 where id = '\\x{}'", hex(attacked)))
+        .await;
+    let read = || async { ground.gather(&[node("attacked")]).await };
+    assert!(read().await.attestations.contains_key(&attacked) && read().await.damaged.is_empty());
+    assert_eq!(ground.store.alarms(), 1);
+    let wrong = format!(
+        "select count(*) from attestation_subject where log_index = 1 and id = '\\x{}'",
+        hex(attacked)
+    );
+    assert_eq!(ground.count(&wrong).await, 0);
+}
+
+#[tokio::test]
 async fn a_signer_cannot_be_written_into_a_row() {
     let ground = Ground::new("signer").await;
     let mallory = Key::ed25519("mallory");
