@@ -161,7 +161,7 @@ pub async fn growth(bench: &Bench) -> Result<Vec<Case>> {
 /// A thousand questions at once, against a thousand requests, none of them asked before.
 pub async fn batch(bench: &Bench) -> Result<Vec<Case>> {
     const QUESTIONS: usize = 1_000;
-    const BATCHES: usize = 4;
+    const BATCHES: usize = 8;
     let stage = &bench.large;
     let numbers = shuffled(stage, 10_000, QUESTIONS * BATCHES);
     let batches: Vec<Vec<u8>> = numbers
