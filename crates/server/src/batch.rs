@@ -5,7 +5,10 @@
 //! [`crate::verdict::compute`] would have been. Where sharing could tell a question more (a limit that counts by node was reached), or the
 //! evidence is damaged, the question is answered alone.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use catenary_chain::{
     Control, Evidence, Gather, Question, Verdict,
@@ -35,11 +38,13 @@ use crate::{App, problem::Fault};
 /// Questions that are gathered together: their evidence is in memory at once.
 pub const GROUP: usize = 128;
 /// Groups of one caller at a time.
-const LANES: usize = 3;
+const LANES: usize = 2;
 /// Groups of all callers at a time: what is in memory at once is bounded.
 pub const ALL_LANES: usize = 4;
 /// Nodes that a group fetches together; what its questions want beyond, each fetches alone.
 const MAX_SHARED: usize = 20_000;
+/// Nodes that a group leaves to the next: more are forgotten, as their evidence is in memory.
+const KEPT: usize = 2_000;
 
 /// A question's answer.
 #[derive(Debug, Clone)]
@@ -81,7 +86,7 @@ pub async fn evaluate(
     bench: &Bench,
     questions: Vec<Question>,
 ) -> Result<Vec<Option<Vec<Evaluated>>>, Fault> {
-    evaluate_into(app, bench, questions, |evaluated| evaluated).await
+    evaluate_into(app, bench, questions, |_, evaluated| evaluated).await
 }
 
 /// The same, each made into what the caller wants of it where it was evaluated.
@@ -89,34 +94,71 @@ pub async fn evaluate_into<T: Send + 'static>(
     app: &App,
     bench: &Bench,
     questions: Vec<Question>,
-    into: fn(Evaluated) -> T,
+    into: impl Fn(&Question, Evaluated) -> T + Clone + Send + 'static,
 ) -> Result<Vec<Option<Vec<T>>>, Fault> {
     let bench = Arc::new(bench.clone());
     let mut answers: Vec<Option<Vec<T>>> = questions.iter().map(|_| None).collect();
-    let mut groups = groups(questions).into_iter();
-    let mut lanes = JoinSet::new();
-    loop {
-        while lanes.len() < LANES
-            && let Some((at, questions)) = groups.next()
-        {
-            let place = app.lanes.clone().acquire_owned().await.map_err(|_| Fault::Busy)?;
-            if bench.is_over() {
+    let groups = groups(questions);
+    let lanes = LANES.min(groups.len());
+    let groups = Arc::new(Mutex::new(groups.into_iter()));
+    let mut working = JoinSet::new();
+    for _ in 0..lanes {
+        let lane = Lane { app: app.clone(), bench: bench.clone(), groups: groups.clone() };
+        working.spawn(lane.run(into.clone()));
+    }
+    while let Some(ended) = working.join_next().await {
+        for (at, group) in ended.map_err(|_| Fault::Internal)?? {
+            for (place, answer) in answers.iter_mut().skip(at).zip(group) {
+                *place = answer;
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// Questions, and the place of the first.
+type Numbered = (usize, Vec<Question>);
+
+/// Works on one group after the other. What one found out the next needs not ask again: images share their bases.
+struct Lane {
+    app: App,
+    bench: Arc<Bench>,
+    groups: Arc<Mutex<std::vec::IntoIter<Numbered>>>,
+}
+
+/// What became of a group, and the place of its first question.
+type Done<T> = (usize, Vec<Option<Vec<T>>>);
+
+impl Lane {
+    async fn run<T: Send + 'static>(
+        self,
+        into: impl Fn(&Question, Evaluated) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<Done<T>>, Fault> {
+        let (mut done, mut shared) = (Vec::new(), Shared::default());
+        while let Some((at, questions)) = self.next() {
+            let place = self.app.lanes.clone().acquire_owned().await.map_err(|_| Fault::Busy)?;
+            if self.bench.is_over() {
                 continue;
             }
-            let (app, bench) = (app.clone(), bench.clone());
-            lanes.spawn_blocking(move || {
+            let (app, bench, into) = (self.app.clone(), self.bench.clone(), into.clone());
+            let work = tokio::task::spawn_blocking(move || {
                 let _place = place;
                 let group = Group { app: &app, bench: &bench, runtime: &Handle::current() };
-                let answers = group.answers(&questions)?;
-                let all = |under: Vec<Evaluated>| under.into_iter().map(into).collect();
-                Ok::<_, Fault>((at, answers.into_iter().map(|under| under.map(all)).collect::<Vec<_>>()))
+                let answers = questions.iter().zip(group.answers(&questions, &mut shared)?);
+                let answers = answers.map(|(question, under)| {
+                    under.map(|all| all.into_iter().map(|one| into(question, one)).collect())
+                });
+                Ok::<_, Fault>((answers.collect(), shared.kept()))
             });
+            let (answers, kept) = work.await.map_err(|_| Fault::Internal)??;
+            done.push((at, answers));
+            shared = kept;
         }
-        let Some(ended) = lanes.join_next().await else { return Ok(answers) };
-        let (at, group) = ended.map_err(|_| Fault::Internal)??;
-        for (place, answer) in answers.iter_mut().skip(at).zip(group) {
-            *place = answer;
-        }
+        Ok(done)
+    }
+
+    fn next(&self) -> Option<Numbered> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).next()
     }
 }
 
@@ -128,11 +170,12 @@ pub fn each(
     questions: &[Question],
     tell: impl FnMut(usize, Evaluated),
 ) -> Result<(), Fault> {
-    Group { app, bench, runtime: &Handle::current() }.together(questions, tell).map(|_| ())
+    let group = Group { app, bench, runtime: &Handle::current() };
+    group.together(questions, &mut Shared::default(), tell).map(|_| ())
 }
 
 /// The questions in groups, each with the place of its first.
-fn groups(questions: Vec<Question>) -> Vec<(usize, Vec<Question>)> {
+fn groups(questions: Vec<Question>) -> Vec<Numbered> {
     questions.chunks(GROUP).enumerate().map(|(at, some)| (at * GROUP, some.to_vec())).collect()
 }
 
@@ -188,10 +231,14 @@ enum Progress {
 }
 
 impl Group<'_> {
-    fn answers(&self, questions: &[Question]) -> Result<Vec<Option<Vec<Evaluated>>>, Fault> {
+    fn answers(
+        &self,
+        questions: &[Question],
+        shared: &mut Shared,
+    ) -> Result<Vec<Option<Vec<Evaluated>>>, Fault> {
         let controls = &self.bench.controls;
         let mut evaluated: Vec<Option<Evaluated>> = vec![None; questions.len() * controls.len()];
-        let states = self.together(questions, |at, answer| evaluated[at] = Some(answer))?;
+        let states = self.together(questions, shared, |at, answer| evaluated[at] = Some(answer))?;
         for (at, _) in states.iter().enumerate().filter(|(_, state)| **state == State::Alone) {
             evaluated[at] = self.alone(&questions[at / controls.len()], &controls[at % controls.len()])?;
         }
@@ -204,6 +251,7 @@ impl Group<'_> {
     fn together(
         &self,
         questions: &[Question],
+        shared: &mut Shared,
         mut tell: impl FnMut(usize, Evaluated),
     ) -> Result<Vec<State>, Fault> {
         let controls = &self.bench.controls;
@@ -213,7 +261,7 @@ impl Group<'_> {
             .iter()
             .flat_map(|question| each().map(move |(control, by)| Asking::new(question, control, by)))
             .collect();
-        self.gather(&mut askings, &together(&wanted), &mut tell)?;
+        self.gather(&mut askings, &together(&wanted), shared, &mut tell)?;
         Ok(askings.into_iter().map(|asking| asking.state).collect())
     }
 
@@ -222,13 +270,13 @@ impl Group<'_> {
         &self,
         askings: &mut [Asking<'_>],
         by: &Wanted,
+        shared: &mut Shared,
         tell: &mut impl FnMut(usize, Evaluated),
     ) -> Result<(), Fault> {
-        let mut shared = Shared::default();
         loop {
             let mut wanted: Option<Want> = None;
             for (at, asking) in askings.iter_mut().enumerate().filter(|(_, asking)| asking.is_open()) {
-                let want = match asking.advance(&shared, self.bench) {
+                let want = match asking.advance(shared, self.bench) {
                     Progress::Wants(want) => want,
                     Progress::Answered(verdict, ends) => {
                         asking.state = State::Answered;
@@ -345,7 +393,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// What a group knows.
+/// What the groups of a lane know.
 #[derive(Default)]
 struct Shared {
     /// Nodes about which everything is fetched.
@@ -355,6 +403,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// What the next group may know of this: nothing when it is much, or when something is damaged.
+    fn kept(self) -> Self {
+        if self.known.len() > KEPT || !self.evidence.damaged.is_empty() { Self::default() } else { self }
+    }
+
     /// Adds to `into` what the store would have told about this node alone. `false`: that cannot be told from here.
     fn tell(&self, node: Node, into: &mut Evidence) -> bool {
         let all = &self.evidence;

@@ -26,6 +26,7 @@ use catenary_evidence::digest::Sha256;
 use jiff::Timestamp;
 use quick_cache::{Weighter, sync::Cache};
 
+use crate::batch::Evaluated;
 use packed::{Packed, Sample};
 use readers::Readers;
 
@@ -51,21 +52,24 @@ pub struct Ready {
     pub size: u64,
     /// Until when it holds if no evidence arrives.
     pub valid_until: Timestamp,
+    /// When time alone may change it.
+    pub ends: Option<Timestamp>,
+}
+
+impl From<Evaluated> for Ready {
+    fn from(evaluated: Evaluated) -> Self {
+        let bytes = serde_json::to_vec(&evaluated.verdict).unwrap_or_default();
+        Self::of(evaluated, bytes)
+    }
 }
 
 impl Ready {
-    /// Makes the bytes.
-    pub fn new(verdict: Verdict, read_set: ReadSet) -> Self {
-        let bytes = serde_json::to_vec(&verdict).unwrap_or_default();
-        Self::of(verdict, bytes, read_set)
-    }
-
     /// With the bytes that it was written as.
-    fn of(verdict: Verdict, bytes: Vec<u8>, read_set: ReadSet) -> Self {
+    fn of(Evaluated { verdict, reads, ends }: Evaluated, bytes: Vec<u8>) -> Self {
         let bytes = Bytes::from(bytes);
         let etag = format!("\"{}\"", &Sha256::of(&bytes).to_hex()[..32]);
         let (size, valid_until) = (verdict.log.size, verdict.valid_until);
-        Self { verdict, bytes, etag, read_set, size, valid_until }
+        Self { verdict, bytes, etag, read_set: reads, size, valid_until, ends }
     }
 
     /// Whether it may be kept at all: what a limit of time or size decided is asked for anew.

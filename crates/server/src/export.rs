@@ -17,7 +17,8 @@ const BATCH: u32 = 2000;
 /// The lines.
 pub async fn evidence(app: &App, tenant: &str, question: &Question, when: When) -> Result<Vec<u8>, Fault> {
     let snapshot = when.snapshot(app, tenant).await?;
-    let (verdict, _, evidence) = verdict::compute(app, tenant, &snapshot, question, when.now()).await?;
+    let (evaluated, evidence) = verdict::compute(app, tenant, &snapshot, question, when.now()).await?;
+    let verdict = evaluated.verdict;
     let mut rows = control_entries(app, tenant, &snapshot).await?;
     let attestations = evidence.attestations.iter().map(|(id, logged)| (logged.index, *id));
     let objects = evidence.objects.values().map(|logged| (logged.index, logged.fact.id));

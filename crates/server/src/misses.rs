@@ -31,7 +31,7 @@ use tokio::{
 use crate::{
     App,
     batch::{self, Bench},
-    cache::{self, Key, Ready},
+    cache::{self, Key},
     problem::Fault,
     verdict::{self, Answer},
 };
@@ -221,8 +221,7 @@ fn answer_each(app: &App, snapshot: &Arc<Snapshot>, mut group: Vec<Waiting>) -> 
     bench.deadline = Some(Instant::now() + PATIENCE);
     bench.reading = Reading::Verdict;
     batch::each(app, &bench, &questions, |at, evaluated| {
-        let ready = Arc::new(Ready::new(evaluated.verdict, evaluated.reads));
-        verdict::keep(app, snapshot, &questions[at], &ready);
+        let ready = verdict::keep(app, snapshot, &questions[at], evaluated);
         app.metrics.shared();
         for asker in group[at].askers.drain(..) {
             // Who hung up is not told.

@@ -339,6 +339,7 @@ mod tests {
     use catenary_chain::{Evidence, control::Control, evaluate, verdict::LogView};
 
     use super::*;
+    use crate::batch::Evaluated;
 
     fn ready(environment: &str) -> Arc<Ready> {
         let image = format!("registry.test/app@sha256:{}", "1".repeat(64));
@@ -351,7 +352,7 @@ mod tests {
             log,
             Timestamp::UNIX_EPOCH,
         );
-        Arc::new(Ready::new(verdict, Default::default()))
+        Arc::new(Evaluated { verdict, reads: Default::default(), ends: None }.into())
     }
 
     #[test]

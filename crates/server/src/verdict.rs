@@ -3,10 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use catenary_chain::{
-    Control, Evidence, Gather, Outcome, Question, Verdict,
+    Control, Evidence, Gather, Outcome, Question,
     context::{self, Context},
     evaluate::{self, Step},
-    gather::ReadSet,
     verdict::LogView,
 };
 use catenary_evidence::{
@@ -58,8 +57,8 @@ pub async fn ask_when(app: &App, tenant: &str, question: &Question, when: When) 
     }
     let past = async {
         let snapshot = when.snapshot(app, tenant).await?;
-        let (verdict, read_set, _) = compute(app, tenant, &snapshot, question, when.now()).await?;
-        Ok(Answer { ready: Arc::new(Ready::new(verdict, read_set)), log_size: snapshot.size })
+        let (evaluated, _) = compute(app, tenant, &snapshot, question, when.now()).await?;
+        Ok(Answer { ready: Arc::new(evaluated.into()), log_size: snapshot.size })
     };
     let answer = tokio::time::timeout(DEADLINE, past).await;
     answer.unwrap_or(Err(Fault::Timeout { limit: DEADLINE }))
@@ -91,13 +90,14 @@ pub async fn ask_many(
         bench.reading = Reading::Verdict;
         app.answers.start(tenant, snapshot.size);
         let asked = missing.iter().map(|at| questions[*at].clone()).collect();
-        let ready = |evaluated: Evaluated| Arc::new(Ready::new(evaluated.verdict, evaluated.reads));
+        let (of, at) = (app.clone(), snapshot.clone());
+        let ready = move |question: &Question, evaluated: Evaluated| match when.is_now() {
+            true => keep(&of, &at, question, evaluated),
+            false => Arc::new(evaluated.into()),
+        };
         let evaluated = batch::evaluate_into(app, &bench, asked, ready).await?;
         for (at, evaluated) in missing.into_iter().zip(evaluated) {
             let Some(ready) = evaluated.and_then(|under| under.into_iter().next()) else { continue };
-            if when.is_now() {
-                keep(app, &snapshot, &questions[at], &ready);
-            }
             answers[at] = Some(Answer { ready, log_size: snapshot.size });
         }
     }
@@ -130,17 +130,17 @@ async fn cached_or_computed(app: &App, tenant: &str, question: &Question) -> Res
 pub(crate) async fn alone(app: &App, tenant: &str, question: &Question) -> Result<Answer, Fault> {
     let snapshot = app.backend.snapshot(tenant).await?;
     app.answers.start(tenant, snapshot.size);
-    let (verdict, read_set, _) = compute(app, tenant, &snapshot, question, Timestamp::now()).await?;
-    let ready = Arc::new(Ready::new(verdict, read_set));
-    keep(app, &snapshot, question, &ready);
-    Ok(Answer { ready, log_size: snapshot.size })
+    let (evaluated, _) = compute(app, tenant, &snapshot, question, Timestamp::now()).await?;
+    Ok(Answer { ready: keep(app, &snapshot, question, evaluated), log_size: snapshot.size })
 }
 
 /// Keeps an answer for who asks next, and watches the question.
-pub(crate) fn keep(app: &App, snapshot: &Snapshot, question: &Question, ready: &Arc<Ready>) {
+pub(crate) fn keep(app: &App, snapshot: &Snapshot, question: &Question, evaluated: Evaluated) -> Arc<Ready> {
     let tenant = &snapshot.tenant;
-    app.answers.insert(tenant, cache::key(tenant, snapshot.control.epoch, question), ready);
-    app.asked.note(tenant, question, &ready.verdict, &ready.read_set);
+    let ready = Arc::new(Ready::from(evaluated));
+    app.answers.insert(tenant, cache::key(tenant, snapshot.control.epoch, question), &ready);
+    app.asked.note(tenant, question, &ready);
+    ready
 }
 
 /// For [`cached`]: the key of a question.
@@ -179,7 +179,7 @@ pub async fn compute(
     snapshot: &Snapshot,
     question: &Question,
     now: Timestamp,
-) -> Result<(Verdict, ReadSet, Evidence), Fault> {
+) -> Result<(Evaluated, Evidence), Fault> {
     let at = snapshot.prefix();
     let mut evidence = Evidence::default();
     let mut gather = Gather::by(snapshot.wanted().clone(), question, &snapshot.control);
@@ -187,7 +187,9 @@ pub async fn compute(
     loop {
         match evaluate::step(question, &snapshot.control, &evidence, log, now, &mut gather) {
             Step::Want(want) => app.backend.store.gather(tenant, &want, &at, &mut evidence).await?,
-            Step::Verdict(verdict, _) => return Ok((*verdict, gather.read_set(), evidence)),
+            Step::Verdict(verdict, ends) => {
+                return Ok((Evaluated { verdict: *verdict, reads: gather.read_set(), ends }, evidence));
+            }
         }
     }
 }

@@ -74,15 +74,22 @@ impl Default for Asked {
 
 impl Asked {
     /// Notes a question with its answer. Never waits: an answer is worth more than being watched.
-    pub fn note(&self, tenant: &str, question: &Question, verdict: &Verdict, reads: &ReadSet) {
+    pub fn note(&self, tenant: &str, question: &Question, answer: &cache::Ready) {
         if let Ok(place) = self.sender.try_reserve() {
-            place.send((tenant.to_owned(), watched(tenant, question, verdict, reads)));
+            place.send((tenant.to_owned(), watched(tenant, question, answer)));
         }
     }
 }
 
+/// When an answer is looked at again, however little happens: when time alone may change it.
+fn due(ends: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let latest = now.checked_add(LATEST).unwrap_or(Timestamp::MAX);
+    ends.map_or(latest, |ends| ends.min(latest))
+}
+
 /// A question with its answer, as it is kept.
-pub fn watched(tenant: &str, question: &Question, verdict: &Verdict, reads: &ReadSet) -> NewWatched {
+pub fn watched(tenant: &str, question: &Question, answer: &cache::Ready) -> NewWatched {
+    let verdict = &answer.verdict;
     NewWatched {
         key: cache::key(tenant, 0, question),
         image: question.image.to_string(),
@@ -90,10 +97,9 @@ pub fn watched(tenant: &str, question: &Question, verdict: &Verdict, reads: &Rea
         platform: question.platform.as_ref().map(platform_text),
         context: serde_json::to_string(&question.context).unwrap_or_default(),
         standing: standing(verdict),
-        nodes: names(reads),
+        nodes: names(&answer.read_set),
         log_size: verdict.log.size,
-        // Soon evaluated once more, and then known for longer.
-        due: verdict.valid_until,
+        due: due(answer.ends, Timestamp::now()),
     }
 }
 
@@ -284,15 +290,15 @@ async fn evaluate_due(
     }
     let evaluated = evaluate(app, snapshot, &rows).await?;
     let told = tell::changes(app, snapshot, &rows, &evaluated).await?;
-    let latest = Timestamp::now().checked_add(LATEST).unwrap_or(Timestamp::MAX);
-    let renewed = rows.iter().zip(evaluated).map(|(row, now)| {
-        let nodes = names(&now.reads);
+    let now = Timestamp::now();
+    let renewed = rows.iter().zip(evaluated).map(|(row, answer)| {
+        let nodes = names(&answer.reads);
         Renewed {
             key: row.key,
-            standing: standing(&now.verdict),
+            standing: standing(&answer.verdict),
             nodes: (nodes_digest(&nodes) != row.nodes).then_some(nodes),
             log_size: snapshot.size,
-            due: now.ends.map_or(latest, |ends| ends.min(latest)),
+            due: due(answer.ends, now),
         }
     });
     Ok(Some(Ready { renewed: renewed.collect(), told }))

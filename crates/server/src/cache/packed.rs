@@ -6,7 +6,7 @@ use catenary_chain::{ReadSet, Verdict};
 use flate2::{Compress, CompressError, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use jiff::Timestamp;
 
-use super::Ready;
+use super::{Evaluated, Ready};
 
 /// A verdict's JSON is a tenth of its size when its hashes are written once, what all have in common is left out, and a node that it names
 /// costs nothing more.
@@ -21,6 +21,7 @@ pub(super) struct Packed {
     /// How many nodes it read.
     pub(super) nodes: usize,
     pub(super) valid_until: Timestamp,
+    ends: Option<Timestamp>,
 }
 
 thread_local! {
@@ -80,7 +81,8 @@ impl Packed {
         let text = [&ready.bytes, nodes.join("\n").as_bytes()].concat();
         let deflated = deflate(&text, &sample)?;
         let (json, text) = (ready.bytes.len(), text.len());
-        Ok(Self { deflated, sample, json, text, nodes: nodes.len(), valid_until: ready.valid_until })
+        let (valid_until, ends) = (ready.valid_until, ready.ends);
+        Ok(Self { deflated, sample, json, text, nodes: nodes.len(), valid_until, ends })
     }
 
     /// The answer as it was. `None` would mean damaged memory: then it is computed anew.
@@ -90,7 +92,7 @@ impl Packed {
         let nodes = nodes.lines().map(|node| node.parse().ok()).collect::<Option<_>>()?;
         text.truncate(self.json);
         let verdict: Verdict = serde_json::from_slice(&text).ok()?;
-        Some(Ready::of(verdict, text, ReadSet { nodes }))
+        Some(Ready::of(Evaluated { verdict, reads: ReadSet { nodes }, ends: self.ends }, text))
     }
 
     pub(super) fn bytes(&self) -> usize {

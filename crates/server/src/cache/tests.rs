@@ -71,7 +71,8 @@ impl Model {
         let mut verdict = evaluate(&question(n), &Control::default(), &Evidence::default(), log, now);
         verdict.summary = self.text(n);
         verdict.valid_until = Timestamp::MAX;
-        Arc::new(Ready::new(verdict, ReadSet { nodes: Self::reads(n).map(node).collect() }))
+        let reads = ReadSet { nodes: Self::reads(n).map(node).collect() };
+        Arc::new(Evaluated { verdict, reads, ends: n.is_multiple_of(2).then_some(now) }.into())
     }
 
     fn key(&self, n: usize) -> Key {
@@ -154,12 +155,13 @@ fn an_answer_ends_with_its_time_and_an_undecided_one_is_never_kept() {
     let mut verdict = model.answer(0).verdict.clone();
     verdict.valid_until = "2026-11-20T10:00:00Z".parse().unwrap();
     let reads = model.answer(0).read_set.clone();
-    assert!(answers.insert("acme", model.key(0), &Arc::new(Ready::new(verdict.clone(), reads.clone()))));
+    let answer = |verdict| Arc::new(Evaluated { verdict, reads: reads.clone(), ends: None }.into());
+    assert!(answers.insert("acme", model.key(0), &answer(verdict.clone())));
     let get = |now: &str| answers.get("acme", &model.key(0), 0, now.parse().unwrap()).is_some();
     assert!(get("2026-11-20T09:59:59Z"));
     assert!(!get("2026-11-20T10:00:00Z"));
     verdict.outcome = Outcome::Indeterminate;
-    assert!(!answers.insert("acme", model.key(1), &Arc::new(Ready::new(verdict, reads))));
+    assert!(!answers.insert("acme", model.key(1), &answer(verdict)));
 }
 
 #[test]
@@ -206,6 +208,7 @@ fn a_packed_answer_is_the_answer() {
         let unpacked = packed.unpack().unwrap();
         assert_eq!((&unpacked.bytes, &unpacked.etag), (&ready.bytes, &ready.etag));
         assert_eq!((&unpacked.verdict, &unpacked.read_set), (&ready.verdict, &ready.read_set));
+        assert_eq!(unpacked.ends, ready.ends);
         assert_eq!((unpacked.size, unpacked.valid_until), (ready.size, ready.valid_until));
     }
 }

@@ -167,7 +167,7 @@ async fn report(app: &App, who: &Principal, at: &str, new: NewDeployment) -> Res
         until: new.until,
         replaces: new.replaces,
         reporter: who.name.clone(),
-        question: watch::watched(&who.tenant, &question, &ready.verdict, &ready.read_set),
+        question: watch::watched(&who.tenant, &question, ready),
     })
 }
 
