@@ -67,7 +67,7 @@ impl Backend {
     }
 
     /// Appends a control entry that `decide` makes from the newest control state; acknowledged only when no
-    /// answer begun from now on, on any instance, can miss it. `None`: nothing to do.
+    /// answer begun from now on, on any instance, can miss it. `None`: it is so already, and nothing can miss that either.
     ///
     /// In its own task: a client that hangs up cannot stop it half-way.
     pub async fn append_control(
@@ -83,7 +83,11 @@ impl Backend {
                 Ok(None) => Err(Stop::Nothing),
                 Err(fault) => Err(Stop::Fault(fault)),
             };
-            follower.append_control(&tenant, submitter, decide).await
+            let done = follower.append_control(&tenant, submitter, decide).await;
+            if matches!(done, Err(AppendError::Refused(Stop::Nothing))) {
+                follower.settled(&tenant).await?;
+            }
+            done
         });
         match task.await.map_err(|_| Fault::Internal)? {
             Ok((appended, _)) => Ok(Some(appended)),

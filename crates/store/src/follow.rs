@@ -6,7 +6,7 @@
 //!
 //! **Lease.** An answer may come from memory only while [`Follower::lease_valid`]: less than [`LEASE`] has
 //! passed since the *start* of the last successful poll. A control entry is acknowledged only
-//! [`LEASE`] + [`POLL`] after its commit, so nothing begun after the acknowledgement can miss it.
+//! [`LEASE`] + [`POLL`] after its commit, also to who asks for it again, so nothing begun after the acknowledgement can miss it.
 
 mod clock;
 pub(crate) mod fold;
@@ -499,6 +499,14 @@ impl Follower {
             }
         }
         Err(FollowError::Store(StoreError::Busy).into())
+    }
+
+    /// Returns when no answer begun from now on, on any instance, can miss what entries that are followed here took away: whoever is
+    /// told that something is so already may ask again because the first answer got lost, and relies on this one.
+    pub async fn settled(&self, tenant: &str) -> Result<(), FollowError> {
+        let left = (LEASE + POLL).saturating_sub(self.shared.tenant(tenant)?.taken_for());
+        tokio::time::sleep(left).await;
+        Ok(())
     }
 
     /// Ends the tasks. Leases run out within [`LEASE`].

@@ -1,5 +1,7 @@
 //! A builder's key leaks: what is revoked, since when, on every instance, and what was true before.
 
+use std::time::{Duration, Instant};
+
 use acceptance::{Answer, App, Client, Stage, load};
 use serde_json::json;
 
@@ -149,6 +151,26 @@ async fn a_revocation_that_means_nothing_or_too_much_is_refused_with_its_place()
     assert!(stage.get("/v1/revocations").await.is(200).list("items").is_empty());
     let reader = stage.as_role("reader").await;
     assert_eq!(reader.post("/v1/revocations", &json!({"builder": "a", "reason": "x"})).await.status, 403);
+}
+
+/// Found by the hammer: an instance died before it answered, and the next one, asked again, answered at once that the token was revoked
+/// already, while the lease of a third one had not run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_already_is_acknowledged_when_no_lease_can_miss_it() {
+    const LEASES: Duration = Duration::from_millis(1_250);
+    let app = App::start().await;
+    let second = app.builder.clone().beside(&app).start().await;
+    let stage = Stage::in_default(&app).await;
+    let other = stage.admin.afresh(&second.url);
+    let body = json!({"name": "leaked", "role": "reader", "expiresIn": "1h"});
+    let id = stage.post("/v1/tokens", &body).await.is(201).text("id").to_owned();
+    let (revoke, why) = (format!("/v1/tokens/{id}/revoke"), json!({"reason": "leaked"}));
+    let begun = Instant::now();
+    // Nobody hears the first answer.
+    let first = tokio::time::timeout(Duration::from_millis(300), stage.post(&revoke, &why)).await;
+    assert!(first.is_err(), "acknowledged while other instances may not know");
+    other.post(&revoke, &why).await.is(200);
+    assert!(begun.elapsed() >= LEASES, "acknowledged after {:?}", begun.elapsed());
 }
 
 /// Found by the hammer: an instance that followed the log a little later knew nothing of what another one had acknowledged, and

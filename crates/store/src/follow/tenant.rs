@@ -19,6 +19,7 @@ use super::{
     fold::{Fold, Folded, needs_body},
     polls::Polls,
     saved::{Resumed, Waypoint},
+    takes_away,
 };
 use crate::{EntryRow, Head, StoreError};
 
@@ -47,6 +48,8 @@ struct Visible {
     broken: Option<Broken>,
     /// Boot-time clock when the head behind `snapshot` had been read: a poll begun earlier may see less.
     read_at: Duration,
+    /// Boot-time clock when the newest entry that takes something away was first seen here, which is not before its commit.
+    taken_at: Duration,
 }
 
 /// The state that catching up carries along.
@@ -160,11 +163,22 @@ impl Tenant {
         let size = snapshot.size;
         {
             let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
+            let now = clock::since_boot();
+            let known = visible.snapshot.as_ref().map_or(0, |old| old.history.len());
+            if snapshot.history.iter().skip(known).any(|new| takes_away(&new.entry)) {
+                visible.taken_at = now;
+            }
             visible.snapshot = Some(Arc::new(snapshot));
-            visible.read_at = clock::since_boot();
+            visible.read_at = now;
         }
         self.extend_lease(began);
         self.sizes.send_replace(size);
+    }
+
+    /// How long ago the newest entry that takes something away was first seen here.
+    pub fn taken_for(&self) -> Duration {
+        let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
+        clock::since_boot().saturating_sub(visible.taken_at)
     }
 
     fn read_at(&self) -> Duration {
