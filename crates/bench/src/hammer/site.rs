@@ -131,10 +131,10 @@ impl Site {
     pub async fn end_sessions(&self, ports: &[u16]) -> Result<()> {
         let ports: Vec<i32> = ports.iter().map(|port| i32::from(*port)).collect();
         let mut db = PgConnection::connect(&self.database).await?;
-        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where client_port = any($1)")
-            .bind(&ports)
-            .execute(&mut db)
-            .await?;
+        // A port that was closed meanwhile may be our own now.
+        let ends = "select pg_terminate_backend(pid) from pg_stat_activity
+                    where client_port = any($1) and pid <> pg_backend_pid()";
+        sqlx::query(ends).bind(&ports).execute(&mut db).await?;
         Ok(db.close().await?)
     }
 
