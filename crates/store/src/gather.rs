@@ -189,14 +189,7 @@ impl Store {
             if !missing.remove(&id) {
                 continue;
             }
-            match self.believe_attestation(tenant, loaded, at).await? {
-                Some(attestation) => {
-                    into.attestations.insert(id, Arc::new(attestation));
-                }
-                None => {
-                    into.damaged.insert(id);
-                }
-            }
+            keep(id, self.believe_attestation(tenant, loaded, at).await?, into);
         }
         self.note_missing(tenant, &missing, at, into).await
     }
@@ -220,14 +213,7 @@ impl Store {
             let what = if misplaced { "the row is not at its place" } else { "the row is gone" };
             self.alarm(tenant, "attestation", &id.to_string(), what);
             let derived = if misplaced { self.derive_attestation(tenant, *id, at).await? } else { None };
-            match derived {
-                Some(attestation) => {
-                    into.attestations.insert(*id, Arc::new(attestation));
-                }
-                None => {
-                    into.damaged.insert(*id);
-                }
-            }
+            keep(*id, derived, into);
         }
         Ok(())
     }
@@ -301,6 +287,18 @@ impl Store {
         }
         self.alarm(tenant, "object", &record.node, "the seal is broken");
         self.derive_object(tenant, id, at).await
+    }
+}
+
+/// What cannot be believed is damaged.
+fn keep(id: Sha256, found: Option<Logged<Attestation>>, into: &mut Evidence) {
+    match found {
+        Some(attestation) => {
+            into.attestations.insert(id, Arc::new(attestation));
+        }
+        None => {
+            into.damaged.insert(id);
+        }
     }
 }
 
