@@ -88,7 +88,6 @@ impl Found {
         while let Some(row) = poll_fn(|context| rows.as_mut().poll_next(context)).await {
             found.add(row?);
         }
-        found.picks.sort_by_key(|pick| pick.log_index);
         Ok(found)
     }
 
@@ -131,7 +130,6 @@ impl Found {
     fn extend(&mut self, more: Self) {
         self.objects.extend(more.objects);
         self.picks.extend(more.picks);
-        self.picks.sort_by_key(|pick| pick.log_index);
         self.attestations.extend(more.attestations);
     }
 }
@@ -174,14 +172,15 @@ macro_rules! select {
 impl Store {
     /// One round trip, and one more where there is a crowd about one of many nodes.
     pub(crate) async fn find(&self, tenant: &str, asked: &Asked<'_>) -> Result<Found, StoreError> {
-        if asked.nodes.len() < MANY {
-            return self.find_few(tenant, asked).await;
-        }
-        let mut found = self.find_many(tenant, asked).await?;
+        let mut found = match asked.nodes.len() < MANY {
+            true => self.find_few(tenant, asked).await?,
+            false => self.find_many(tenant, asked).await?,
+        };
         let crowded = std::mem::take(&mut found.crowded);
         if !crowded.is_empty() {
             found.extend(self.find_few(tenant, &Asked { nodes: &crowded, ..*asked }).await?);
         }
+        found.picks.sort_by_key(|pick| pick.log_index);
         Ok(found)
     }
 
