@@ -159,8 +159,9 @@ impl Store {
                 return Ok::<_, StoreError>(false);
             }
             sqlx::query!(
-                "delete from attestation_subject where tenant = $1 and id = $2 and signer = ''",
+                "delete from attestation_subject where tenant = $1 and log_index = $2 and id = $3 and signer = ''",
                 tenant,
+                old.log_index,
                 &old.id
             )
             .execute(&mut *transaction)

@@ -20,8 +20,12 @@ use crate::{
     append::{Pending, Writer},
 };
 
-/// How long the first item of a batch waits for others.
+/// How long an item waits for the next one.
 const GATHER: Duration = Duration::from_millis(3);
+/// How long the first item of a batch waits, when others keep coming.
+const MOST_GATHER: Duration = Duration::from_millis(25);
+/// A batch of so many waits for no more: its round trips are shared by enough.
+const ENOUGH: usize = 32;
 /// Items in one transaction.
 const MAX_BATCH: usize = 1024;
 /// Bytes of bodies in one transaction.
@@ -152,10 +156,10 @@ async fn serve(writer: Writer, tenant: String, mut incoming: mpsc::Receiver<Job>
                 continue;
             }
         };
-        let deadline = Instant::now() + GATHER;
+        let deadline = Instant::now() + MOST_GATHER;
         // Nobody closes it.
         let Ok(turn) = turn.clone().acquire_owned().await else { break };
-        let batch = collect(first, &mut incoming, deadline).await;
+        let batch = collect(first, &mut incoming, deadline, |job| job.pending.bytes.len()).await;
         let (writer, tenant, waiting) = (writer.clone(), tenant.clone(), waiting.clone());
         writing.spawn(async move {
             begun(&waiting, &tenant);
@@ -184,13 +188,20 @@ fn ended(waiting: &Waiting, tenant: &str, written: bool) {
     }
 }
 
-/// The first item and what arrives before `deadline`, or is there already.
-async fn collect(first: Job, incoming: &mut mpsc::Receiver<Job>, deadline: Instant) -> Vec<Job> {
-    let mut bytes = first.pending.bytes.len();
+/// The first item, what arrives while others keep coming, until `deadline` or until there are enough, and what is there already.
+async fn collect<T>(
+    first: T,
+    incoming: &mut mpsc::Receiver<T>,
+    deadline: Instant,
+    size: impl Fn(&T) -> usize,
+) -> Vec<T> {
+    let mut bytes = size(&first);
     let mut batch = vec![first];
     while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-        let Ok(Some(next)) = timeout_at(deadline, incoming.recv()).await else { break };
-        bytes += next.pending.bytes.len();
+        let now = Instant::now();
+        let until = if batch.len() < ENOUGH { deadline.min(now + GATHER) } else { now };
+        let Ok(Some(next)) = timeout_at(until, incoming.recv()).await else { break };
+        bytes += size(&next);
         batch.push(next);
     }
     batch
@@ -208,4 +219,29 @@ async fn write(writer: &Writer, tenant: &str, batch: Vec<Job>, turn: OwnedSemaph
         let _ = answer.send(result);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn batch_of(items: usize, bytes: usize) -> (usize, usize) {
+        let (send, mut incoming) = mpsc::channel(2 * MAX_BATCH);
+        for _ in 0..items {
+            send.try_send(()).unwrap();
+        }
+        // Nobody hangs up, and the last moment is far away.
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        let batch = collect((), &mut incoming, deadline, |()| bytes).await;
+        (batch.len(), incoming.len())
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_what_is_there_up_to_its_bounds_and_waits_for_nobody_else() {
+        assert_eq!(batch_of(0, 1).await, (1, 0), "one that comes alone");
+        assert_eq!(batch_of(ENOUGH / 2, 1).await, (ENOUGH / 2 + 1, 0));
+        assert_eq!(batch_of(3 * ENOUGH, 1).await, (3 * ENOUGH + 1, 0), "enough is no bound on what is there");
+        assert_eq!(batch_of(MAX_BATCH + 7, 1).await, (MAX_BATCH, 8));
+        assert_eq!(batch_of(9, MAX_BATCH_BYTES / 4).await, (4, 6));
+    }
 }

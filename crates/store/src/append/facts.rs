@@ -83,9 +83,25 @@ impl FactRows {
             return Ok(());
         }
         let ids = column(&self.attestations, |record| record.id.clone());
-        sqlx::query!("delete from attestation_subject where tenant = $1 and id = any($2)", tenant, &ids)
-            .execute(&mut *db)
-            .await?;
+        let indexes = column(&self.attestations, |record| record.log_index);
+        sqlx::query!(
+            "delete from attestation_subject where tenant = $1 and log_index = any($2) and id = any($3)",
+            tenant,
+            &indexes,
+            &ids
+        )
+        .execute(&mut *db)
+        .await?;
+        // Those that lead to another place.
+        let nodes = column(&self.subjects, |((node, _), _, _)| node.clone());
+        sqlx::query!(
+            "delete from attestation_subject where tenant = $1 and node = any($2) and id = any($3)",
+            tenant,
+            &nodes,
+            &ids
+        )
+        .execute(&mut *db)
+        .await?;
         sqlx::query!("delete from mention where tenant = $1 and id = any($2)", tenant, &ids)
             .execute(db)
             .await?;

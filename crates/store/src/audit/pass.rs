@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use catenary_tlog::leaf::kind;
-
 use super::{
     Audit, Difference, Fault, Log, Part, Report,
     facts::{self, Index},
@@ -16,6 +14,7 @@ use super::{
 use crate::{
     Store, StoreError,
     checkpoints::CheckpointStore,
+    entry::to_sql,
     facts::{ObjectRecord, children, subject_rows},
     keys::ServiceKeys,
     mention,
@@ -186,12 +185,12 @@ impl Audit {
         let (mut subjects, mut child_rows, mut mentions) = (Index::new(), Index::new(), Index::new());
         self.attestations(log, &entries, &mut subjects, &mut mentions).await?;
         self.objects(log, &entries, &mut child_rows).await?;
-        let attestations = entries.iter().filter(|row| row.kind == kind::ATTESTATION);
-        let ids: Vec<Vec<u8>> = attestations.map(|row| row.id.0.to_vec()).collect();
         let rows = sqlx::query!(
-            "select node, signer, log_index, id from attestation_subject where tenant = $1 and id = any($2)",
+            "select node, signer, log_index, id from attestation_subject
+             where tenant = $1 and log_index >= $2 and log_index < $3",
             tenant,
-            &ids
+            to_sql(from),
+            to_sql(to)
         )
         .fetch_all(&mut *self.db)
         .await?;

@@ -32,7 +32,7 @@ pub struct Rekor {
     pub window: Window,
     /// What v1 adds to an index in the tree, because older trees came before it.
     pub first_index: u64,
-    leaves: Arc<Mutex<Vec<merkle::Hash>>>,
+    tree: Arc<Mutex<merkle::Tree>>,
 }
 
 /// A proof that a body is in a tree.
@@ -82,7 +82,7 @@ impl Rekor {
             key: Key::p256(&format!("rekor {label}")),
             window,
             first_index: 1_000_000,
-            leaves: Arc::default(),
+            tree: Arc::default(),
         }
         .with_history()
     }
@@ -97,7 +97,7 @@ impl Rekor {
             key: Key::ed25519(&format!("rekor v2 {label}")),
             window,
             first_index: 0,
-            leaves: Arc::default(),
+            tree: Arc::default(),
         }
         .with_history()
     }
@@ -121,22 +121,19 @@ impl Rekor {
 
     /// Adds a leaf; its index in the tree.
     pub fn append(&self, body: &[u8]) -> u64 {
-        let mut leaves = self.leaves.lock().expect("no test panics while it holds the log");
-        leaves.push(merkle::leaf_hash(body));
-        leaves.len() as u64 - 1
+        let mut tree = self.tree.lock().expect("no test panics while it holds the log");
+        tree.push(merkle::leaf_hash(body));
+        tree.size() as u64 - 1
     }
 
     /// The proof of the leaf at `index` in the tree as it stands.
     pub fn prove(&self, index: u64) -> Proof {
-        let leaves = self.leaves.lock().expect("no test panics while it holds the log").clone();
-        let (root, size) = (merkle::root(&leaves), leaves.len() as u64);
-        Proof {
-            index,
-            root,
-            size,
-            hashes: merkle::path(&leaves, usize::try_from(index).expect("trees are small")),
-            checkpoint: self.checkpoint(size, &root),
-        }
+        let (root, size, hashes) = {
+            let tree = self.tree.lock().expect("no test panics while it holds the log");
+            let index = usize::try_from(index).expect("trees are small");
+            (tree.root(), tree.size() as u64, tree.path(index))
+        };
+        Proof { index, root, size, hashes, checkpoint: self.checkpoint(size, &root) }
     }
 
     /// A checkpoint of this tree.
