@@ -231,7 +231,7 @@ async fn forget_strangers(store: &Store, tenant: &str) -> Result<u64, StoreError
         );
         forget!(
             "delete from attestation_subject s where s.tenant = $1 and not exists
-                 (select 1 from attestation a where a.tenant = s.tenant and a.id = s.id)"
+                 (select 1 from attestation a where a.tenant = s.tenant and a.id = s.id and a.log_index = s.log_index)"
         );
         forget!(
             "delete from mention m where m.tenant = $1 and not exists
